@@ -1,0 +1,63 @@
+# Longtail: `make help` lists the targets. Needs Python 3.11, make and pip; everything else comes from PyPI.
+SHELL := /bin/bash
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+export LONGTAIL_HOME ?= $(CURDIR)/.longtail
+export PYTHONUNBUFFERED := 1
+
+.PHONY: help install demo test exhaustive lint types proto proto-check format bench up down status clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "Longtail needs Python 3.11, this is " + sys.version.split()[0] + "; name one: make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --progress-bar on -c constraints.txt -e '.[training,dev]'
+	@touch $@
+
+install: $(VENV)/.installed ## create .venv with the pinned set
+
+demo: install ## the whole path on real data, from raw transactions to ranked lists over gRPC
+	@$(BIN)/longtail demo
+
+test: install ## the whole suite, with real Triton, Feast and Ray
+	$(BIN)/pytest -m 'not exhaustive'
+
+exhaustive: install ## the long property runs
+	$(BIN)/pytest -m exhaustive
+
+lint: install ## ruff, format, buf, import arrows
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	cd protos && ../$(BIN)/buf lint
+
+types: install ## mypy, strict
+	$(BIN)/mypy
+
+proto: install ## write protos/gen again
+	$(BIN)/python protos/generate.py
+
+proto-check: install ## fail if protos/gen is not what generate.py writes
+	$(BIN)/python protos/generate.py --check
+
+format: install ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: install ## measure Rank against a running platform (`make up` first)
+	@$(BIN)/longtail bench rank
+
+up: install ## start the platform in the background
+	@$(BIN)/longtail up
+
+down: install ## stop it
+	@$(BIN)/longtail down
+
+status: install ## what runs
+	@$(BIN)/longtail status
+
+clean: ## remove the state directory (data, models, releases); keeps .venv
+	rm -rf $(LONGTAIL_HOME)

@@ -1,0 +1,62 @@
+"""The domain's errors. They name a field or key and know no transport: `services/rpc/errors.py` maps them to status codes."""
+
+# ruff: noqa: N818 (InvalidRelease, NotReady … read as what happened; an Error suffix would say nothing more)
+
+from __future__ import annotations
+
+
+class LongtailError(Exception):
+    """Every error the platform raises on purpose."""
+
+
+class InvalidField(LongtailError):
+    """A caller's value is wrong.
+
+    Attributes:
+        field: path of the offending field as the caller wrote it, e.g. ``candidates.bid_micros[3]``.
+        reason: what is wrong and what would be right.
+    """
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+
+
+class InvalidFields(LongtailError):
+    """Several fields of one request are wrong; all are reported at once."""
+
+    def __init__(self, violations: list[InvalidField]) -> None:
+        super().__init__("; ".join(str(v) for v in violations))
+        self.violations = tuple(violations)
+
+
+class UnknownName(LongtailError):
+    """A policy, release or model was asked for by a name that does not exist."""
+
+    def __init__(self, field: str, name: str, known: list[str]) -> None:
+        super().__init__(f"{field}: {name!r} is not known; known: {', '.join(sorted(known)) or 'none'}")
+        self.field = field
+        self.name = name
+        self.known = tuple(sorted(known))
+
+
+class InvalidRelease(LongtailError):
+    """A release directory or manifest cannot be trusted.
+
+    Attributes:
+        key: path of the offending manifest key or file, e.g. ``members[0].sha256``.
+    """
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(f"{key}: {reason}")
+        self.key = key
+        self.reason = reason
+
+
+class Unavailable(LongtailError):
+    """A dependency (model server, feature store) did not answer; the caller degrades."""
+
+
+class NotReady(LongtailError):
+    """No release is active, so nothing can be ranked yet."""

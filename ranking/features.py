@@ -1,0 +1,213 @@
+"""The feature schema: every feature's name, type, default, unit and lifetime, declared once and read by everyone.
+
+`feature_repo/definitions.py` turns `VIEWS` into Feast views, `training` computes their columns, `services` reads them, and
+`ranking.assemble` turns them into the models' input row (`MODEL_COLUMNS`). A change here changes `schema_hash()`, and a release
+trained on another hash is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Dtype = Literal["float32", "int64", "string", "float32_list", "int64_list"]
+Scalar = float | int | str
+
+FOREVER = timedelta(days=3650)
+WEEKLY = timedelta(days=14)  # recomputed every 7 days; one missed run is tolerated, two are not
+
+MAX_HISTORY = 512  # items of a user's history kept online, most recent first
+MAX_CATEGORIES = 64  # categories of a user's affinity kept online, largest share first
+MAX_ITEM_TOKENS = 24  # token ids of an item's text; longer texts are cut at the end
+MAX_QUERY_TOKENS = 24  # the same for a query or a user's interest text
+NEVER_DAYS = 999.0  # "days since" something that never happened
+
+# What the aggregates mean, shared by the batch tables and the streaming aggregates.
+SHORT_WINDOW = timedelta(days=7)
+WINDOW = timedelta(days=28)
+PROMO_RATE_PRIOR = 500.0  # impressions' worth of belief in the mean rate: half a purchase at the 0.1 % such rates have
+HEAD_SHARE = 0.2  # of the items ever sold, the share that are head
+INTEREST_CATEGORIES = 5  # categories named in a user's interest text
+
+
+class Entity(StrEnum):
+    USER = "user"
+    ITEM = "item"
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One column of a view. Lists default to empty; `default` is what an unknown entity or a null becomes."""
+
+    name: str
+    dtype: Dtype
+    default: Scalar | None
+    unit: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Features of one entity that are computed together and age together."""
+
+    name: str
+    entity: Entity
+    ttl: timedelta
+    owner: str
+    description: str
+    features: tuple[Feature, ...]
+
+    def __iter__(self) -> Iterator[Feature]:
+        return iter(self.features)
+
+
+USER_PROFILE = View(
+    "user_profile",
+    Entity.USER,
+    FOREVER,
+    "customer-data",
+    "What the user declared. Unknown for most users, hence the -1 codes.",
+    (
+        Feature("age_code", "float32", -1.0, "ordinal", "age band, youngest 0"),
+        Feature("income_code", "float32", -1.0, "ordinal", "income band, lowest 0"),
+        Feature("household_size", "float32", -1.0, "persons", "people in the household, 5 means 5 or more"),
+        Feature("kids_count", "float32", -1.0, "persons", "children in the household, 3 means 3 or more"),
+    ),
+)
+
+USER_BEHAVIOUR = View(
+    "user_behaviour",
+    Entity.USER,
+    WEEKLY,
+    "behaviour",
+    "What the user bought before the row's event time.",
+    (
+        Feature("orders_28d", "float32", 0.0, "baskets", "baskets in the last 28 days"),
+        Feature("spend_28d", "float32", 0.0, "currency", "money spent in the last 28 days"),
+        Feature("orders_all", "float32", 0.0, "baskets", "baskets ever"),
+        Feature("days_since_order", "float32", NEVER_DAYS, "days", "days since the last basket"),
+        Feature("mean_unit_price", "float32", 0.0, "currency", "mean price paid per unit, the user's price level"),
+        Feature("private_share", "float32", 0.0, "share", "share of lines that are private-label"),
+        Feature("distinct_items", "float32", 0.0, "items", "distinct items ever bought"),
+        Feature("history_item_keys", "int64_list", None, "item_key", f"last {MAX_HISTORY} distinct items bought, most recent first"),
+        Feature("history_counts", "float32_list", None, "baskets", "baskets each of them was in"),
+        Feature("history_days", "float32_list", None, "days", "days since each was last bought"),
+        Feature("category_keys", "int64_list", None, "category_key", f"{MAX_CATEGORIES} categories bought most, largest share first"),
+        Feature("category_shares", "float32_list", None, "share", "share of the user's lines in each of them"),
+        Feature("interest_text", "string", "", "text", "the largest categories in words: what BERT reads when there is no query"),
+    ),
+)
+
+ITEM_PROFILE = View(
+    "item_profile",
+    Entity.ITEM,
+    FOREVER,
+    "catalogue",
+    "What the catalogue says of the item.",
+    (
+        Feature("title", "string", "", "text", "the item's text as BERT reads it"),
+        Feature("category", "string", "", "name", "product category"),
+        Feature("department", "string", "", "name", "department"),
+        Feature("brand", "string", "", "name", "brand kind or name"),
+        Feature("seller", "string", "", "id", "manufacturer or seller"),
+        Feature("category_key", "int64", 0, "category_key", "stable 64-bit key of the category"),
+        Feature("is_private", "float32", 0.0, "0/1", "private-label"),
+        Feature("token_ids", "int64_list", None, "token ids", f"the text tokenised once, no special tokens, at most {MAX_ITEM_TOKENS}"),
+        Feature("text_digest", "int64", 0, "hash", "stable 64-bit key of the text: equal texts share BERT scores"),
+    ),
+)
+
+ITEM_STATISTICS = View(
+    "item_statistics",
+    Entity.ITEM,
+    WEEKLY,
+    "behaviour",
+    "How the item sold before the row's event time.",
+    (
+        Feature("purchases_7d", "float32", 0.0, "baskets", "baskets with the item in the last 7 days"),
+        Feature("purchases_28d", "float32", 0.0, "baskets", "baskets with the item in the last 28 days"),
+        Feature("purchases_all", "float32", 0.0, "baskets", "baskets with the item ever"),
+        Feature("buyers_28d", "float32", 0.0, "users", "distinct buyers in the last 28 days"),
+        Feature("promo_impressions_28d", "float32", 0.0, "impressions", "user-store-weeks that saw it promoted in the last 28 days"),
+        Feature("promo_rate_28d", "float32", 0.0, "rate", "purchases per promoted impression, smoothed towards the mean rate"),
+        Feature("price_28d", "float32", 0.0, "currency", "mean price paid per unit in the last 28 days, else ever"),
+        Feature("discount_28d", "float32", 0.0, "share", "mean discount on the shelf price in the last 28 days"),
+        Feature("popularity_rank", "float32", 0.0, "quantile", "share of items sold less over all time"),
+        Feature("age_days", "float32", 0.0, "days", "days since the item was first sold or promoted"),
+        Feature("popularity_tier", "string", "new", "head/tail/new", "head: the top 20 % of sold items by purchases; new: never sold"),
+    ),
+)
+
+VIEWS: tuple[View, ...] = (USER_PROFILE, USER_BEHAVIOUR, ITEM_PROFILE, ITEM_STATISTICS)
+FEATURE_SERVICES: dict[str, tuple[View, ...]] = {"ads_ranking_v1": VIEWS, "search_ranking_v1": VIEWS}
+
+REQUEST_COLUMNS: tuple[Feature, ...] = (
+    Feature("on_display", "float32", 0.0, "0/1", "on an in-store display in the request's week"),
+    Feature("in_mailer", "float32", 0.0, "0/1", "in the mailer in the request's week"),
+)
+"""Optional per-candidate columns the caller may send in `candidates.columns`."""
+
+DERIVED: tuple[Feature, ...] = (
+    Feature("tier_code", "float32", 2.0, "code", "popularity tier: head 0, tail 1, new 2"),
+    Feature("repeat_count", "float32", 0.0, "baskets", "baskets in which this user bought this item"),
+    Feature("repeat_days", "float32", NEVER_DAYS, "days", "days since this user last bought this item"),
+    Feature("repeat_share", "float32", 0.0, "share", "repeat_count per basket of this user"),
+    Feature("category_share", "float32", 0.0, "share", "share of the user's lines in the item's category"),
+    Feature("price_to_level", "float32", 1.0, "ratio", "item price over the user's price level; 1 where either is unknown"),
+    Feature("query_overlap", "float32", 0.0, "share", "share of the query's distinct tokens found in the item's text"),
+)
+"""What `ranking.assemble` computes from the user, the item and the query together."""
+
+USER_SCALARS: tuple[str, ...] = tuple(f.name for v in (USER_PROFILE, USER_BEHAVIOUR) for f in v if f.dtype == "float32")
+ITEM_SCALARS: tuple[str, ...] = tuple(f.name for v in (ITEM_PROFILE, ITEM_STATISTICS) for f in v if f.dtype == "float32")
+MODEL_COLUMNS: tuple[str, ...] = USER_SCALARS + ITEM_SCALARS + tuple(f.name for f in REQUEST_COLUMNS) + tuple(f.name for f in DERIVED)
+"""The columns of the models' input matrix, in order, all float32."""
+
+
+def default(feature: Feature) -> Scalar | list[int] | list[float]:
+    """The value an unknown entity or a null becomes."""
+    return [] if feature.default is None else feature.default
+
+
+def stable_key(text: str) -> int:
+    """Stable signed 64-bit key of a string (blake2b, 8 bytes): equal on every machine and in every process; 0 only for "".
+
+    Used for item ids, categories and texts, so that histories are matched as integers and not as strings.
+    """
+    if not text:
+        return 0
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
+
+
+def tiers(purchases: NDArray[np.float32]) -> NDArray[np.int8]:
+    """Popularity tiers of a whole catalogue, (n,) index into `ranking.types.TIERS`.
+
+    Head: fewer than `HEAD_SHARE` of the items ever sold sold more (so equals share a tier); tail: sold; new: never sold.
+
+    Args:
+        purchases: (n,) baskets with each item, of every item there is. O(n log n).
+    """
+    sold = np.sort(purchases[purchases > 0])
+    more = len(sold) - np.searchsorted(sold, purchases, side="right")  # items that sold more than this one
+    return np.where(purchases <= 0, 2, np.where(more < HEAD_SHARE * len(sold), 0, 1)).astype(np.int8)
+
+
+def smoothed_rate(successes: NDArray[np.float64], trials: NDArray[np.float64], mean: float) -> NDArray[np.float64]:
+    """Rates pulled towards `mean` by `PROMO_RATE_PRIOR` trials of it, so that one lucky sale of a new item is not a rate of 1."""
+    return (successes + PROMO_RATE_PRIOR * mean) / (trials + PROMO_RATE_PRIOR)
+
+
+def schema_hash() -> str:
+    """16 hex digits over everything that changes what a model sees: views, types, defaults, ttls, columns and their order."""
+    lines = [f"{v.name}|{v.entity}|{v.ttl.total_seconds():.0f}|{f.name}|{f.dtype}|{f.default}" for v in VIEWS for f in v]
+    lines += [f"{f.name}|{f.dtype}|{f.default}" for f in REQUEST_COLUMNS + DERIVED]
+    lines += [",".join(MODEL_COLUMNS), f"{MAX_HISTORY}|{MAX_CATEGORIES}|{MAX_ITEM_TOKENS}|{MAX_QUERY_TOKENS}"]
+    lines += [f"{SHORT_WINDOW.days}|{WINDOW.days}|{PROMO_RATE_PRIOR}|{HEAD_SHARE}|{INTEREST_CATEGORIES}"]
+    return hashlib.blake2b("\n".join(lines).encode(), digest_size=8).hexdigest()

@@ -1,0 +1,67 @@
+"""Where everything lies under the state directory (`LONGTAIL_HOME`): names only, nothing is read or made here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The state directory. Safe to delete: `make demo` makes it again."""
+
+    home: Path  # absolute
+
+    def canonical(self, source: str) -> Path:
+        """Canonical tables of one data source (items, users, events, impressions …)."""
+        return self.home / "data" / source
+
+    @property
+    def features(self) -> Path:
+        """One Parquet file per feature view: what Feast's offline store reads."""
+        return self.home / "features"
+
+    @property
+    def feast(self) -> Path:
+        """Feast's registry and SQLite online store."""
+        return self.home / "feast"
+
+    @property
+    def training(self) -> Path:
+        """Frames, models and scores between the stages of training."""
+        return self.home / "training"
+
+    @property
+    def search(self) -> Path:
+        """Ray Tune's storage path."""
+        return self.home / "search"
+
+    @property
+    def releases(self) -> Path:
+        """The release store: one directory per release."""
+        return self.home / "releases"
+
+    @property
+    def pointer(self) -> Path:
+        """The file that names the active release."""
+        return self.releases / "ACTIVE"
+
+    @property
+    def triton_server(self) -> Path:
+        """Where the wheel with Triton's binary is unpacked."""
+        return self.home / "triton" / "server"
+
+    @property
+    def triton_repository(self) -> Path:
+        """Triton's model repository."""
+        return self.home / "triton" / "repository"
+
+    @property
+    def run(self) -> Path:
+        """Process ids and ports of what `longtail up` started."""
+        return self.home / "run"
+
+    @property
+    def logs(self) -> Path:
+        """Log files of the background processes."""
+        return self.home / "logs"

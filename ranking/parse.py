@@ -1,0 +1,50 @@
+"""Checked reading of single JSON values: the error names the key, so that a person can find it in the file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def number(key: str, value: Any) -> float:
+    """The value as a float; a string, a boolean or anything else that JSON does not call a number is refused.
+
+    Raises:
+        ValueError: naming the key.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{key}: must be a number, got {value!r}")
+    return float(value)
+
+
+def numbers(key: str, values: Any) -> tuple[float, ...]:
+    """A JSON list of numbers as a tuple.
+
+    Raises:
+        ValueError: naming the key, with the position where one entry is wrong.
+    """
+    if not isinstance(values, list | tuple):
+        raise ValueError(f"{key}: must be a list of numbers, got {values!r}")
+    return tuple(number(f"{key}[{i}]", v) for i, v in enumerate(values))
+
+
+def integer(key: str, value: Any) -> int:
+    """The value as an int; 3.0 is one, 3.5, "3" and true are not.
+
+    Raises:
+        ValueError: naming the key.
+    """
+    as_float = number(key, value)
+    if not as_float.is_integer():
+        raise ValueError(f"{key}: must be a whole number, got {value!r}")
+    return int(value)
+
+
+def text(key: str, value: Any) -> str:
+    """A string that says something.
+
+    Raises:
+        ValueError: naming the key.
+    """
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{key}: must be a non-empty string, got {value!r}")
+    return value

@@ -1,0 +1,317 @@
+"""The release manifest: the type of `release.json`, the only thing that passes from training to serving.
+
+A release is one immutable directory::
+
+    <store>/<id>/release.json
+    <store>/<id>/models/<member>/model.onnx      (one per member)
+    <store>/<id>/tokenizer/tokenizer.json        (where a text member needs it)
+
+This module turns the manifest into values and back and refuses what cannot be trusted, naming the key. Reading files and
+checking digests is `deploy`'s and `services`' business.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from ranking.blend import BlendSpec
+from ranking.errors import InvalidRelease
+from ranking.parse import integer, number, numbers
+from ranking.policy import FairnessPolicy
+from ranking.text import SpecialTokens
+from ranking.types import Surface
+
+FORMAT = 1
+MANIFEST = "release.json"
+TENSOR_TYPES = ("FP32", "INT64")
+_ID = re.compile(r"^[a-z0-9][a-z0-9._-]{0,63}\Z")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One model input or output; -1 is a free dimension."""
+
+    name: str
+    dtype: Literal["FP32", "INT64"]
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """A small batch with the outputs it must give, wherever the model runs.
+
+    Attributes:
+        inputs: tensor name -> nested list of its shape.
+        outputs: (n,) expected log-odds.
+        atol: largest absolute error that still counts as the same model (reduced precision needs more).
+    """
+
+    inputs: Mapping[str, Any]
+    outputs: tuple[float, ...]
+    atol: float
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One scoring model of the ensemble.
+
+    Attributes:
+        name: as in the blends, the explanations and `model_versions`.
+        kind: `features` reads the assembled matrix, `text` reads the (query, item) token pair.
+        model: the Triton model's name.
+        version: the Triton version directory; every release has its own.
+        path: the ONNX file, relative to the release directory.
+        output: name of the (n,) or (n, 1) float32 output that holds the log-odds.
+    """
+
+    name: str
+    kind: Literal["features", "text"]
+    model: str
+    version: int
+    path: str
+    sha256: str
+    inputs: tuple[TensorSpec, ...]
+    output: str
+    golden: Golden
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenizer:
+    """The tokenizer of the text members: file, digest and framing ids."""
+
+    path: str
+    sha256: str
+    special: SpecialTokens
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The parsed manifest."""
+
+    id: str
+    created: str  # RFC 3339, UTC
+    lineage: Mapping[str, str]  # code_revision, data_digest, feast_registry_digest, search_experiment, search_trial
+    feature_schema_hash: str
+    tokenizer: Tokenizer
+    members: tuple[Member, ...]
+    blends: Mapping[Surface, BlendSpec]
+    policies: Mapping[str, FairnessPolicy]
+    active_policy: Mapping[Surface, str]  # what a request without a policy gets
+    metrics: Mapping[str, Any] = field(default_factory=dict)  # split -> surface -> ranker -> tier -> metric -> [value, low, high]
+
+    def member(self, name: str) -> Member:
+        return next(m for m in self.members if m.name == name)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "id": self.id,
+            "created": self.created,
+            "lineage": dict(self.lineage),
+            "feature_schema_hash": self.feature_schema_hash,
+            "tokenizer": {
+                "path": self.tokenizer.path,
+                "sha256": self.tokenizer.sha256,
+                "cls": self.tokenizer.special.cls,
+                "sep": self.tokenizer.special.sep,
+                "pad": self.tokenizer.special.pad,
+            },
+            "members": [
+                {
+                    "name": m.name,
+                    "kind": m.kind,
+                    "model": m.model,
+                    "version": m.version,
+                    "path": m.path,
+                    "sha256": m.sha256,
+                    "inputs": [{"name": t.name, "dtype": t.dtype, "shape": list(t.shape)} for t in m.inputs],
+                    "output": m.output,
+                    "golden": {"inputs": dict(m.golden.inputs), "outputs": list(m.golden.outputs), "atol": m.golden.atol},
+                }
+                for m in self.members
+            ],
+            "blends": {s.value: b.to_json() for s, b in self.blends.items()},
+            "policies": [p.to_json() for p in self.policies.values()],
+            "active_policy": {s.value: name for s, name in self.active_policy.items()},
+            "metrics": dict(self.metrics),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Release:
+        """Parse and check a manifest.
+
+        Raises:
+            InvalidRelease: naming the first key that is absent, malformed or inconsistent with the others.
+        """
+        _need(data, "format", lambda v: v == FORMAT, f"must be {FORMAT}")
+        policies = [
+            _parse(f"policies[{i}]", lambda p=p: FairnessPolicy.from_json(p))  # type: ignore[misc]
+            for i, p in enumerate(_need(data, "policies", lambda v: isinstance(v, list) and v, "need at least one"))
+        ]
+        members = tuple(
+            _parse(f"members[{i}]", lambda m=m: _member(m))  # type: ignore[misc]
+            for i, m in enumerate(_need(data, "members", lambda v: isinstance(v, list) and v, "need at least one"))
+        )
+        tokenizer = _need(data, "tokenizer", lambda v: isinstance(v, dict), "must be an object")
+        if len({p.name for p in policies}) != len(policies):
+            raise InvalidRelease("policies", "names must be unique")
+        release = cls(
+            id=_need(data, "id", lambda v: isinstance(v, str) and _ID.match(v), f"must match {_ID.pattern}"),
+            created=_need(data, "created", lambda v: isinstance(v, str), "must be a string"),
+            lineage=_need(data, "lineage", lambda v: isinstance(v, dict), "must be an object"),
+            feature_schema_hash=_need(data, "feature_schema_hash", lambda v: isinstance(v, str) and v, "must be a non-empty string"),
+            tokenizer=_parse("tokenizer", lambda: _tokenizer(tokenizer)),
+            members=members,
+            blends={
+                _parse("blends", lambda s=s: Surface(s)): _parse(f"blends.{s}", lambda b=b: BlendSpec.from_json(b))  # type: ignore[misc]
+                for s, b in _need(data, "blends", lambda v: isinstance(v, dict) and v, "need at least one surface").items()
+            },
+            policies={p.name: p for p in policies},
+            active_policy={
+                _parse("active_policy", lambda s=s: Surface(s)): name  # type: ignore[misc]
+                for s, name in _need(data, "active_policy", lambda v: isinstance(v, dict), "must be an object").items()
+            },
+            metrics=data.get("metrics", {}),
+        )
+        release._check()
+        return release
+
+    def _check(self) -> None:
+        names = {m.name for m in self.members}
+        if len(names) != len(self.members):
+            raise InvalidRelease("members", "names must be unique")
+        for surface, spec in self.blends.items():
+            for name in spec.members:
+                if name not in names:
+                    raise InvalidRelease(f"blends.{surface}.members", f"{name!r} is not a member; members: {', '.join(sorted(names))}")
+            active = self.active_policy.get(surface)
+            if not isinstance(active, str) or active not in self.policies:
+                raise InvalidRelease(
+                    f"active_policy.{surface}", f"{active!r} is not a policy; policies: {', '.join(sorted(self.policies))}"
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """Which release is active, and which were before it."""
+
+    release: str
+    activated: str  # RFC 3339, UTC
+    previous: tuple[str, ...] = ()  # latest first: rollback goes to the first
+
+
+def pointer_text(pointer: Pointer) -> str:
+    """The pointer file's content."""
+    return json.dumps({"release": pointer.release, "activated": pointer.activated, "previous": list(pointer.previous)}) + "\n"
+
+
+def read_pointer(text: str) -> Pointer:
+    """Parse the pointer file's content.
+
+    Raises:
+        InvalidRelease: the content is not a pointer.
+    """
+    try:
+        data = json.loads(text)
+    except ValueError as wrong:
+        raise InvalidRelease("ACTIVE", f"is not JSON: {wrong}") from None
+    if not isinstance(data, dict):
+        raise InvalidRelease("ACTIVE", f"must be an object, got {text[:80]!r}")
+    release = _need(data, "release", lambda v: isinstance(v, str) and _ID.match(v), f"must match {_ID.pattern}")
+    activated = _need(data, "activated", lambda v: isinstance(v, str), "must be a string")
+    previous = _need(
+        data,
+        "previous",
+        lambda v: isinstance(v, list) and all(isinstance(i, str) and _ID.match(i) for i in v),
+        "must be a list of release ids",
+    )
+    return Pointer(release, activated, tuple(previous))
+
+
+def parse_pointer(text: str) -> str:
+    """The active release's id from the pointer file's content: all that the gateway needs of it.
+
+    Raises:
+        InvalidRelease: the content is not a pointer.
+    """
+    return read_pointer(text).release
+
+
+def _need(data: Mapping[str, Any], key: str, ok: Callable[[Any], Any], why: str) -> Any:
+    if key not in data:
+        raise InvalidRelease(key, "is missing")
+    if not ok(data[key]):
+        raise InvalidRelease(key, f"{why}, got {str(data[key])[:80]!r}")
+    return data[key]
+
+
+def _parse(key: str, build: Callable[[], T]) -> T:
+    """Run `build`, turning what a constructor raises into an error that names the full key."""
+    try:
+        return build()
+    except KeyError as absent:
+        raise InvalidRelease(f"{key}.{absent.args[0]}", "is missing") from None
+    except InvalidRelease as inner:
+        raise InvalidRelease(f"{key}.{inner.key}", inner.reason) from None
+    except (ValueError, TypeError, AttributeError) as wrong:
+        raise InvalidRelease(key, str(wrong)) from None
+
+
+def _member(m: Mapping[str, Any]) -> Member:
+    if m["kind"] not in ("features", "text"):
+        raise InvalidRelease("kind", f"{m['kind']!r} is not one of features, text")
+    version = integer("version", m["version"])
+    if version < 1:
+        raise InvalidRelease("version", f"must be at least 1, got {version}")
+    return Member(
+        name=_text(m, "name"),
+        kind=m["kind"],
+        model=_text(m, "model"),
+        version=version,
+        path=_relative(m),
+        sha256=_text(m, "sha256"),
+        inputs=tuple(_parse(f"inputs[{i}]", lambda t=t: _tensor(t)) for i, t in enumerate(m["inputs"])),  # type: ignore[misc]
+        output=_text(m, "output"),
+        golden=_golden(m["golden"]),
+    )
+
+
+def _tensor(t: Mapping[str, Any]) -> TensorSpec:
+    if t["dtype"] not in TENSOR_TYPES:
+        raise InvalidRelease("dtype", f"{t['dtype']!r} is not one of {', '.join(TENSOR_TYPES)}")
+    return TensorSpec(_text(t, "name"), t["dtype"], tuple(integer(f"shape[{i}]", d) for i, d in enumerate(t["shape"])))
+
+
+def _golden(g: Mapping[str, Any]) -> Golden:
+    for key in ("inputs", "outputs", "atol"):
+        if key not in g:
+            raise InvalidRelease(f"golden.{key}", "is missing")
+    atol = number("golden.atol", g["atol"])
+    if not (math.isfinite(atol) and atol > 0.0):
+        raise InvalidRelease("golden.atol", f"must be finite and above 0, got {atol}")
+    return Golden(g["inputs"], numbers("golden.outputs", g["outputs"]), atol)
+
+
+def _tokenizer(t: Mapping[str, Any]) -> Tokenizer:
+    cls, sep, pad = (integer(key, t[key]) for key in ("cls", "sep", "pad"))
+    return Tokenizer(_relative(t), _text(t, "sha256"), SpecialTokens(cls, sep, pad))
+
+
+def _text(data: Mapping[str, Any], key: str) -> str:
+    value = data[key]
+    if not isinstance(value, str) or not value:
+        raise InvalidRelease(key, f"must be a non-empty string, got {value!r}")
+    return value
+
+
+def _relative(data: Mapping[str, Any]) -> str:
+    path = _text(data, "path")
+    if path.startswith("/") or ".." in path.split("/"):
+        raise InvalidRelease("path", f"must stay inside the release directory, got {path!r}")
+    return path

@@ -1,0 +1,95 @@
+"""The ads auction."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from math import ceil
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ranking.auction import expected_value, gsp_prices
+from ranking.floors import rank_by_score, rank_with_floors
+
+
+def test_expected_value_is_bid_times_probability() -> None:
+    """A bid of 2 currency units clicked once in a hundred is worth 0.02 units an impression."""
+    assert expected_value(np.array([2_000_000]), np.array([0.01])).tolist() == [2_000_000 * 0.01]
+
+
+def test_each_pays_what_it_takes_to_beat_the_next() -> None:
+    """Price = value of the next / own probability, rounded up; the last, with nobody below, pays the reserve."""
+    bids, p = np.array([1000, 900, 300]), np.array([0.3, 0.2, 0.1])  # values 300, 180, 30
+    prices = gsp_prices(np.array([0, 1, 2]), bids, p, reserve_micros=50)
+    assert prices.tolist() == [ceil(180 / Fraction(3, 10)), ceil(30 / Fraction(2, 10)), 50]
+    assert prices.dtype == np.int64
+
+
+def test_a_candidate_left_out_still_sets_the_price() -> None:
+    """The last result is priced by the best candidate that was not returned."""
+    assert gsp_prices(np.array([0]), np.array([1000, 800]), np.array([0.5, 0.5])).tolist() == [800]
+
+
+def test_a_lifted_result_pays_its_bid_and_no_more() -> None:
+    """A floor put the tail item above a better one: beating that one would cost more than the bid, so the bid is the price."""
+    bids, p, groups = np.array([1000, 900, 100]), np.array([0.1, 0.1, 0.1]), np.array([0, 0, 1])
+    order = rank_with_floors(expected_value(bids, p), groups, (0.0, 0.5), 2).order
+    assert order.tolist() == [0, 2]
+    assert gsp_prices(order, bids, p).tolist() == [900, 100]
+
+
+def test_a_result_nobody_clicks_has_a_price_within_its_bounds() -> None:
+    """A probability of 0 divides nothing: the price is the bid while a rival has value, else the reserve."""
+    assert gsp_prices(np.array([0, 1]), np.array([500, 400]), np.array([0.0, 0.1]), reserve_micros=10).tolist() == [500, 10]
+    assert gsp_prices(np.array([0, 1]), np.array([500, 400]), np.array([0.0, 0.0]), reserve_micros=10).tolist() == [10, 10]
+
+
+auctions = st.lists(st.tuples(st.integers(5, 10**12), st.floats(0, 1)), min_size=1, max_size=12)
+
+
+@given(auctions, st.integers(1, 15))
+def test_prices_lie_between_reserve_and_bid(candidates: list[tuple[int, float]], k: int) -> None:
+    """reserve ≤ price ≤ bid for every result, whatever the bids, the probabilities and the order."""
+    bids, p = np.array([b for b, _ in candidates]), np.array([q for _, q in candidates])
+    order = rank_with_floors(expected_value(bids, p), np.arange(len(bids)) % 2, (0.5, 0.5), k).order
+    prices = gsp_prices(order, bids, p, reserve_micros=5)
+    assert (prices >= 5).all()
+    assert (prices <= bids[order]).all()
+
+
+@given(st.lists(st.integers(0, 10**12), min_size=2, max_size=12), st.floats(1e-6, 1))
+def test_equal_probabilities_make_it_a_second_price_auction(bids: list[int], p: float) -> None:
+    """With one probability for all, each pays exactly the next bid: rounding never adds a micro."""
+    b = np.array(bids)
+    order = rank_by_score(expected_value(b, np.full(len(b), p)))
+    assert gsp_prices(order, b, np.full(len(b), p)).tolist() == [*b[order][1:].tolist(), 0]
+
+
+@given(auctions)
+def test_ranked_by_value_nobody_could_keep_the_place_for_less(candidates: list[tuple[int, float]]) -> None:
+    """At its price a result is worth at least the next; a micro less and it is not (or the reserve binds)."""
+    bids, p = np.array([b for b, _ in candidates]), np.array([q for _, q in candidates])
+    value = expected_value(bids, p)
+    order = rank_by_score(value)
+    prices = gsp_prices(order, bids, p, reserve_micros=5)
+    for t, i in enumerate(order[:-1].tolist()):
+        rival = float(value[order[t + 1 :]].max())
+        assert prices[t] * p[i] >= rival * (1 - 1e-12) or prices[t] == bids[i]
+        assert prices[t] == 5 or (prices[t] - 1) * p[i] <= rival * (1 + 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("message", "bids", "p"),
+    [
+        ("bid_micros: every bid must reach the reserve of 10, got 9", [9, 20], [0.1, 0.1]),
+        ("probabilities: must be within", [20, 20], [0.1, 1.1]),
+        ("probabilities: must be within", [20, 20], [0.1, np.nan]),
+        ("probabilities: need one per bid", [20, 20], [0.1]),
+    ],
+)
+def test_a_wrong_argument_is_named(message: str, bids: list[int], p: list[float]) -> None:
+    """A bid below the reserve and a probability that is none are refused by name."""
+    with pytest.raises(ValueError, match=f"^{message}"):
+        gsp_prices(np.array([0]), np.array(bids), np.array(p), reserve_micros=10)
