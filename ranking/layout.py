@@ -32,6 +32,11 @@ class Layout:
         return self.home / "training"
 
     @property
+    def serving(self) -> Path:
+        """The clock that replayed, historical data are served at: JSON, key "as_of". Absent: the wall clock."""
+        return self.home / "serving.json"
+
+    @property
     def search(self) -> Path:
         """Ray Tune's storage path."""
         return self.home / "search"

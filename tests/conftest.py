@@ -1,4 +1,4 @@
-"""Rules of this room's runs: no timed assertions, and the long property runs only when asked for."""
+"""Rules of every run: no timed assertions, and the long property runs only when asked for."""
 
 from __future__ import annotations
 

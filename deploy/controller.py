@@ -1,0 +1,189 @@
+"""The process that keeps Triton running and in the desired state: ``python -m deploy.controller``.
+
+Starts Triton, starts it again when it dies, and brings a fresh one (which loads nothing by itself) to the active release. Its
+state stands in ``<home>/run/triton.json``. Stops Triton when it is told to stop; should it be killed, Triton is told by the kernel.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from deploy import lifecycle, store
+from deploy.files import locked, write_atomically
+from deploy.triton import process, wheel
+from deploy.triton.client import TritonClient
+from ranking.errors import InvalidRelease, LongtailError, Unavailable
+from ranking.layout import Layout
+from ranking.release import Release
+
+STATE = "triton.json"
+_POLL_S = 0.2
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 10.0  # between attempts that failed
+_PORT_WAIT_S = 15.0  # a Triton whose controller was killed needs as long to end
+_PROBE_S = 5.0  # between looks at whether the models still give their golden outputs
+_MISSES = 3  # probes in a row without an answer before Triton counts as hung; each waits for its own deadline
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What `triton.json` says."""
+
+    pid: int  # the controller's
+    triton_pid: int  # 0 while none runs
+    grpc: str  # host:port, the same for as long as the controller runs
+    http: str
+    metrics: str
+    ready: bool  # Triton answers and serves what it should
+    release: str | None  # active and verified; None where nothing was ever activated or it is not ready
+    error: str  # why it is not ready; empty where it is, or while it starts
+
+
+def read_state(layout: Layout) -> State | None:
+    """What the controller last said, None where none runs (or ended without saying so)."""
+    try:
+        state = State(**json.loads((layout.run / STATE).read_text(encoding="utf-8")))
+        os.kill(state.pid, 0)
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return state
+
+
+class Controller:
+    """The loop: start, reconcile, watch, start again."""
+
+    def __init__(self, layout: Layout, ports: process.Ports) -> None:
+        self._layout = layout
+        self._ports = ports
+        self._server: process.TritonServer | None = None
+        self._release: str | None = None
+
+    def run(self) -> NoReturn:
+        """Serve until told to stop (SystemExit); Triton is stopped on the way out."""
+        installed = wheel.locate(self._layout.triton_server)
+        wait = _FIRST_WAIT_S
+        try:
+            while True:
+                try:
+                    self._serve_once(installed)
+                    wait = _FIRST_WAIT_S
+                except LongtailError as problem:
+                    _log.error("%s", problem)  # a sentence for operators: the trace would tell them nothing
+                    self._say(ready=False, error=str(problem))
+                    time.sleep(wait)
+                    wait = min(2 * wait, _LONGEST_WAIT_S)
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            if self._server:
+                self._server.stop()
+            (self._layout.run / STATE).unlink(missing_ok=True)
+
+    def _serve_once(self, installed: wheel.Installed) -> None:
+        """Make sure a server runs and is in the desired state, then watch until it dies or the pointer moves."""
+        if self._server is None or not self._server.alive():
+            if self._server:
+                _log.warning("Triton (pid %d) ended with status %s", self._server.pid, self._server.process.returncode)
+                self._server.stop()  # what it left behind
+            self._say(ready=False)
+            self._server = process.start(installed, self._layout.triton_repository, self._ports, self._layout.logs / "triton.log")
+            try:
+                self._server.wait_ready()
+            except Unavailable:
+                self._server.stop()  # one that hangs while starting is not waited for twice
+                raise
+        release = lifecycle.reconcile(self._layout, self._server.address)
+        self._release = release.id if release else None
+        self._say(ready=True)
+        _log.info("Triton (pid %d) at %s serves release %s", self._server.pid, self._server.address, self._release)
+        self._watch(self._server, release)
+        if not self._server.alive():
+            self._say(ready=False)
+
+    def _watch(self, server: process.TritonServer, release: Release | None) -> None:
+        """Return when there is something to do: the server died or hangs, the pointer moved, or a model stopped answering.
+
+        The last cannot be learnt from Triton: a model whose process has died stays READY and fails every request.
+        """
+        missed, next_probe = 0, time.monotonic() + _PROBE_S
+        while server.alive() and store.active(self._layout.releases) == self._release:
+            time.sleep(_POLL_S)
+            if time.monotonic() < next_probe:
+                continue
+            try:
+                _probe(server.address, release)
+                missed = 0
+            except Unavailable as silent:
+                missed += 1
+                if missed == _MISSES:
+                    _log.warning("Triton (pid %d) hangs and is started again: %s", server.pid, silent)
+                    server.stop()
+            except InvalidRelease as wrong:
+                _log.warning("release %s no longer answers as it should: %s", self._release, wrong)
+                return
+            next_probe = time.monotonic() + _PROBE_S
+
+    def _say(self, *, ready: bool, error: str = "") -> None:
+        host, ports = process.HOST, self._ports
+        state = State(
+            pid=os.getpid(),
+            triton_pid=self._server.pid if self._server and self._server.alive() else 0,
+            grpc=f"{host}:{ports.grpc}",
+            http=f"{host}:{ports.http}",
+            metrics=f"{host}:{ports.metrics}",
+            ready=ready,
+            release=self._release if ready else None,
+            error=error,
+        )
+        write_atomically(self._layout.run / STATE, json.dumps(asdict(state)) + "\n")
+
+
+def _probe(address: str, release: Release | None) -> None:
+    """Raises Unavailable where Triton does not answer, InvalidRelease where a model does not answer as it should."""
+    with TritonClient(address) as client:
+        if release:
+            lifecycle.verify(client, release)
+        else:
+            client.index()
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m deploy.controller", description=__doc__.partition("\n")[0])
+    parser.add_argument("--grpc-port", type=int, default=8001, help="of Triton, kept across its restarts (default %(default)s)")
+    parser.add_argument("--http-port", type=int, default=0, help="of Triton (default: a free one)")
+    parser.add_argument("--metrics-port", type=int, default=0, help="of Triton, for Prometheus (default: a free one)")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))  # unwinds `run`, which stops Triton
+    layout = Layout(Path(os.environ.get("LONGTAIL_HOME", ".longtail")).resolve())
+    try:
+        with locked(layout.run / "controller.lock", wait=False):
+            _wait_for_port(options.grpc_port)
+            ports = process.Ports(options.grpc_port, options.http_port or process.free_port(), options.metrics_port or process.free_port())
+            Controller(layout, ports).run()
+    except BlockingIOError:
+        sys.exit(f"another controller runs on {layout.home}")
+    except Unavailable as problem:
+        sys.exit(str(problem))
+
+
+def _wait_for_port(port: int) -> None:
+    deadline = time.monotonic() + _PORT_WAIT_S
+    while not process.port_is_free(port):
+        if time.monotonic() > deadline:
+            raise Unavailable(f"--grpc-port: {port} is in use; stop what listens there or choose another")
+        time.sleep(_POLL_S)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""The platform on this machine, in the background: the controller (with Triton) and the gateway, started, watched and stopped.
+
+Processes are started by module name, so nothing of `services` is imported here. What runs is written to
+``<home>/run/platform.json``; a process is only ever signalled while it is still the one that was started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from deploy import lifecycle, store
+from deploy.files import write_atomically
+from deploy.triton import process
+from ranking.errors import Unavailable
+from ranking.layout import Layout
+
+STATE = "platform.json"
+CONTROLLER, GATEWAY = "deploy.controller", "services.gateway"
+_STOP_S = 30.0
+_POLL_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """One background process.
+
+    Attributes:
+        module: what was started with ``python -m``.
+        pid: its process id.
+        started: its start time in clock ticks since boot: together with `pid` it names one process for ever.
+        log: where its output goes.
+    """
+
+    module: str
+    pid: int
+    started: int
+    log: str
+
+
+def up(
+    layout: Layout,
+    feature_repo: Path,
+    *,
+    release: str = "",
+    address: str = "127.0.0.1:50051",
+    triton_port: int = 8001,
+    wait_s: float = 120.0,
+) -> dict[str, Any]:
+    """Start what does not run yet and wait until the gateway serves; returns `status`.
+
+    The gateway's clock is the one in `layout.serving` where historical data are replayed.
+
+    Args:
+        layout: the state directory.
+        feature_repo: directory with feature_store.yaml.
+        release: verified on Triton and activated before the gateway starts; empty: the active one, else the newest.
+        address: of the gateway; port 0 takes a free one.
+        triton_port: gRPC port of Triton; 0 takes a free one, kept across Triton's restarts.
+        wait_s: seconds before giving up.
+
+    Raises:
+        Unavailable: something ended or did not become ready; the message quotes the end of its log. What was started is stopped.
+        InvalidRelease: the release is refused.
+    """
+    known = {p.module: p for p in processes(layout) if _alive(p)}
+    grpc_port = triton_port or process.free_port()
+    environment = {**os.environ, "LONGTAIL_HOME": str(layout.home)}
+    try:
+        if CONTROLLER not in known:
+            known[CONTROLLER] = _start(layout, CONTROLLER, ["--grpc-port", str(grpc_port)], environment)
+            _remember(layout, known)
+        triton = _wait(known[CONTROLLER], layout.run / "triton.json", wait_s)["grpc"]
+        wanted = release or store.active(layout.releases) or _newest(layout)
+        if wanted != store.active(layout.releases):
+            lifecycle.activate(layout, wanted, triton)
+        if GATEWAY not in known:
+            options = ["--address", address, "--triton", triton, "--feature-repo", str(feature_repo)]
+            clock = _read(layout.serving)
+            known[GATEWAY] = _start(layout, GATEWAY, [*options, *(["--as-of", clock["as_of"]] if clock else [])], environment)
+            _remember(layout, known)
+        _wait(known[GATEWAY], layout.run / "gateway.json", wait_s)
+    except BaseException:
+        down(layout)
+        raise
+    return status(layout)
+
+
+def down(layout: Layout) -> list[str]:
+    """Stop what `up` started, the gateway first; returns the modules that were stopped."""
+    stopped = []
+    for running in sorted(processes(layout), key=lambda p: p.module, reverse=True):  # services before deploy
+        if _alive(running):
+            _stop(running)
+            stopped.append(running.module)
+    (layout.run / STATE).unlink(missing_ok=True)
+    return stopped
+
+
+def status(layout: Layout) -> dict[str, Any]:
+    """What runs, where it listens and which release is active."""
+    alive = {p.module: asdict(p) for p in processes(layout) if _alive(p)}
+    return {
+        "home": str(layout.home),
+        "release": store.active(layout.releases),
+        "processes": alive,
+        "triton": _read(layout.run / "triton.json") if CONTROLLER in alive else None,
+        "gateway": _read(layout.run / "gateway.json") if GATEWAY in alive else None,
+    }
+
+
+def processes(layout: Layout) -> list[Running]:
+    """What `up` started last, running or not."""
+    state = _read(layout.run / STATE)
+    return [Running(**p) for p in state["processes"]] if state else []
+
+
+def _newest(layout: Layout) -> str:
+    readable = [r for r in store.list_releases(layout.releases) if not r.problem]
+    if not readable:
+        raise Unavailable(f"{layout.releases}: holds no release; `longtail train` or `make demo` publishes one")
+    return readable[-1].id
+
+
+def _start(layout: Layout, module: str, options: list[str], environment: Mapping[str, str]) -> Running:
+    layout.logs.mkdir(parents=True, exist_ok=True)
+    layout.run.mkdir(parents=True, exist_ok=True)
+    (layout.run / ("triton.json" if module == CONTROLLER else "gateway.json")).unlink(missing_ok=True)
+    log = layout.logs / f"{module}.log"
+    with log.open("w") as out:
+        child = subprocess.Popen(
+            [sys.executable, "-m", module, *options],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env=dict(environment),
+            start_new_session=True,  # Ctrl-C in the caller's terminal is not for it
+        )
+    return Running(module, child.pid, _start_time(child.pid) or 0, str(log))
+
+
+def _remember(layout: Layout, known: Mapping[str, Running]) -> None:
+    write_atomically(layout.run / STATE, json.dumps({"processes": [asdict(p) for p in known.values()]}, indent=1))
+
+
+def _wait(running: Running, path: Path, wait_s: float) -> dict[str, Any]:
+    """Until `path` says "ready"."""
+    deadline = time.monotonic() + wait_s
+    while time.monotonic() < deadline:
+        state = _read(path)
+        if state and state.get("ready"):
+            return state
+        if not _alive(running):
+            raise Unavailable(f"{running.module} ended while starting:\n{_tail(Path(running.log))}")
+        time.sleep(_POLL_S)
+    raise Unavailable(f"{running.module} was not ready after {wait_s:g} s:\n{_tail(Path(running.log))}")
+
+
+def _stop(running: Running) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(running.pid, signal.SIGTERM)
+    deadline = time.monotonic() + _STOP_S
+    while _alive(running):
+        if time.monotonic() > deadline:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(running.pid, signal.SIGKILL)
+        time.sleep(_POLL_S)
+
+
+def _alive(running: Running) -> bool:
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(running.pid, os.WNOHANG)  # our own child would stay a zombie
+    return _start_time(running.pid) == running.started != 0
+
+
+def _start_time(pid: int) -> int | None:
+    """Field 22 of /proc/<pid>/stat; None for no process or a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] == "Z" else int(fields[19])
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        return dict(json.loads(path.read_text()))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+
+
+def _tail(path: Path, lines: int = 12) -> str:
+    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])

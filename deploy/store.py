@@ -1,0 +1,165 @@
+"""The release store: a directory of immutable release directories and the pointer that names the active one.
+
+Reading a release verifies every file it names. Knows nothing of Triton: `deploy.lifecycle` decides when the pointer may move.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from deploy.files import write_atomically
+from ranking.errors import InvalidRelease, UnknownName
+from ranking.release import MANIFEST, Pointer, Release, pointer_text, read_pointer
+
+POINTER = "ACTIVE"
+HISTORY = 20  # releases kept in the pointer: more than anyone rolls back, little enough to read
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One line of `list_releases`."""
+
+    id: str
+    created: str  # RFC 3339; empty where the manifest cannot be read
+    active: bool
+    problem: str  # why the manifest cannot be read; empty where it can
+
+
+def read(store: Path, release_id: str) -> Release:
+    """Read a release and verify the digest of every file its manifest names. O(bytes of the release).
+
+    Raises:
+        UnknownName: the store holds no such release.
+        InvalidRelease: naming the manifest key or the file that is wrong.
+    """
+    release = read_manifest(store, release_id)
+    directory = store / release_id
+    _verify(directory, "tokenizer", release.tokenizer.path, release.tokenizer.sha256)
+    for i, member in enumerate(release.members):
+        _verify(directory, f"members[{i}]", member.path, member.sha256)
+    return release
+
+
+def read_manifest(store: Path, release_id: str) -> Release:
+    """Read and check a release's manifest alone, without looking at the files it names.
+
+    Raises:
+        UnknownName: the store holds no such release.
+        InvalidRelease: naming the key that is wrong.
+    """
+    known = _ids(store)
+    if release_id not in known:
+        raise UnknownName("release", release_id, known)
+    try:
+        data = json.loads((store / release_id / MANIFEST).read_text(encoding="utf-8"))
+    except ValueError as wrong:
+        raise InvalidRelease(MANIFEST, f"is not JSON: {wrong}") from None
+    if not isinstance(data, dict):
+        raise InvalidRelease(MANIFEST, "must be an object")
+    release = Release.from_json(data)
+    if release.id != release_id:
+        raise InvalidRelease("id", f"is {release.id!r} but the directory is named {release_id!r}")
+    return release
+
+
+def list_releases(store: Path) -> list[Listed]:
+    """Every release of the store, oldest first; one whose manifest cannot be read is listed with its problem."""
+    current = active(store)
+    rows = []
+    for release_id in _ids(store):
+        try:
+            rows.append(Listed(release_id, read_manifest(store, release_id).created, release_id == current, ""))
+        except InvalidRelease as wrong:
+            rows.append(Listed(release_id, "", release_id == current, str(wrong)))
+    return sorted(rows, key=lambda row: (row.created, row.id))
+
+
+def pointer(store: Path) -> Pointer | None:
+    """What the pointer file says, None where nothing was ever activated.
+
+    Raises:
+        InvalidRelease: the file is not a pointer.
+    """
+    try:
+        text = (store / POINTER).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    return read_pointer(text)
+
+
+def active(store: Path) -> str | None:
+    """The active release's id, None where nothing was ever activated."""
+    now = pointer(store)
+    return now.release if now else None
+
+
+def activate(store: Path, release_id: str) -> Pointer:
+    """Point at `release_id`, in one step; the release that was active becomes the first of `previous`.
+
+    The caller has verified the release. Activating the active release changes nothing.
+
+    Raises:
+        UnknownName: the store holds no such release.
+    """
+    known = _ids(store)
+    if release_id not in known:
+        raise UnknownName("release", release_id, known)
+    now = pointer(store)
+    if now is None:
+        return _point(store, release_id, ())
+    if now.release == release_id:
+        return now
+    earlier = tuple(i for i in now.previous if i not in (release_id, now.release))
+    return _point(store, release_id, (now.release, *earlier)[:HISTORY])
+
+
+def rollback_target(store: Path) -> str:
+    """The release that `rollback` would point at.
+
+    Raises:
+        InvalidRelease: no release was active before the present one.
+    """
+    now = pointer(store)
+    if now is None or not now.previous:
+        raise InvalidRelease(f"{POINTER}.previous", "is empty: there is no earlier release to go back to")
+    return now.previous[0]
+
+
+def rollback(store: Path) -> Pointer:
+    """Point at the release that was active before the present one; rolling back again goes further back.
+
+    Raises:
+        InvalidRelease: no release was active before the present one.
+        UnknownName: that release is no longer in the store.
+    """
+    target, known = rollback_target(store), _ids(store)
+    if target not in known:
+        raise UnknownName("release", target, known)
+    now = pointer(store)
+    assert now is not None
+    return _point(store, target, now.previous[1:])
+
+
+def _point(store: Path, release_id: str, previous: tuple[str, ...]) -> Pointer:
+    new = Pointer(release_id, datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"), previous)
+    write_atomically(store / POINTER, pointer_text(new))
+    return new
+
+
+def _ids(store: Path) -> list[str]:
+    """Directories that hold a manifest; a name starting with a dot is a publication in progress."""
+    return sorted(p.parent.name for p in store.glob(f"*/{MANIFEST}") if not p.parent.name.startswith("."))
+
+
+def _verify(directory: Path, key: str, path: str, sha256: str) -> None:
+    try:
+        with (directory / path).open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as wrong:
+        raise InvalidRelease(f"{key}.path", f"{path}: {wrong.strerror}") from None
+    if found != sha256:
+        raise InvalidRelease(f"{key}.sha256", f"{path} has digest {found}, the manifest says {sha256}")

@@ -1,0 +1,128 @@
+"""Triton's model repository on disk: version directories from releases, and the configuration that says which are served.
+
+::
+
+    <repository>/<model>/config.pbtxt
+    <repository>/<model>/<version>/model.onnx   the release's file (hard link where possible)
+    <repository>/<model>/<version>/model.py     a copy of backend_model.py
+    <repository>/<model>/<version>/run.json     runtime and threads on this host
+
+What differs between versions stands in the version directory, so that `config.pbtxt` changes only in which versions it names
+and versions already loaded stay as they are. Writes files; loading them is `deploy.lifecycle`'s business.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import py_compile
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from deploy.files import write_atomically
+from deploy.triton import backend_model
+from deploy.triton.client import ModelConfig
+from deploy.triton.runtime import Choice
+from ranking.release import Member, TensorSpec
+
+CONFIG = "config.pbtxt"
+
+
+def place(repository: Path, member: Member, model: Path, choice: Choice) -> None:
+    """Write the version directory of `member`, or leave it alone where it is already right.
+
+    The directory is made beside its place and renamed: Triton never sees half of one.
+
+    Args:
+        repository: the model repository.
+        member: the manifest's entry.
+        model: its ONNX file in the release directory.
+        choice: what it runs on.
+    """
+    target = repository / member.model / str(member.version)
+    run = json.dumps({"runtime": choice.runtime, "threads": choice.threads, "sha256": member.sha256}) + "\n"
+    code = Path(backend_model.__file__).read_bytes()
+    if _holds(target, run, code):
+        return
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    _link(model, partial / "model.onnx")
+    (partial / "model.py").write_bytes(code)
+    _compile(partial / "model.py")
+    (partial / "run.json").write_text(run, encoding="utf-8")
+    shutil.rmtree(target, ignore_errors=True)
+    partial.rename(target)
+
+
+def placed_digest(repository: Path, model: str, version: int) -> str:
+    """The sha256 of the model that stands in a version directory, empty where there is none."""
+    try:
+        return str(json.loads((repository / model / str(version) / "run.json").read_text(encoding="utf-8"))["sha256"])
+    except FileNotFoundError:
+        return ""
+
+
+def configure(repository: Path, member: Member, versions: Iterable[int]) -> None:
+    """Write the model's configuration: `member`'s inputs and output, serving exactly `versions`."""
+    write_atomically(repository / member.model / CONFIG, _config(member, versions).text())
+
+
+def configured(repository: Path, model: str) -> set[int]:
+    """The versions the model's configuration serves; empty where it has none."""
+    have = _read(repository, model)
+    return set(have.versions) if have else set()
+
+
+def conflict(repository: Path, member: Member) -> bool:
+    """Whether the model has a configuration whose inputs or output are not `member`'s; its versions cannot serve side by side then."""
+    have, want = _read(repository, member.model), _config(member, ())
+    return have is not None and (have.inputs, have.output) != (want.inputs, want.output)
+
+
+def models(repository: Path) -> list[str]:
+    """Names of the models that have a directory."""
+    return sorted(p.name for p in repository.iterdir() if p.is_dir()) if repository.is_dir() else []
+
+
+def remove(repository: Path, model: str, keep: set[int]) -> None:
+    """Delete the version directories not in `keep`, and the model's when nothing is kept. Unload them first."""
+    if not keep:
+        shutil.rmtree(repository / model)
+        return
+    for directory in (repository / model).iterdir():
+        if directory.is_dir() and directory.name not in {str(v) for v in keep}:
+            shutil.rmtree(directory)
+
+
+def _config(member: Member, versions: Iterable[int]) -> ModelConfig:
+    return ModelConfig(member.model, member.inputs, TensorSpec(member.output, "FP32", (-1,)), tuple(sorted(versions)))
+
+
+def _read(repository: Path, model: str) -> ModelConfig | None:
+    """The model's configuration, None where it has none."""
+    path = repository / model / CONFIG
+    return ModelConfig.parse(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def _holds(target: Path, run: str, code: bytes) -> bool:
+    """Whether a version directory is already what `place` would write; the model itself was compared by its digest in run.json."""
+    try:
+        return (target / "run.json").read_text(encoding="utf-8") == run and (target / "model.py").read_bytes() == code
+    except FileNotFoundError:
+        return False
+
+
+def _compile(code: Path) -> None:
+    """Leave the interpreter nothing to write: a `__pycache__` that appears later counts as a change, and Triton then loads every
+    version again at the next load.
+    """
+    py_compile.compile(str(code), doraise=True, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another filesystem, or one without hard links
+        shutil.copyfile(source, target)
