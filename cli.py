@@ -1,0 +1,308 @@
+"""The front door: `longtail`, every command a few lines. Heavy imports stand inside the command that needs them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ranking.errors import LongtailError
+from ranking.layout import Layout
+from ranking.types import Explain, Surface
+
+if TYPE_CHECKING:
+    from training.requests import SampleRequest
+
+ROOT = Path(__file__).parent
+app = typer.Typer(help="Longtail: ranking for e-commerce search and ads that keeps tail items visible.", no_args_is_help=True)
+release_app = typer.Typer(help="Releases: what the platform serves, and what it served before.", no_args_is_help=True)
+bench_app = typer.Typer(help="Benchmarks: ours and its yardstick in one run, one JSON object last.", no_args_is_help=True)
+app.add_typer(release_app, name="release")
+app.add_typer(bench_app, name="bench")
+out = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+
+
+def layout() -> Layout:
+    """The state directory: LONGTAIL_HOME, else .longtail in the working directory."""
+    return Layout(Path(os.environ.get("LONGTAIL_HOME", ".longtail")).resolve())
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Errors people can act on are printed as one line; anything else is a bug and keeps its traceback."""
+    try:
+        yield
+    except (LongtailError, ValueError, FileNotFoundError) as error:
+        Console(stderr=True, highlight=False).print(f"[red]longtail:[/] {error}", soft_wrap=True)
+        raise typer.Exit(1) from None
+
+
+@app.command()
+def train(profile: Annotated[str, typer.Option(help="tiny, demo or full: how much of everything")] = "demo") -> None:
+    """Data to release: prepare, Feast, frames, BERT, search, publish. Reuses what is there."""
+    from training import pipeline
+    from training.profile import PROFILES
+
+    if profile not in PROFILES:
+        raise typer.BadParameter(f"{profile!r} is not known; known: {', '.join(PROFILES)}", param_hint="--profile")
+    with explained():
+        result = pipeline.run(layout(), PROFILES[profile])
+    print(json.dumps({"release": result.release.id, "reused": result.reused}))
+
+
+@app.command()
+def install_triton() -> None:
+    """Fetch Triton's wheel into the state directory, unless it is there."""
+    from deploy.triton import wheel
+
+    with explained():
+        wheel.install(layout().triton_server)
+
+
+@app.command()
+def up(
+    address: Annotated[str, typer.Option(help="host:port of the gateway")] = "127.0.0.1:50051",
+    triton_port: Annotated[int, typer.Option(help="gRPC port of Triton; 0: a free one")] = 8001,
+) -> None:
+    """Start Triton, its controller and the gateway in the background; activates the newest release if none is."""
+    from deploy import local
+    from deploy.triton import wheel
+
+    with explained():
+        wheel.install(layout().triton_server)
+        local.up(layout(), ROOT / "feature_repo", address=address, triton_port=triton_port)
+        _print_status(layout())
+
+
+@app.command()
+def down() -> None:
+    """Stop what `up` started."""
+    from deploy import local
+
+    stopped = local.down(layout())
+    out.print(f"stopped {', '.join(stopped)}" if stopped else "nothing was running")
+
+
+@app.command()
+def status() -> None:
+    """What runs, where it listens, which release is active. Exit status 1 unless everything is ready."""
+    if not _print_status(layout()):
+        raise typer.Exit(1)
+
+
+@app.command()
+def rank(
+    surface: Annotated[Surface, typer.Option(help="search or ads")],
+    user: Annotated[str, typer.Option(help="user id; empty or unknown is ranked with defaults")] = "",
+    query: Annotated[str, typer.Option(help="search text; needed for search")] = "",
+    top_k: Annotated[int, typer.Option(help="number of results")] = 10,
+    candidates: Annotated[int, typer.Option(help="candidates to rank, 1 to 1,000")] = 100,
+    policy: Annotated[str, typer.Option(help="fairness policy by name; default: the active one")] = "",
+    explain: Annotated[bool, typer.Option("--explain", help="member scores, weights and ranks without the floor")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="the answer as JSON")] = False,
+) -> None:
+    """Ask the running gateway; candidates come from the prepared data."""
+    from training import requests
+
+    with explained():
+        state = layout()
+        sample = requests.for_user(
+            state, state.canonical("completejourney"), _clock(state), surface, user_id=user, query=query, n=candidates
+        )
+        _ask(_gateway(state), sample, top_k=top_k, policy=policy, explain=Explain.SCORES if explain else Explain.NONE, as_json=as_json)
+
+
+@app.command()
+def demo(
+    profile: Annotated[str, typer.Option(help="tiny, demo or full")] = "demo",
+    keep: Annotated[bool, typer.Option("--keep", help="leave the platform running")] = False,
+) -> None:
+    """The whole path on real data, from raw transactions to ranked lists over gRPC; stops what it started."""
+    from deploy import local
+    from deploy.triton import process, wheel
+    from services.client import render
+    from training import pipeline
+    from training.profile import PROFILES
+
+    start, state = time.monotonic(), layout()
+    with explained():
+        out.rule("Triton server")
+        wheel.install(state.triton_server)
+        out.rule("data → features → training → search → release")
+        result = pipeline.run(state, PROFILES[profile])
+        release = result.release
+        for split in ("validation", "test"):
+            out.print(render.metrics(release.metrics, split))
+        out.rule(f"release {release.id} → Triton → gateway")
+        ours = not local.status(state)["processes"]
+        try:
+            local.up(
+                state,
+                ROOT / "feature_repo",
+                release=release.id,
+                address=f"127.0.0.1:{process.free_port()}" if ours else "127.0.0.1:50051",
+                triton_port=0,
+            )
+            _print_status(state)
+            for sample in _samples(result.requests):
+                _ask(_gateway(state), sample, top_k=10, policy="", explain=Explain.SCORES, as_json=False)
+        finally:
+            if ours and not keep:
+                out.print(f"stopped {', '.join(local.down(state)) or 'nothing'}")
+    out.rule(f"done in {time.monotonic() - start:.0f} s; `longtail up` keeps it running, `longtail rank --help` asks it")
+
+
+@release_app.command("list")
+def release_list() -> None:
+    """Every release of the store, oldest first."""
+    from deploy import store
+
+    table = Table("release", "created", "active", "problem")
+    for row in store.list_releases(layout().releases):
+        table.add_row(row.id, row.created, "●" if row.active else "", row.problem)
+    out.print(table)
+
+
+@release_app.command("activate")
+def release_activate(release: Annotated[str, typer.Argument(help="release id")]) -> None:
+    """Load a release on the running Triton, verify its golden scores, then give it all traffic."""
+    from deploy import lifecycle
+
+    with explained():
+        done = lifecycle.activate(layout(), release, _triton(layout()))
+    out.print(f"release {done.id} is active")
+
+
+@release_app.command("rollback")
+def release_rollback() -> None:
+    """Go back to the release that was active before."""
+    from deploy import lifecycle
+
+    with explained():
+        done = lifecycle.rollback(layout(), _triton(layout()))
+    out.print(f"release {done.id} is active")
+
+
+@bench_app.command("rank")
+def bench_rank(quick: Annotated[bool, typer.Option("--quick", help="a few seconds instead of about a minute")] = False) -> None:
+    """Latency and throughput of the running gateway beside a bare echo server."""
+    from services.bench import rank as bench
+
+    with explained():
+        state = layout()
+        samples = _samples(state.training / "frames" / "requests.json", all_of_them=True)
+        items = list(dict.fromkeys(i for s in samples for i in s.item_ids))
+        result = bench.run(
+            _gateway(state),
+            users=sorted({s.user_id for s in samples}),
+            items=items,
+            queries=sorted({s.query for s in samples} - {""}),
+            quick=quick,
+        )
+    print(json.dumps(result))
+
+
+def _ask(address: str, sample: SampleRequest, *, top_k: int, policy: str, explain: Explain, as_json: bool) -> None:
+    """Send one request and print the answer."""
+    import grpc
+    from google.protobuf.json_format import MessageToJson
+
+    from services.client import render
+    from services.client.client import RankClient, rank_request
+
+    request = rank_request(
+        Surface(sample.surface),
+        sample.item_ids,
+        user_id=sample.user_id,
+        query=sample.query,
+        retrieval_scores=sample.retrieval_scores,
+        bid_micros=sample.bid_micros,
+        columns=sample.columns,
+        top_k=top_k,
+        policy=policy,
+        explain=explain,
+    )
+    with RankClient(address) as client:
+        try:
+            response = client.rank(request, timeout_s=30)
+        except grpc.RpcError as error:
+            raise ValueError(f"{address}: {error.code().name}: {error.details()}") from None
+    if as_json:
+        print(MessageToJson(response, preserving_proto_field_name=True))
+        return
+    titles = dict(zip(sample.item_ids, sample.titles, strict=True))
+    bids = dict(zip(sample.item_ids, sample.bid_micros, strict=True)) if sample.bid_micros else {}
+    out.print()
+    out.rule(sample.name + (f", query “{sample.query}”" if sample.query else ""))
+    if explain != Explain.NONE:
+        out.print(render.before_after(response, titles=titles))
+    out.print(render.answer(response, titles=titles, bids=bids, bought=sample.bought))
+
+
+def _samples(path: Path, *, all_of_them: bool = False) -> list[SampleRequest]:
+    """The demo's requests: two lists per surface and one for somebody unknown; or all that were prepared."""
+    from dataclasses import replace
+
+    from training.requests import SampleRequest
+
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: not there; `make demo` or `longtail train` makes it")
+    samples = [SampleRequest(**r) for r in json.loads(path.read_text())]
+    if all_of_them:
+        return samples
+    ads, search = ([s for s in samples if s.surface == kind] for kind in (Surface.ADS, Surface.SEARCH))
+    stranger = replace(ads[0], name="ads, somebody unknown", user_id="nobody-we-know", bought=[])
+    return [*ads[:2], stranger, *search[:2]]
+
+
+def _print_status(state: Layout) -> bool:
+    """Print what runs; True when all of it is ready."""
+    from deploy import local
+
+    now = local.status(state)
+    table = Table("part", "pid", "listens on", "ready")
+    for name, part, address in (("Triton", now["triton"], "grpc"), ("gateway", now["gateway"], "address")):
+        table.add_row(name, *((str(part["pid"]), part[address], str(part["ready"])) if part else ("—", "—", "not running")))
+    out.print(table)
+    out.print(f"release: {now['release'] or 'none active'}   state: {now['home']}")
+    return all(part and part["ready"] for part in (now["triton"], now["gateway"]))
+
+
+def _gateway(state: Layout) -> str:
+    """Address of the running gateway."""
+    from deploy import local
+
+    part = local.status(state)["gateway"]
+    if not part:
+        raise FileNotFoundError(f"{state.run}: no gateway runs from this state directory; start it with `longtail up`")
+    return str(part["address"])
+
+
+def _triton(state: Layout) -> str:
+    from deploy import local
+
+    part = local.status(state)["triton"]
+    if not part:
+        raise FileNotFoundError(f"{state.run}: no Triton runs from this state directory; start it with `longtail up`")
+    return str(part["grpc"])
+
+
+def _clock(state: Layout) -> object:
+    from datetime import UTC, datetime
+
+    if not state.serving.exists():
+        return datetime.now(UTC)
+    return datetime.fromisoformat(json.loads(state.serving.read_text())["as_of"])
+
+
+if __name__ == "__main__":
+    app()

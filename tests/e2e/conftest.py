@@ -1,0 +1,48 @@
+"""One platform for the whole room: real data, Feast, Ray, Triton and gateway, from raw transactions to a served release."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import pytest
+from longtail.ranking.v1 import ranking_service_pb2_grpc as rpc
+
+from deploy import local
+from ranking.layout import Layout
+from ranking.release import Release
+from tests.deploy.servers import use_installed
+from training import pipeline
+from training.profile import TINY
+from training.requests import SampleRequest
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Platform:
+    layout: Layout
+    release: Release
+    address: str
+    samples: tuple[SampleRequest, ...]
+
+    def stub(self) -> rpc.RankingServiceStub:
+        return rpc.RankingServiceStub(grpc.insecure_channel(self.address))
+
+
+@pytest.fixture(scope="session")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    home = Path(os.environ.get("LONGTAIL_TEST_PLATFORM") or tmp_path_factory.mktemp("platform"))
+    layout = Layout(home)
+    use_installed(layout)
+    result = pipeline.run(layout, TINY)
+    state = local.up(layout, ROOT / "feature_repo", release=result.release.id, address="127.0.0.1:0", triton_port=0)
+    try:
+        samples = tuple(SampleRequest(**r) for r in json.loads(result.requests.read_text()))
+        yield Platform(layout, result.release, state["gateway"]["address"], samples)
+    finally:
+        local.down(layout)

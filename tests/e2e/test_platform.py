@@ -1,0 +1,175 @@
+"""The main job, end to end: what training computed is what a gRPC caller gets, whatever dies on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import threading
+import time
+from typing import Any
+
+import grpc
+import numpy as np
+import onnxruntime
+import pytest
+from longtail.ranking.v1 import ranking_service_pb2 as pb
+
+from ranking.blend import blend
+from ranking.features import MODEL_COLUMNS
+from ranking.types import TIERS, Explain, Surface
+from services.client.client import rank_request
+from tests.e2e.conftest import Platform
+from training.requests import SampleRequest, for_user
+
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(900)]
+
+
+def _request(sample: SampleRequest, **options: Any) -> pb.RankRequest:
+    return rank_request(
+        Surface(sample.surface),
+        sample.item_ids,
+        user_id=sample.user_id,
+        query=sample.query,
+        retrieval_scores=sample.retrieval_scores,
+        bid_micros=sample.bid_micros,
+        columns=sample.columns,
+        **options,
+    )
+
+
+def test_every_sample_is_answered_whole(platform: Platform) -> None:
+    """Known users on real lists: nothing degraded, the active release, one version per member, both surfaces."""
+    stub = platform.stub()
+    assert {s.surface for s in platform.samples} == {"ads", "search"}
+    for sample in platform.samples:
+        answer = stub.Rank(_request(sample, top_k=10), timeout=60)
+        assert len(answer.results.item_ids) == 10
+        assert not answer.degradations
+        assert answer.release == platform.release.id
+        assert set(answer.model_versions) == set(platform.release.blends[Surface(sample.surface)].members)
+        assert all(0 < p < 1 for p in answer.results.probabilities)
+
+
+def test_training_and_gateway_agree(platform: Platform) -> None:
+    """The gateway's feature rows equal training's bit for bit, and its scores and probabilities within 1e-4."""
+    with (platform.layout.training / "frames" / "frames.pickle").open("rb") as file:
+        frames = pickle.load(file)["frames"]
+    stub = platform.stub()
+    for sample in platform.samples:
+        surface = Surface(sample.surface)
+        frame = frames[surface, "test"]
+        offline = {u: i for i, (u, w, q) in enumerate(zip(frame.lists.user_ids, frame.lists.weeks, frame.lists.queries, strict=True))
+                   if w == 53 and q == sample.query}[sample.user_id]  # fmt: skip
+        span = slice(frame.lists.offsets[offline], frame.lists.offsets[offline + 1])
+        want, tiers = frame.assembled.x[span], frame.assembled.tiers[span]
+
+        answer = stub.Rank(_request(sample, explain=Explain.FULL, policy="none"), timeout=60)
+        served = {e.item_id: e for e in answer.explanations}
+        got = np.array([[served[i].features[c] for c in MODEL_COLUMNS] for i in sample.item_ids], np.float32)
+        np.testing.assert_array_equal(got, want)
+
+        spec = platform.release.blends[surface]
+        logits = np.array([[{m.member: m.raw for m in served[i].members}[name] for i in sample.item_ids] for name in spec.members])
+        member = platform.release.member(spec.members[0])
+        session = onnxruntime.InferenceSession(str(platform.layout.releases / platform.release.id / member.path))
+        np.testing.assert_allclose(logits[0], session.run([member.output], {"features": want})[0][:, 0], atol=1e-4)
+
+        offline_text = np.load(platform.layout.training / "scores" / f"{surface.value}_test.npz")["text_logits"][span]
+        np.testing.assert_allclose(logits[1], offline_text, atol=platform.release.member("bert").golden.atol)
+        probabilities = dict(zip(answer.results.item_ids, answer.results.probabilities, strict=True))
+        offline_p = blend(spec, logits, tiers).probabilities
+        np.testing.assert_allclose([probabilities[i] for i in sample.item_ids], offline_p, atol=1e-4)
+
+
+def test_floors_hold_at_every_prefix_and_change_no_probability(platform: Platform) -> None:
+    """With the policy each group has its floor at every place; an item's probability is the same with and without."""
+    stub = platform.stub()
+    for sample in platform.samples:
+        fair = stub.Rank(_request(sample, top_k=20, explain=Explain.SCORES), timeout=60)
+        plain = stub.Rank(_request(sample, policy="none"), timeout=60)
+        free = dict(zip(plain.results.item_ids, plain.results.probabilities, strict=True))
+        assert all(free[i] == p for i, p in zip(fair.results.item_ids, fair.results.probabilities, strict=True))
+        groups = [e.group for e in fair.explanations]
+        for report in fair.exposure:
+            for place in range(1, len(groups) + 1):
+                floor = min(int(place * report.target_share + 1e-9), report.candidates)
+                assert groups[:place].count(report.group) >= floor
+
+
+def test_strangers_and_unknown_items_are_ranked_and_flagged(platform: Platform) -> None:
+    """Defaults instead of an error, and the answer says for whom and for how many."""
+    sample = platform.samples[0]
+    request = _request(sample)
+    request.user_id = "nobody-we-know"
+    request.candidates.item_ids[0] = "no-such-item"
+    answer = platform.stub().Rank(request, timeout=60)
+    assert len(answer.results.item_ids) == len(sample.item_ids)
+    assert {(d.component, d.reason) for d in answer.degradations} == {("features:user", "NOT_FOUND"), ("features:item", "NOT_FOUND")}
+    assert answer.feature_freshness.missing > 0
+
+
+def test_release_keeps_its_metrics(platform: Platform) -> None:
+    """Validation and test metrics of members and blend, with intervals, are part of the release."""
+    manifest = json.loads((platform.layout.releases / platform.release.id / "release.json").read_text())
+    for split in ("validation", "test"):
+        for surface in ("ads", "search"):
+            rankers = manifest["metrics"][split][surface]
+            assert {"shuffle", "popularity", "repeat rule", "trees", "bert", "blend", "blend + floor"} == set(rankers)
+            value, low, high = rankers["blend"]["all"]["ndcg10"]
+            assert low <= value <= high
+            assert set(rankers["blend"]) == {"all", *TIERS}
+
+
+@pytest.mark.parametrize(("surface", "query"), [(Surface.ADS, ""), (Surface.SEARCH, "frozen pizza")])
+def test_anybody_can_be_asked_for(platform: Platform, surface: Surface, query: str) -> None:
+    """Candidates made for one household on the serving day are ranked like the prepared ones."""
+    from datetime import datetime
+
+    as_of = datetime.fromisoformat(json.loads(platform.layout.serving.read_text())["as_of"])
+    canonical = platform.layout.canonical("completejourney")
+    sample = for_user(platform.layout, canonical, as_of, surface, user_id="900", query=query, n=60)
+    answer = platform.stub().Rank(_request(sample, top_k=5), timeout=60)
+    assert len(answer.results.item_ids) == 5
+    assert not answer.degradations
+
+
+def test_killing_triton_fails_no_call_and_heals(platform: Platform) -> None:
+    """kill -9 under load: every call is answered, some degraded, and soon none is again, with the same gateway."""
+    stub, stop = platform.stub(), threading.Event()
+    outcomes: list[pb.RankResponse | grpc.RpcError] = []
+
+    def load() -> None:
+        for i in range(10_000):
+            if stop.is_set():
+                return
+            sample = platform.samples[i % len(platform.samples)]
+            try:
+                outcomes.append(stub.Rank(_request(sample, top_k=10), timeout=30))
+            except grpc.RpcError as error:
+                outcomes.append(error)
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    try:
+        _until(lambda: len(outcomes) > 20)
+        triton = json.loads((platform.layout.run / "triton.json").read_text())
+        gateway = json.loads((platform.layout.run / "gateway.json").read_text())["pid"]
+        os.kill(triton["triton_pid"], signal.SIGKILL)
+        killed_at = len(outcomes)
+        _until(lambda: any(getattr(o, "degradations", ()) for o in outcomes[killed_at:]))
+        _until(lambda: len(outcomes) > killed_at + 5 and not outcomes[-1].degradations)
+    finally:
+        stop.set()
+        thread.join()
+    assert [o for o in outcomes if isinstance(o, grpc.RpcError)] == []
+    assert {d.reason for o in outcomes for d in o.degradations} <= {"UNAVAILABLE", "DEADLINE"}
+    assert json.loads((platform.layout.run / "gateway.json").read_text())["pid"] == gateway
+
+
+def _until(happened: Any, seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.05)

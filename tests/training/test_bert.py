@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer
+
+from training import bert
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer.from_file(str(bert.pretrained() / "tokenizer.json"))
+
+
+def _ids(tokenizer: Tokenizer, text: str) -> np.ndarray:
+    return np.array(tokenizer.encode(text, add_special_tokens=False).ids[:24], np.int64)
+
+
+def _padded(tokenizer: Tokenizer, texts: list[str]) -> np.ndarray:
+    out = np.zeros((len(texts), 24), np.int32)
+    for row, text in zip(out, texts, strict=True):
+        ids = _ids(tokenizer, text)
+        row[: len(ids)] = ids
+    return out
+
+
+def test_untrained_ranker_already_prefers_the_matching_item(tokenizer: Tokenizer) -> None:
+    """The head starts from the pretrained encoder's similarity, so the right item leads before any training."""
+    model = bert.PairRanker.from_pretrained(bert.pretrained()).eval()
+    items = _padded(tokenizer, ["yogurt low fat 6 oz", "motor oil 5w30", "dog food dry"])
+    feed = bert.pair_tensors(_ids(tokenizer, "strawberry yogurt"), items, bert.special_tokens(tokenizer))
+    with torch.no_grad():
+        logits = model(*(torch.from_numpy(feed[n]) for n in bert.INPUTS))["logits"]
+    assert int(logits.argmax()) == 0
+
+
+def test_fine_tuning_learns_and_export_keeps_it(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """After a few steps positives score above negatives, and the ONNX file gives torch's scores whatever the padding."""
+    queries = ("yogurt", "motor oil", "dog food", "bread")
+    texts = ["yogurt low fat", "motor oil 5w30", "dog food dry", "bread wheat"]
+    rng = np.random.default_rng(0)
+    q, d = rng.integers(0, 4, 96), rng.integers(0, 4, 96)
+    labels = (d == (q + 1) % 4).astype(np.int8)  # a rule that similarity alone gets wrong
+    pairs = bert.Pairs(q, tuple(_ids(tokenizer, t) for t in queries), _padded(tokenizer, texts)[d], labels)
+    special = bert.special_tokens(tokenizer)
+    model = bert.fine_tune(pairs, special, tmp_path / "trainer", epochs=4, learning_rate=2e-4, batch_size=16, seed=1)
+    bert.export(model, tmp_path / "model.onnx")
+
+    offsets = np.arange(5) * 4
+    every = np.tile(_padded(tokenizer, texts), (4, 1))
+    digests = np.tile(np.arange(1, 5), 4)
+    scores = bert.score(tmp_path / "model.onnx", pairs.query_ids, offsets, every, digests, special)
+    by_list = scores.reshape(4, 4)
+    right = by_list[np.arange(4), (np.arange(4) + 1) % 4]
+    assert right.mean() > np.delete(by_list, [1, 6, 11, 12]).mean()
+
+    feed = bert.pair_tensors(pairs.query_ids[0], every[:4], special)
+    with torch.no_grad():
+        torch_scores = model(*(torch.from_numpy(feed[n]) for n in bert.INPUTS))["logits"].numpy()
+    np.testing.assert_allclose(by_list[0], torch_scores, atol=1e-3)
+
+
+def test_items_without_text_are_not_scored(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """Digest 0 means no text: the score is NaN, the rest of the list is scored."""
+    model = bert.PairRanker.from_pretrained(bert.pretrained()).eval()
+    bert.export(model, tmp_path / "model.onnx")
+    tokens = _padded(tokenizer, ["bread", ""])
+    query = (_ids(tokenizer, "bread"),)
+    scores = bert.score(tmp_path / "model.onnx", query, np.array([0, 2]), tokens, np.array([7, 0]), bert.special_tokens(tokenizer))
+    assert np.isnan(scores).tolist() == [False, True]

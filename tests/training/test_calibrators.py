@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ranking.calibrate import sigmoid
+from training.calibrators import fit_isotonic, fit_platt
+
+
+def test_platt_recovers_the_map_that_made_the_labels() -> None:
+    """Labels drawn from sigmoid(2x - 1) give a near 2 and b near -1."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=50_000)
+    y = rng.random(len(x)) < sigmoid(2 * x - 1)
+    fitted = fit_platt(x, y)
+    standard_error = 0.03  # about 1/√(n p (1 - p) var x)
+    assert fitted.a == pytest.approx(2, abs=3 * standard_error)
+    assert fitted.b == pytest.approx(-1, abs=3 * standard_error)
+
+
+@pytest.mark.parametrize("fit", [fit_platt, fit_isotonic])
+def test_mean_prediction_equals_the_rate(fit: object) -> None:
+    """On the rows it was fitted on, a calibrator predicts as many positives as there were."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=3000)
+    y = rng.random(len(x)) < 0.1 + 0.2 * (x > 0)
+    assert fit(x, y)(x).mean() == pytest.approx(y.mean(), abs=1e-3)  # type: ignore[operator]
+
+
+def test_unscored_rows_are_left_out_and_stay_unscored() -> None:
+    """NaN log-odds neither spoil the fit nor get a probability."""
+    x = np.array([-2.0, -1.0, np.nan, 1.0, 2.0, 0.0])
+    y = np.array([0, 0, 1, 1, 1, 0])
+    fitted = fit_platt(x, y)
+    assert fitted == fit_platt(x[~np.isnan(x)], y[~np.isnan(x)])
+    assert np.isnan(fitted(x)).tolist() == np.isnan(x).tolist()
+
+
+def test_a_member_worse_than_chance_is_flattened_not_reversed() -> None:
+    """The slope stays positive: a calibrator never turns a member's order around."""
+    x = np.linspace(-3, 3, 200)
+    assert 0 < fit_platt(x, x < 0).a < 0.01
+
+
+def test_separable_rows_stay_finite() -> None:
+    """Perfect separation gives a steep but finite slope."""
+    assert np.isfinite(fit_platt(np.array([-1.0, 1.0]), np.array([0, 1])).a)
+
+
+@pytest.mark.parametrize("labels", [[0, 0], [1, 1]])
+def test_one_class_is_refused(labels: list[int]) -> None:
+    """Calibration needs both outcomes."""
+    with pytest.raises(ValueError, match="need both classes"):
+        fit_platt(np.array([0.0, 1.0]), np.array(labels))

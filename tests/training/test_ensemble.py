@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.training.data import ensemble_data
+from training.artefacts import load_ensemble_data, save_ensemble_data
+from training.ensemble import DEFAULT, EnsembleData, fit, ndcg, objective
+from training.evaluate import evaluate
+
+CONFIG = {**DEFAULT, "rounds": 20, "negatives_rate": 0.5, "text_weight_head": 0.5, "text_weight_tail": 0.5, "text_weight_new": 0.5}
+
+
+@pytest.fixture(scope="module")
+def data() -> EnsembleData:
+    return ensemble_data()
+
+
+def test_objective_is_a_plain_function(data: EnsembleData) -> None:
+    """Equal configuration, data and seed give equal metrics, all finite."""
+    one, two = objective(CONFIG, data, 3), objective(CONFIG, data, 3)
+    assert one == two
+    assert np.isfinite(list(one.values())).all()
+
+
+def test_blend_beats_its_members_where_each_knows_something_else(data: EnsembleData) -> None:
+    """Trees see one cause, text the other: the blend's NDCG is above both."""
+    fitted = fit(CONFIG, data, 0)
+    blended = fitted.blend(data.select)
+    mean = [np.nanmean(ndcg(s, data.select)) for s in (blended.probabilities, *blended.member_probabilities)]
+    assert mean[0] > max(mean[1:])
+
+
+def test_thinned_negatives_are_corrected(data: EnsembleData) -> None:
+    """Keeping a fifth of the negatives moves raw log-odds by about ln 5, and the offset brings them back."""
+    whole, thin = (fit({**CONFIG, "negatives_rate": r}, data, 0) for r in (0.5, 0.1))
+    raw = [f.logits(data.select)[0].mean() - f.offset for f in (whole, thin)]
+    corrected = [f.logits(data.select)[0].mean() for f in (whole, thin)]
+    assert raw[1] - raw[0] == pytest.approx(np.log(5), rel=0.35)  # different rows, small trees
+    assert abs(corrected[1] - corrected[0]) < abs(raw[1] - raw[0]) / 2
+
+
+def test_a_rate_above_the_rows_own_is_refused(data: EnsembleData) -> None:
+    """Negatives that were not kept cannot come back."""
+    with pytest.raises(ValueError, match="negatives_rate: must be in"):
+        fit({**CONFIG, "negatives_rate": 0.9}, data, 0)
+
+
+def test_lists_pick_whole_lists(data: EnsembleData) -> None:
+    """Picking lists keeps their rows together and in order."""
+    picked = data.select.lists(np.array([4, 1]))
+    start = data.select.offsets[4]
+    assert len(picked) == 2
+    np.testing.assert_array_equal(picked.features[:40], data.select.features[start : start + 40])
+
+
+def test_artefacts_round_trip(data: EnsembleData, tmp_path: Path) -> None:
+    """What a stage writes, the next reads, bit for bit."""
+    save_ensemble_data(tmp_path / "x" / "data.npz", data)
+    read = load_ensemble_data(tmp_path / "x" / "data.npz")
+    assert read.train.negatives_rate == data.train.negatives_rate
+    np.testing.assert_array_equal(read.train.features, data.train.features)
+    np.testing.assert_array_equal(read.select.text_logits, data.select.text_logits)
+
+
+def test_missing_artefact_says_what_makes_it(tmp_path: Path) -> None:
+    """A stage run out of order names the command that was to come first."""
+    with pytest.raises(FileNotFoundError, match=r"python -m training\.pipeline"):
+        load_ensemble_data(tmp_path / "nothing.npz")
+
+
+def test_evaluation_has_intervals_around_values(data: EnsembleData) -> None:
+    """Every metric is [value, low, high] with low ≤ value ≤ high, overall and per tier."""
+    blended = fit(CONFIG, data, 0).blend(data.select)
+    table = evaluate({"blend": blended.probabilities}, data.select, probabilities=frozenset({"blend"}), seed=0, n=100)
+    assert set(table["blend"]) == {"all", "head", "tail", "new"}
+    assert {"ndcg10", "recall10", "tail_share10", "ne", "predicted_over_actual"} == set(table["blend"]["all"])
+    for row in table["blend"].values():
+        for value, low, high in row.values():
+            assert low <= value <= high

@@ -1,0 +1,1 @@
+"""Data to release: each stage a function. Knows nothing of serving."""

@@ -1,0 +1,316 @@
+"""All stages in order, from a source's files to a published release: `python -m training.pipeline --help`.
+
+Each stage is a directory made from its inputs and made again only when they change, so a second run reuses what is there. The
+release is the only thing that leaves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranking.features import MODEL_COLUMNS, stable_key
+from ranking.floors import rank_with_floors
+from ranking.layout import Layout
+from ranking.release import MANIFEST, Release
+from ranking.text import pair_tensors
+from ranking.types import Surface
+from training import dataset, sources, tables
+from training.artefacts import load_ensemble_data, load_lists, save_ensemble_data, save_lists, write_json
+from training.ensemble import DEFAULT, EnsembleData, EvalLists, Fitted, fit
+from training.evaluate import evaluate
+from training.profile import PROFILES, Profile
+from training.progress import Bar, console
+from training.publish import ACTIVE_POLICY, POLICIES, Material, code_revision, publish
+from training.requests import from_frame
+from training.stage import Staged, key_of, stage
+from training.tables.duck import connect, views
+from training.tables.tokens import tokenizer_file
+
+HERE = Path(__file__).parent
+SERVING_WEEK = 53  # the last test week: the platform is shown as it stood when that week began
+SURFACES = (Surface.ADS, Surface.SEARCH)
+GOLDEN_ROWS = 8
+_POPULARITY, _REPEAT = MODEL_COLUMNS.index("promo_rate_28d"), MODEL_COLUMNS.index("repeat_share")
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a run leaves behind."""
+
+    release: Release
+    reused: bool  # the release was there already
+    requests: Path  # sample requests as JSON
+
+
+def run(layout: Layout, profile: Profile) -> Result:
+    """Run what is not there yet and return the release."""
+    source = _say("data", sources.prepare(layout))
+    features = _say("feature tables", tables.compute(layout, source))
+    as_of = _as_of(source.path)
+    write_json(layout.serving, {"as_of": as_of.isoformat()})
+    _say("Feast: apply and materialise", _feast(layout, features, as_of))
+    frames = _say("lists and training frames", _frames(layout, source, features, profile))
+    text = _say("BERT ranker", _text_ranker(layout, frames, profile))
+    scored = _say("BERT scores", _scores(layout, frames, text))
+    found = {s: _say(f"search {s.value}", _search(layout, scored, s, profile)) for s in SURFACES}
+    made = _say("release", _release(layout, source, frames, text, scored, found, profile))
+    release = Release.from_json(json.loads((layout.releases / _published(made.path) / MANIFEST).read_text()))
+    return Result(release, made.reused, frames.path / "requests.json")
+
+
+def _feast(layout: Layout, features: Staged, as_of: datetime) -> Staged:
+    registry = layout.feast / "registry.db"
+
+    def build(out: Path) -> None:
+        with Bar("feast apply, feast materialize", 2) as bar:
+            dataset.apply(layout)
+            bar.advance()
+            dataset.materialize(layout, as_of)
+            bar.advance()
+        (out / "registry.sha256").write_text(hashlib.sha256(registry.read_bytes()).hexdigest())
+
+    target = layout.training / "feast"
+    if not registry.exists():
+        shutil.rmtree(target, ignore_errors=True)  # the stores were deleted: the stamp says nothing any more
+    code = [dataset.REPO / "definitions.py", dataset.REPO / "feature_store.yaml"]
+    return stage(target, {"features": features.key, "as_of": as_of.isoformat()}, build, code=code)
+
+
+def _frames(layout: Layout, source: Staged, features: Staged, profile: Profile) -> Staged:
+    from training import frames
+
+    def build(out: Path) -> None:
+        made = frames.build(layout, source.path, profile)
+        pairs = frames.text_pairs(made, profile.bert_pairs, profile.seed)
+        with (out / "frames.pickle").open("wb") as file:  # our own arrays, read back by the next stage of the same checkout only
+            pickle.dump({"frames": made, "pairs": pairs}, file, protocol=5)
+        write_json(out / "requests.json", [r.to_json() for r in _sample_requests(made, source.path)])
+
+    sizes = {k: v for k, v in profile.key().items() if k not in ("name", "bert_epochs", "trials", "trial_rounds", "bootstrap")}
+    code = [HERE / f"{n}.py" for n in ("frames", "impressions", "queries", "lists", "retrieval", "dataset", "requests")]
+    return stage(layout.training / "frames", {"source": source.key, "features": features.key, "profile": sizes}, build, code=code)
+
+
+def _text_ranker(layout: Layout, frames: Staged, profile: Profile) -> Staged:
+    def build(out: Path) -> None:
+        from training import bert
+
+        special = bert.special_tokens(_tokenizer())
+        pairs = _load_frames(frames)["pairs"]
+        with Bar(f"fine-tune BERT on {len(pairs)} pairs, then export", 2) as bar:
+            model = bert.fine_tune(pairs, special, out / "trainer", epochs=profile.bert_epochs, seed=profile.seed)
+            bar.advance()
+            bert.export(model, out / "model.onnx")
+            bar.advance()
+
+    inputs = {"frames": frames.key, "epochs": profile.bert_epochs, "seed": profile.seed}
+    return stage(layout.training / "bert", inputs, build, code=[HERE / "bert.py", HERE.parent / "ranking" / "text.py"])
+
+
+def _scores(layout: Layout, frames: Staged, text: Staged) -> Staged:
+    """Validation and test lists with BERT's scores, and the rows the searches share."""
+
+    def build(out: Path) -> None:
+        from training import bert
+
+        loaded = _load_frames(frames)["frames"]
+        special = bert.special_tokens(_tokenizer())
+        measured = {key: f for key, f in loaded.items() if key[1] != "train"}
+        with Bar("BERT scores validation and test lists", sum(len(f.lists) for f in measured.values())) as bar:
+            evals = {}
+            for key, f in measured.items():
+                a = f.assembled
+                logits = bert.score(
+                    text.path / "model.onnx", f.first_tokens, f.lists.offsets, a.token_ids, a.text_digests, special, progress=bar.advance
+                )
+                evals[key] = f.eval_lists(logits)
+        for surface in SURFACES:
+            valid, users = evals[surface, "valid"], loaded[surface, "valid"].lists.user_ids
+            side = np.array([stable_key(u) & 1 for u in users])  # one household's lists stay on one side
+            rows = loaded[surface, "train"].train_rows(_negatives_rate(surface, loaded))
+            data = EnsembleData(rows, valid.lists(np.flatnonzero(side == 0)), valid.lists(np.flatnonzero(side == 1)))
+            save_ensemble_data(out / f"{surface.value}.npz", data)
+            save_lists(out / f"{surface.value}_test.npz", evals[surface, "test"])
+
+    return stage(layout.training / "scores", {"frames": frames.key, "bert": text.key}, build, code=[HERE / "ensemble.py"])
+
+
+def _search(layout: Layout, scored: Staged, surface: Surface, profile: Profile) -> Staged:
+    inputs = {"scores": scored.key, "trials": profile.trials, "rounds": profile.trial_rounds, "seed": profile.seed}
+    code = [HERE / f"{n}.py" for n in ("search", "ensemble", "resample", "trees", "calibrators")]
+    name = f"{surface.value}-{key_of(inputs, code)[:8]}"
+
+    def build(out: Path) -> None:
+        from training import search
+
+        data = load_ensemble_data(scored.path / f"{surface.value}.npz")
+        found = search.run(
+            data, name=name, storage=layout.search, trials=profile.trials, rounds=profile.trial_rounds, seed=profile.seed, first=DEFAULT
+        )
+        write_json(out / "result.json", {"name": name, "best": found.best, "best_trial": found.best_trial, "trials": found.trials})
+
+    return stage(layout.training / f"search_{surface.value}", inputs, build, code=code)
+
+
+def _release(
+    layout: Layout, source: Staged, frames: Staged, text: Staged, scored: Staged, found: Mapping[Surface, Staged], profile: Profile
+) -> Staged:
+    def build(out: Path) -> None:
+        from training import bert
+
+        loaded = _load_frames(frames)["frames"]
+        ensembles, rows, table = {}, {}, {"validation": {}, "test": {}}
+        with Bar("train the winners, measure, publish", 2 * len(SURFACES) + 1) as bar:
+            for surface in SURFACES:
+                best = json.loads((found[surface].path / "result.json").read_text())["best"]
+                data = load_ensemble_data(scored.path / f"{surface.value}.npz")
+                fitted = fit(best, data, profile.seed)
+                bar.advance()
+                test = load_lists(scored.path / f"{surface.value}_test.npz")  # read once, for this report
+                for split, lists in (("validation", data.select), ("test", test)):
+                    table[split][surface.value] = _measure(fitted, lists, profile)
+                ensembles[surface], rows[surface] = fitted, data.select.features[:GOLDEN_ROWS]
+                bar.advance()
+            special = bert.special_tokens(_tokenizer())
+            sample = loaded[Surface.SEARCH, "valid"]
+            tokens = sample.assembled.token_ids[:GOLDEN_ROWS]
+            release = publish(
+                layout.releases,
+                Material(
+                    ensembles=ensembles,
+                    sample_rows=rows,
+                    text_model=text.path / "model.onnx",
+                    sample_pairs=pair_tensors(sample.first_tokens[0], tokens, special),
+                    tokenizer=tokenizer_file(),
+                    special=special,
+                    lineage=_lineage(layout, source, found, profile),
+                    metrics=table,
+                ),
+            )
+            bar.advance()
+        write_json(out / "published.json", {"id": release.id})
+
+    inputs = {"bert": text.key, "scores": scored.key, "bootstrap": profile.bootstrap, **{s.value: f.key for s, f in found.items()}}
+    code = [HERE / "publish.py", HERE / "evaluate.py", *(HERE.parent / "ranking").glob("*.py")]
+    target = layout.training / "release"
+    if (target / "published.json").exists() and not (layout.releases / _published(target) / MANIFEST).exists():
+        shutil.rmtree(target)  # the release itself was deleted: publish again
+    return stage(target, inputs, build, code=code)
+
+
+def _measure(fitted: Fitted, lists: EvalLists, profile: Profile) -> dict[str, Any]:
+    """The members and the blend beside the rules they must beat."""
+    blended = fitted.blend(lists)
+    rng = np.random.default_rng(profile.seed)
+    popularity = lists.features[:, _POPULARITY].astype(np.float64)
+    scores = {
+        "shuffle": rng.random(len(popularity)),
+        "popularity": popularity,
+        "repeat rule": lists.features[:, _REPEAT] + 1e-3 * popularity,
+        **{name: np.nan_to_num(p, nan=-1.0) for name, p in zip(fitted.spec.members, blended.member_probabilities, strict=True)},
+        "blend": blended.probabilities,
+        "blend + floor": _floored(blended.probabilities, lists),
+    }
+    calibrated = frozenset({"trees", "blend"})
+    return evaluate(scores, lists, probabilities=calibrated, seed=profile.seed, n=profile.bootstrap)
+
+
+def _floored(probabilities: NDArray[np.float64], lists: EvalLists, k: int = 10) -> NDArray[np.float64]:
+    """Scores that put each list in the order the active policy would: the first k by the floors, the rest behind."""
+    shares = next(p for p in POLICIES if p.name == ACTIVE_POLICY).share_vector()
+    out = probabilities - 2.0
+    for start, end in zip(lists.offsets[:-1], lists.offsets[1:], strict=True):
+        order = rank_with_floors(probabilities[start:end], lists.tiers[start:end], shares, min(k, int(end - start))).order
+        out[start + order] = np.arange(len(order), 0, -1)
+    return out
+
+
+def _negatives_rate(surface: Surface, loaded: Mapping[Any, Any]) -> float:
+    """Share of the negatives that the surface's training rows kept."""
+    if surface == Surface.SEARCH:
+        return 1.0
+    weights = loaded[surface, "train"].lists.weights
+    return float(1.0 / weights.max())
+
+
+def _sample_requests(loaded: Mapping[Any, Any], canonical: Path) -> list[Any]:
+    """Lists of the serving week, with something bought among the candidates, the longest histories first."""
+    with connect(canonical) as db:
+        views(db, canonical, "items")
+        titles = dict(db.execute("SELECT item_id, title FROM items").fetchall())
+    out = []
+    for surface in SURFACES:
+        frame = loaded[surface, "test"]
+        bought = np.add.reduceat(frame.lists.labels.astype(np.int64), frame.lists.offsets[:-1])
+        of_week = np.flatnonzero((frame.lists.weeks == SERVING_WEEK) & (bought > 0))
+        out += from_frame(frame, of_week[np.argsort(-bought[of_week], kind="stable")][:8].tolist(), titles)
+    return out
+
+
+def _as_of(canonical: Path) -> datetime:
+    with connect(canonical) as db:
+        views(db, canonical, "weeks")
+        row = db.execute("SELECT start_time FROM weeks WHERE week = ?", [SERVING_WEEK]).fetchone()
+    assert row is not None  # every source that this pipeline serves has the week
+    return row[0].astimezone(UTC)  # type: ignore[no-any-return]
+
+
+def _lineage(layout: Layout, source: Staged, found: Mapping[Surface, Staged], profile: Profile) -> dict[str, str]:
+    results = {s: json.loads((f.path / "result.json").read_text()) for s, f in found.items()}
+    return {
+        "code_revision": code_revision(HERE.parent),
+        "profile": profile.name,
+        "data_digest": source.key,
+        "feast_registry_digest": (layout.training / "feast" / "registry.sha256").read_text(),
+        "search_experiment": ", ".join(r["name"] for r in results.values()),
+        "search_trial": ", ".join(r["best_trial"] for r in results.values()),
+    }
+
+
+def _published(stage_path: Path) -> str:
+    return str(json.loads((stage_path / "published.json").read_text())["id"])
+
+
+def _load_frames(frames: Staged) -> dict[str, Any]:
+    with (frames.path / "frames.pickle").open("rb") as file:
+        return pickle.load(file)  # type: ignore[no-any-return]  # noqa: S301 (written by the stage before, in our own state directory)
+
+
+def _tokenizer() -> Any:
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_file(str(tokenizer_file()))
+
+
+def _say(what: str, made: Staged) -> Staged:
+    console.print(f"[bold]{what}[/]: {'reused' if made.reused else 'made'} {made.path}")
+    return made
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point of `python -m training.pipeline`."""
+    parser = argparse.ArgumentParser(prog="python -m training.pipeline", description=__doc__)
+    parser.add_argument("--profile", choices=sorted(PROFILES), default="demo")
+    args = parser.parse_args(argv)
+    layout = Layout(Path(os.environ.get("LONGTAIL_HOME", ".longtail")).resolve())
+    result = run(layout, PROFILES[args.profile])
+    print(json.dumps({"release": result.release.id, "reused": result.reused}))
+
+
+if __name__ == "__main__":
+    from training.pipeline import main as run_main  # through the importable module: what is pickled here is read back elsewhere
+
+    run_main()

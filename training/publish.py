@@ -1,0 +1,203 @@
+"""The last stage of training: one immutable release directory, written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranking.blend import BlendSpec
+from ranking.errors import InvalidRelease
+from ranking.features import MODEL_COLUMNS, schema_hash
+from ranking.policy import FairnessPolicy
+from ranking.release import MANIFEST, Golden, Member, Release, TensorSpec, Tokenizer
+from ranking.text import SpecialTokens
+from ranking.types import Surface
+from training import trees
+from training.ensemble import TEXT, TREES, Fitted
+
+TREES_ATOL = 1e-4  # float32 sums of leaves in another order
+TEXT_ATOL = 5e-2  # reduced precision (bfloat16) moves log-odds by about 1e-2
+POLICIES = (
+    FairnessPolicy("tail-floor", "1", {"tail": 0.2, "new": 0.1}),
+    FairnessPolicy("tail-report", "1", {"tail": 0.2, "new": 0.1}, mode="report_only"),
+    FairnessPolicy("none", "1", mode="off"),
+)
+ACTIVE_POLICY = "tail-floor"
+TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """Everything a release is made of.
+
+    Attributes:
+        ensembles: one trained ensemble per surface.
+        sample_rows: surface -> (n, d) feature rows for the golden batch, real ones.
+        text_model: the exported BERT ranker.
+        sample_pairs: its golden batch, tensor name -> (n, L).
+        tokenizer: `tokenizer.json`.
+        special: its framing ids.
+        lineage: where it all came from.
+        metrics: as `training.evaluate` gives them, by split and surface.
+    """
+
+    ensembles: Mapping[Surface, Fitted]
+    sample_rows: Mapping[Surface, NDArray[np.float32]]
+    text_model: Path
+    sample_pairs: Mapping[str, NDArray[np.int64]]
+    tokenizer: Path
+    special: SpecialTokens
+    lineage: Mapping[str, str]
+    metrics: Mapping[str, Any]
+
+
+def publish(store: Path, material: Material) -> Release:
+    """Write a release into the store and return it. Nobody serves it before it is activated.
+
+    The directory appears under its name only when every byte of it is on disk; what a crash leaves behind starts with a dot
+    and is not a release.
+
+    Raises:
+        InvalidRelease: the manifest would not be readable, so nothing is published.
+    """
+    store.mkdir(parents=True, exist_ok=True)
+    version = next_version(store)
+    draft = store / f".publishing-{version:04d}-{os.getpid()}"
+    shutil.rmtree(draft, ignore_errors=True)
+    try:
+        members = [_trees_member(draft, s, f, material.sample_rows[s], version) for s, f in material.ensembles.items()]
+        members.append(_text_member(draft, material, version))
+        tokenizer = _copy(material.tokenizer, draft, "tokenizer/tokenizer.json")
+        digest = hashlib.sha256("".join(m.sha256 for m in members).encode()).hexdigest()
+        release = Release(
+            id=f"r{version:04d}-{digest[:8]}",
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            lineage=dict(material.lineage),
+            feature_schema_hash=schema_hash(),
+            tokenizer=Tokenizer("tokenizer/tokenizer.json", tokenizer, material.special),
+            members=tuple(members),
+            blends={s: _renamed(f.spec, s) for s, f in material.ensembles.items()},
+            policies={p.name: p for p in POLICIES},
+            active_policy=dict.fromkeys(material.ensembles, ACTIVE_POLICY),
+            metrics=material.metrics,
+        )
+        text = json.dumps(release.to_json(), indent=1, allow_nan=False)
+        if Release.from_json(json.loads(text)).to_json() != release.to_json():
+            raise InvalidRelease(MANIFEST, "does not read back as it was written")
+        (draft / MANIFEST).write_text(text + "\n")
+        _sync(draft)
+        draft.rename(store / release.id)
+        _sync_directory(store)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    return release
+
+
+def next_version(store: Path) -> int:
+    """One more than the highest version any release in the store uses."""
+    used = [0]
+    for manifest in store.glob(f"*/{MANIFEST}"):
+        used += [m["version"] for m in json.loads(manifest.read_text())["members"]]
+    return max(used) + 1
+
+
+def code_revision(root: Path) -> str:
+    """The checkout's commit, with "+changes" where files differ from it; "unknown" outside a checkout."""
+    try:
+        head = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=root, capture_output=True, text=True, check=True)
+        changed = subprocess.run(["git", "status", "--porcelain"], cwd=root, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head.stdout.strip() + ("+changes" if changed.stdout.strip() else "")
+
+
+def _trees_member(draft: Path, surface: Surface, fitted: Fitted, rows: NDArray[np.float32], version: int) -> Member:
+    name = f"{TREES}_{surface.value}"
+    path = f"models/{name}/model.onnx"
+    (draft / path).parent.mkdir(parents=True)
+    (draft / path).write_bytes(trees.to_onnx(fitted.booster, offset=fitted.offset, columns=len(MODEL_COLUMNS)))
+    want = trees.predict(fitted.booster, rows) + fitted.offset
+    got = _run(draft / path, {trees.INPUT: rows})
+    if not np.abs(got - want).max() <= TREES_ATOL:
+        raise InvalidRelease(path, f"ONNX and LightGBM differ by {np.abs(got - want).max():g} log-odds, more than {TREES_ATOL:g}")
+    return Member(
+        name=name,
+        kind="features",
+        model=name,
+        version=version,
+        path=path,
+        sha256=_sha256(draft / path),
+        inputs=(TensorSpec(trees.INPUT, "FP32", (-1, len(MODEL_COLUMNS))),),
+        output=trees.OUTPUT,
+        golden=Golden({trees.INPUT: rows.tolist()}, tuple(map(float, got)), TREES_ATOL),
+    )
+
+
+def _text_member(draft: Path, material: Material, version: int) -> Member:
+    path = f"models/{TEXT}/model.onnx"
+    sha256 = _copy(material.text_model, draft, path)
+    got = _run(draft / path, material.sample_pairs)
+    return Member(
+        name=TEXT,
+        kind="text",
+        model=f"{TEXT}_ranker",
+        version=version,
+        path=path,
+        sha256=sha256,
+        inputs=tuple(TensorSpec(n, "INT64", (-1, -1)) for n in TEXT_INPUTS),
+        output="logit",
+        golden=Golden({n: material.sample_pairs[n].tolist() for n in TEXT_INPUTS}, tuple(map(float, got)), TEXT_ATOL),
+    )
+
+
+def _renamed(spec: BlendSpec, surface: Surface) -> BlendSpec:
+    """Within a surface the trees are just "trees"; in a release each surface has its own."""
+    return replace(spec, members=tuple(f"{TREES}_{surface.value}" if m == TREES else m for m in spec.members))
+
+
+def _run(path: Path, feed: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(["logit"], dict(feed))[0], np.float64).reshape(-1)
+
+
+def _copy(source: Path, draft: Path, path: str) -> str:
+    (draft / path).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, draft / path)
+    return _sha256(draft / path)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(directory: Path) -> None:
+    for path in sorted(directory.rglob("*")):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        else:
+            _sync_directory(path)
+    _sync_directory(directory)
+
+
+def _sync_directory(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
