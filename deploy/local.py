@@ -28,6 +28,7 @@ STATE = "platform.json"
 CONTROLLER, GATEWAY = "deploy.controller", "services.gateway"
 _STOP_S = 30.0
 _POLL_S = 0.1
+_children: dict[int, subprocess.Popen[bytes]] = {}  # started by this very process, which has to reap them
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +146,7 @@ def _start(layout: Layout, module: str, options: list[str], environment: Mapping
             env=dict(environment),
             start_new_session=True,  # Ctrl-C in the caller's terminal is not for it
         )
+    _children[child.pid] = child
     return Running(module, child.pid, _start_time(child.pid) or 0, str(log))
 
 
@@ -177,8 +179,9 @@ def _stop(running: Running) -> None:
 
 
 def _alive(running: Running) -> bool:
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(running.pid, os.WNOHANG)  # our own child would stay a zombie
+    child = _children.get(running.pid)
+    if child and child.poll() is not None:
+        del _children[running.pid]
     return _start_time(running.pid) == running.started != 0
 
 
