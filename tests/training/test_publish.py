@@ -26,7 +26,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
     (folder / "tokenizer.json").write_text("{}")
     return Material(
         ensembles={Surface.ADS: fitted, Surface.SEARCH: fitted},
-        sample_rows={s: data.select.features[:4] for s in Surface},
+        sample_rows=dict.fromkeys(Surface, data.select.features[:4]),
         text_model=folder / "bert.onnx",
         sample_pairs=text_batch(4),
         tokenizer=folder / "tokenizer.json",

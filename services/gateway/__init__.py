@@ -1,0 +1,1 @@
+"""The ranking gateway: `RankingService` over gRPC."""

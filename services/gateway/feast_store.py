@@ -1,0 +1,100 @@
+"""The Feast adapter: the only module of `services` that imports feast.
+
+Reads the response's protobuf columns, never `.to_dict()`. What a row is worth is not asked from Feast, which serves expired values as
+present: `event_times` say it. A missing row looks different in every online store (SQLite: NOT_FOUND; Redis: present, unset and dated
+1970), so a row counts as there when at least one of its features has a value.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ranking.errors import Unavailable
+from ranking.features import FEATURE_SERVICES, ITEM_SCALARS, Entity
+from services.gateway.ports import ENTITY_VIEWS, FeatureRows
+
+JOIN_KEYS = {Entity.USER: "user_id", Entity.ITEM: "item_id"}
+_ITEM_WANTED = frozenset((*ITEM_SCALARS, "popularity_tier", "category_key", "token_ids", "text_digest"))
+"""The item features ranking reads; the others (title, brand …) cost as much to read and are for people."""
+
+
+class FeastStore:
+    """Online features through Feast's own `feature_store.yaml`.
+
+    Opened on first use and again after a failure, so that the gateway starts before the registry exists.
+    """
+
+    def __init__(self, repo: Path, home: Path) -> None:
+        """Remember where the repository is.
+
+        Args:
+            repo: directory of `feature_store.yaml`, which names its files as ${LONGTAIL_HOME}/…
+            home: what ${LONGTAIL_HOME} stands for.
+        """
+        self._repo = repo
+        self._home = home
+        self._readers: dict[Entity, Callable[[Sequence[str]], FeatureRows]] = {}
+        self._opening = threading.Lock()
+
+    def read(self, entity: Entity, ids: Sequence[str]) -> FeatureRows:
+        """See `ports.FeatureStore.read`."""
+        try:
+            if entity not in self._readers:
+                with self._opening:
+                    self._readers[entity] = self._open(entity)
+            return self._readers[entity](ids)
+        except Exception as error:  # feast and every online store's client raise their own; to us they mean one thing
+            self._readers.pop(entity, None)
+            raise Unavailable(f"feature store: {type(error).__name__}: {error}") from error
+
+    def _open(self, entity: Entity) -> Callable[[Sequence[str]], FeatureRows]:
+        """A store per entity: its connection is then used by one thread at a time."""
+        os.environ["LONGTAIL_HOME"] = str(self._home)  # feature_store.yaml is expanded from the environment by feast itself
+        from feast import FeatureStore
+
+        logging.getLogger("feast").setLevel(logging.WARNING)  # it reports every refresh of its registry's cache
+        store = FeatureStore(repo_path=str(self._repo))
+        wanted: list[list[str]] = []
+        for view in ENTITY_VIEWS[entity]:
+            names = [f.name for f in view if entity is Entity.USER or f.name in _ITEM_WANTED]
+            wanted.append([f"{view.name}:{name}" for name in names])
+        refs = [ref for view_refs in wanted for ref in view_refs]
+        for name in FEATURE_SERVICES:
+            served = {f"{p.name}:{f.name}" for p in store.get_feature_service(name).feature_view_projections for f in p.features}
+            if absent := sorted(set(refs) - served):
+                raise Unavailable(f"feature service {name} does not serve {', '.join(absent)}: apply feature_repo again")
+
+        def read(ids: Sequence[str]) -> FeatureRows:
+            # References and not the service itself: a service spans both entities and would ask for both keys.
+            response = store.get_online_features(features=refs, entity_rows={JOIN_KEYS[entity]: list(ids)}).proto
+            columns = dict(zip(response.metadata.feature_names.val, response.results, strict=True))
+            values: dict[str, list[Any]] = {}
+            times = np.full((len(wanted), len(ids)), np.nan)
+            for row, view_refs in enumerate(wanted):
+                present = np.zeros(len(ids), bool)
+                for ref in view_refs:
+                    name = ref.partition(":")[2]
+                    values[name] = [_value(v) for v in columns[name].values]
+                    present |= np.fromiter((v is not None for v in values[name]), bool, len(ids))
+                stamps = columns[view_refs[0].partition(":")[2]].event_timestamps
+                times[row] = np.fromiter((t.seconds + t.nanos * 1e-9 for t in stamps), np.float64, len(ids))
+                times[row, ~present] = np.nan
+            return FeatureRows(values, times)
+
+        return read
+
+
+def _value(value: Any) -> Any:
+    """The Python value of a Feast `Value` message; a list's repeated field; None when unset."""
+    kind = value.WhichOneof("val")
+    if kind is None:
+        return None
+    held = getattr(value, kind)
+    return held.val if kind.endswith("list_val") else held

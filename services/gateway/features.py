@@ -1,0 +1,234 @@
+"""Features of one list: the user's from a small cache, the items' from the item table, both filled from the feature store.
+
+A warm call waits for nothing. A cold one reads the missing entities in one batched call each, in threads, until the deadline; what is late
+or failing becomes declared defaults and a degradation, and a late read still fills the caches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranking.assemble import UNKNOWN_USER, ItemFeatures, UserFeatures, user_features
+from ranking.errors import Unavailable
+from ranking.features import Entity
+from ranking.types import Degradation, FloatArray, Freshness, IntArray
+from services.gateway.items import ItemTable, unknown_items
+from services.gateway.ports import ENTITY_VIEWS, FeatureRows, FeatureStore, freshness_codes
+
+log = logging.getLogger(__name__)
+_TTLS = {e: np.array([v.ttl.total_seconds() for v in views]) for e, views in ENTITY_VIEWS.items()}
+_STATES = tuple(Freshness)
+_UNKNOWN_TIMES = {e: np.full((len(views), 1), np.nan) for e, views in ENTITY_VIEWS.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class ListFeatures:
+    """Everything the store says about one list."""
+
+    user: UserFeatures
+    items: ItemFeatures  # (n,)
+    user_states: NDArray[np.int8]  # (user views, 1) index into `Freshness`
+    item_states: NDArray[np.int8]  # (item views, n)
+    degradations: tuple[Degradation, ...]
+
+    def counts(self) -> dict[str, int]:
+        """Freshness value -> number of (entity, view) reads."""
+        c = np.bincount(self.user_states.ravel(), minlength=4) + np.bincount(self.item_states.ravel(), minlength=4)
+        return {state.value: int(k) for state, k in zip(_STATES, c, strict=True)}
+
+    def states(self, rows: IntArray) -> dict[str, list[str]]:
+        """View -> (k,) freshness of the items at `rows`, and of the user, the same for each."""
+        user = {v.name: [_STATES[c].value] * len(rows) for v, c in zip(ENTITY_VIEWS[Entity.USER], self.user_states[:, 0], strict=True)}
+        items = zip(ENTITY_VIEWS[Entity.ITEM], self.item_states[:, rows], strict=True)
+        return user | {view.name: [_STATES[c].value for c in codes] for view, codes in items}
+
+
+@dataclass(frozen=True, slots=True)
+class _User:
+    features: UserFeatures
+    event_times: FloatArray  # (views, 1)
+    read_at: float
+
+
+class Features:
+    """Reads through two caches. Lives on the event loop; only the store's reads run in threads."""
+
+    def __init__(
+        self,
+        store: FeatureStore,
+        *,
+        user_ttl_s: float,
+        user_cache: int,
+        item_refresh_s: float,
+        item_cache: int,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Wire the caches to a store.
+
+        Args:
+            store: read from one thread per entity.
+            user_ttl_s: age at which a cached user is read again, in seconds.
+            user_cache: users kept.
+            item_refresh_s: age at which a cached item is read again in the background, in seconds.
+            item_cache: items kept.
+            clock: seconds since 1970, for freshness only; cache ages use the monotonic clock.
+        """
+        self._store = store
+        self._user_ttl_s = user_ttl_s
+        self._user_cache = user_cache
+        self._item_refresh_s = item_refresh_s
+        self._clock = clock
+        self._users: OrderedDict[str, _User] = OrderedDict()
+        self._reading_users: dict[str, asyncio.Task[_User]] = {}
+        self._items = ItemTable(item_cache)
+        self._filling = asyncio.Lock()
+        self._background: set[asyncio.Task[None]] = set()
+        # One thread each: a store's connection need not be thread-safe, and a long item read does not hold up a user.
+        self._threads = {e: ThreadPoolExecutor(1, thread_name_prefix=f"features-{e}") for e in Entity}
+
+    async def get(self, user_id: str, item_ids: Sequence[str], deadline: float) -> ListFeatures:
+        """The list's features, never an error.
+
+        Args:
+            user_id: may be empty or unknown.
+            item_ids: (n,) unique.
+            deadline: monotonic seconds after which defaults take the place of what has not been read.
+        """
+        now = time.monotonic()
+        user = self._cached_user(user_id, now)
+        rows = self._items.rows(item_ids)
+        cold_items = bool((rows < 0).any())
+        degraded: list[Degradation] = []
+        if user is None or cold_items:
+            waits: list[Awaitable[_User | None]] = []
+            if user is None:
+                waits.append(self._within(self._read_user(user_id), deadline, "features:user", degraded))
+            if cold_items:
+                waits.append(self._within(self._fill(item_ids), deadline, "features:item", degraded))
+            found = await asyncio.gather(*waits)
+            user = user or found[0]
+        items, item_times = self._gather(item_ids)
+        clock = self._clock()
+        user_times = user.event_times if user else _UNKNOWN_TIMES[Entity.USER]
+        user_states = freshness_codes(user_times, _TTLS[Entity.USER], clock)
+        item_states = freshness_codes(item_times, _TTLS[Entity.ITEM], clock)
+        failed = {d.component for d in degraded}
+        if "features:user" not in failed and user_states[0, 0] == 2:
+            detail = "the user has no stored features" if user_id else "no user_id given"
+            degraded.append(Degradation("features:user", "NOT_FOUND", f"{detail}; declared defaults were used"))
+        unknown = int((item_states[0] == 2).sum())
+        if "features:item" not in failed and unknown:
+            detail = f"{unknown} of {len(item_ids)} items have no stored features; declared defaults were used"
+            degraded.append(Degradation("features:item", "NOT_FOUND", detail))
+        return ListFeatures(user.features if user else UNKNOWN_USER, items, user_states, item_states, tuple(degraded))
+
+    async def close(self) -> None:
+        """Stop background refreshes and the threads; running reads end on their own."""
+        for task in (*self._background, *self._reading_users.values()):
+            task.cancel()
+        for pool in self._threads.values():
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    async def warm(self) -> None:
+        """Open the store before the first call does; a failure is logged and left to the calls."""
+        for entity in Entity:
+            try:
+                await self._read(entity, ("",))
+            except Unavailable as error:
+                log.warning("feature_store_unavailable", extra={"detail": str(error)})
+                return
+
+    def _cached_user(self, user_id: str, now: float) -> _User | None:
+        if not user_id:
+            return _User(UNKNOWN_USER, _UNKNOWN_TIMES[Entity.USER], now)
+        user = self._users.get(user_id)
+        if user is None or now - user.read_at > self._user_ttl_s:
+            return None
+        self._users.move_to_end(user_id)
+        return user
+
+    async def _read_user(self, user_id: str) -> _User:
+        """Calls for the same user share one read, which outlives the call that began it."""
+        task = self._reading_users.get(user_id)
+        if task is None:
+            task = asyncio.create_task(self._load_user(user_id))
+            self._reading_users[user_id] = task
+            task.add_done_callback(lambda _: self._reading_users.pop(user_id, None))
+        return await asyncio.shield(task)
+
+    async def _load_user(self, user_id: str) -> _User:
+        rows = await self._read(Entity.USER, (user_id,))
+        user = _User(user_features({name: column[0] for name, column in rows.values.items()}), rows.event_times, time.monotonic())
+        self._users[user_id] = user
+        if len(self._users) > self._user_cache:
+            self._users.popitem(last=False)
+        return user
+
+    async def _fill(self, item_ids: Sequence[str]) -> None:
+        """Read what the table lacks; concurrent calls for the same items read them once."""
+        async with self._filling:
+            rows = self._items.rows(item_ids)
+            absent = [i for i, row in zip(item_ids, rows, strict=True) if row < 0]
+            if absent:
+                self._items.put(absent, await self._read(Entity.ITEM, absent), time.monotonic())
+
+    def _gather(self, item_ids: Sequence[str]) -> tuple[ItemFeatures, FloatArray]:
+        """Features and (views, n) event times; defaults and NaN for items the table lacks."""
+        now = time.monotonic()
+        rows = self._items.rows(item_ids)
+        known = rows >= 0
+        if known.all():
+            self._refresh_later(rows, now)
+            return self._items.gather(rows, now)
+        blank = unknown_items(item_ids)
+        times = np.full((len(ENTITY_VIEWS[Entity.ITEM]), len(item_ids)), np.nan)
+        if known.any():
+            found, times[:, known] = self._items.gather(rows[known], now)
+            for name in ("scalars", "tiers", "category_keys", "token_ids", "text_digests"):
+                getattr(blank, name)[known] = getattr(found, name)
+        return blank, times
+
+    def _refresh_later(self, rows: IntArray, now: float) -> None:
+        old = self._items.expired(rows, now - self._item_refresh_s)
+        if old:
+            self._items.touch(old, now)  # no other call starts the same refresh
+            task = asyncio.create_task(self._refresh(old))
+            self._background.add(task)
+            task.add_done_callback(self._background.discard)
+
+    async def _refresh(self, item_ids: Sequence[str]) -> None:
+        try:
+            self._items.put(item_ids, await self._read(Entity.ITEM, item_ids), time.monotonic())
+        except Unavailable as error:
+            log.warning("item_refresh_failed", extra={"items": len(item_ids), "detail": str(error)})
+
+    async def _read(self, entity: Entity, ids: Sequence[str]) -> FeatureRows:
+        return await asyncio.get_running_loop().run_in_executor(self._threads[entity], self._store.read, entity, ids)
+
+    async def _within(self, read: Awaitable[_User | None], deadline: float, component: str, degraded: list[Degradation]) -> _User | None:
+        task = asyncio.ensure_future(read)
+        task.add_done_callback(_forget)
+        done, _ = await asyncio.wait((task,), timeout=max(deadline - time.monotonic(), 0.0))
+        if not done:
+            degraded.append(Degradation(component, "DEADLINE", "the feature store was too slow; declared defaults were used"))
+            return None
+        try:
+            return task.result()
+        except Unavailable as error:
+            degraded.append(Degradation(component, "UNAVAILABLE", f"{error}; declared defaults were used"))
+            return None
+
+
+def _forget(task: asyncio.Future[_User | None]) -> None:
+    """Look at the outcome even when nobody waits for it any more, so that asyncio does not report it as unseen."""
+    if not task.cancelled():
+        task.exception()

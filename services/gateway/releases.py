@@ -1,0 +1,174 @@
+"""Which release answers: follows the pointer file of the release store and keeps the last few releases usable for pinned requests.
+
+Only reads. A release is checked whole before it answers anything; one that cannot be trusted is refused, logged once, and the old one
+keeps serving.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from ranking.errors import InvalidRelease, LongtailError, NotReady, UnknownName
+from ranking.features import MAX_QUERY_TOKENS, schema_hash
+from ranking.release import MANIFEST, Release, parse_pointer
+from ranking.types import IntArray
+
+log = logging.getLogger(__name__)
+_TEXTS_KEPT = 10_000  # tokenised queries and interest texts per release, under 300 bytes each
+
+
+class LoadedRelease:
+    """A release and the parts of it that live in the gateway."""
+
+    def __init__(self, release: Release, tokenizer: Tokenizer) -> None:
+        """Take over `tokenizer`: its padding and truncation are switched off, `ranking.text` does both."""
+        self.release = release
+        self.schema_hash = release.feature_schema_hash
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        self._tokenizer = tokenizer
+        self._tokens: OrderedDict[str, IntArray] = OrderedDict()
+
+    def tokens(self, text: str) -> IntArray:
+        """(q,) int64 ids of `text` without special tokens, at most `MAX_QUERY_TOKENS`; each distinct text is tokenised once."""
+        found = self._tokens.get(text)
+        if found is None:
+            found = np.array(self._tokenizer.encode(text, add_special_tokens=False).ids[:MAX_QUERY_TOKENS], np.int64)
+            self._tokens[text] = found
+            if len(self._tokens) > _TEXTS_KEPT:
+                self._tokens.popitem(last=False)
+        else:
+            self._tokens.move_to_end(text)
+        return found
+
+
+def load(store: Path, release_id: str) -> LoadedRelease:
+    """Read and check one release directory.
+
+    Raises:
+        InvalidRelease: naming the key or file that cannot be trusted.
+    """
+    directory = store / release_id
+    try:
+        manifest = json.loads((directory / MANIFEST).read_text())
+    except OSError as error:
+        raise InvalidRelease(MANIFEST, f"cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise InvalidRelease(MANIFEST, f"is not JSON: {error}") from None
+    release = Release.from_json(manifest)
+    if release.id != release_id:
+        raise InvalidRelease("id", f"{release.id!r} lies in the directory of {release_id!r}")
+    if release.feature_schema_hash != schema_hash():
+        raise InvalidRelease("feature_schema_hash", f"{release.feature_schema_hash} is not this gateway's {schema_hash()}")
+    path = directory / release.tokenizer.path
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InvalidRelease("tokenizer.path", f"{release.tokenizer.path} cannot be read: {error.strerror}") from None
+    if (digest := hashlib.sha256(content).hexdigest()) != release.tokenizer.sha256:
+        raise InvalidRelease("tokenizer.sha256", f"{release.tokenizer.path} has {digest}, expected {release.tokenizer.sha256}")
+    try:
+        tokenizer = Tokenizer.from_str(content.decode())
+    except Exception as error:  # noqa: BLE001 - the library raises bare Exception for a malformed file
+        raise InvalidRelease("tokenizer.path", f"{release.tokenizer.path} is no tokenizer: {error}") from None
+    return LoadedRelease(release, tokenizer)
+
+
+class Releases:
+    """The active release and the ones before it."""
+
+    def __init__(self, store: Path, pointer: Path, *, kept: int, on_active: Callable[[str], Awaitable[None]] | None = None) -> None:
+        """Nothing is read before `poll`.
+
+        Args:
+            store: one directory per release.
+            pointer: the file that names the active one.
+            kept: how many releases stay usable, the active one included.
+            on_active: told the id of each release that becomes active.
+        """
+        self._store = store
+        self._pointer = pointer
+        self._kept = kept
+        self._on_active = on_active
+        self._loaded: OrderedDict[str, LoadedRelease] = OrderedDict()  # the active one last
+        self._active: LoadedRelease | None = None
+        self._seen: tuple[str, int] | None = None
+        self._unreadable = False
+
+    @property
+    def active(self) -> LoadedRelease | None:
+        return self._active
+
+    def get(self, pin: str) -> LoadedRelease:
+        """The active release, or the pinned one.
+
+        Raises:
+            NotReady: no release is active.
+            UnknownName: the pinned release is not loaded here.
+        """
+        if self._active is None:
+            raise NotReady("no release is active yet")
+        if not pin:
+            return self._active
+        if pin not in self._loaded:
+            raise UnknownName("release", pin, list(self._loaded))
+        return self._loaded[pin]
+
+    async def poll(self) -> None:
+        """Look at the pointer once and switch if it names another release that can be trusted."""
+        seen = await asyncio.to_thread(self._look)
+        if seen is None or seen == self._seen:
+            return
+        self._seen = seen
+        try:
+            release_id = parse_pointer(seen[0])
+            if self._active is not None and release_id == self._active.release.id:
+                return
+            loaded = self._loaded[release_id] if release_id in self._loaded else await asyncio.to_thread(load, self._store, release_id)
+        except LongtailError as error:
+            serving = self._active.release.id if self._active else None
+            log.error("release_refused", extra={"pointer": seen[0][:200], "detail": str(error), "serving": serving})
+            return
+        self._loaded[release_id] = loaded
+        self._loaded.move_to_end(release_id)
+        while len(self._loaded) > self._kept:
+            self._loaded.popitem(last=False)
+        self._active = loaded  # one assignment: a request sees the old release or the new one, never a mixture
+        log.info("release_active", extra={"release": release_id})
+        if self._on_active is not None:
+            await self._on_active(release_id)
+
+    async def watch(self, every_s: float) -> None:
+        """Poll forever."""
+        while True:
+            await asyncio.sleep(every_s)
+            await self.poll()
+
+    def _look(self) -> tuple[str, int] | None:
+        """The pointer's text and when its release's manifest last changed; None while there is no pointer to follow.
+
+        The second part makes a refused release be looked at again once it has been mended.
+        """
+        try:
+            text = self._pointer.read_text()
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeDecodeError) as error:
+            if not self._unreadable:
+                log.error("pointer_unreadable", extra={"path": str(self._pointer), "detail": str(error)})
+            self._unreadable = True
+            return None
+        self._unreadable = False
+        try:
+            return text, (self._store / parse_pointer(text) / MANIFEST).stat().st_mtime_ns
+        except (LongtailError, OSError):
+            return text, 0

@@ -1,0 +1,214 @@
+"""Every member's log-odds for one list, members concurrently, within a deadline.
+
+Feature members read the assembled matrix. Text members read (query text, item text) pairs, and only the distinct ones that the score
+cache lacks and that no other call is already waiting for. A text request goes on after the caller's deadline: its scores fill the cache.
+Nothing here raises: a member that cannot answer is NaN and a degradation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from ranking.assemble import ItemFeatures
+from ranking.blend import BlendSpec
+from ranking.errors import Unavailable
+from ranking.release import Member
+from ranking.text import pair_tensors
+from ranking.types import Degradation, Float32Array, FloatArray, IntArray
+from services.gateway.ports import ModelServer
+from services.gateway.releases import LoadedRelease
+from services.gateway.scorecache import Asked, ScoreCache
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What the members said of one list."""
+
+    logits: FloatArray  # (m, n) in the blend's member order, NaN where absent
+    degradations: tuple[Degradation, ...]
+    member_ms: Mapping[str, float]
+
+
+class _Outcome(NamedTuple):
+    row: FloatArray  # (n,) log-odds, NaN where absent
+    degradation: Degradation | None
+    ms: float
+
+
+class Scoring:
+    """Asks the model server, keeps the score cache. Lives on the event loop."""
+
+    def __init__(self, server: ModelServer, *, cache: int, chunk: int, backlog: int, timeout_s: float) -> None:
+        """Wire to a model server.
+
+        Args:
+            server: runs the models.
+            cache: text scores kept.
+            chunk: most pairs in one request.
+            backlog: pairs under way beyond which new ones are not sent, so that a slow model cannot pile up work nobody waits for.
+            timeout_s: longest one text request may take, whatever the caller's deadline.
+        """
+        self._server = server
+        self._cache = ScoreCache(cache)
+        self._chunk = chunk
+        self._backlog = backlog
+        self._timeout_s = timeout_s
+        self._under_way: dict[Asked, dict[int, asyncio.Task[None]]] = {}
+        self._pairs_under_way = 0
+
+    async def score(
+        self, loaded: LoadedRelease, spec: BlendSpec, *, matrix: Float32Array, items: ItemFeatures, text: str, deadline: float
+    ) -> Scores:
+        """Score one list.
+
+        Args:
+            loaded: whose models.
+            spec: whose members.
+            matrix: (n, d) feature members' input.
+            items: (n,) text members' item side.
+            text: text members' query side.
+            deadline: monotonic seconds.
+        """
+        members = [loaded.release.member(name) for name in spec.members]
+        # What the cache knows needs no task of its own: of a warm list only the feature members are waited for.
+        rows = {m.name: self._remembered(m, items, text) for m in members if m.kind == "text"}
+        asked = [m for m in members if rows.get(m.name) is None]
+        answers = [
+            self._features(m, matrix, deadline) if m.kind == "features" else self._text(loaded, m, items, text, deadline) for m in asked
+        ]
+        told = [await answers[0]] if len(answers) == 1 else await asyncio.gather(*answers)
+        outcome = {name: row for name, row in rows.items() if row is not None} | {m.name: o for m, o in zip(asked, told, strict=True)}
+        return Scores(
+            np.stack([outcome[m.name].row for m in members]),
+            tuple(d for m in members if (d := outcome[m.name].degradation)),
+            {m.name: outcome[m.name].ms for m in members},
+        )
+
+    async def close(self) -> None:
+        """Cancel what is under way."""
+        for tasks in self._under_way.values():
+            for task in tasks.values():
+                task.cancel()
+
+    async def _features(self, member: Member, matrix: Float32Array, deadline: float) -> _Outcome:
+        began = time.monotonic()
+        degradation = None
+        row = np.full(len(matrix), np.nan)
+        try:
+            if deadline <= began:
+                raise TimeoutError("the budget was spent before scoring")
+            out = await self._server.infer(member.model, member.version, {member.inputs[0].name: matrix}, member.output, deadline - began)
+            row = _finite(out)
+        except TimeoutError as late:
+            degradation = Degradation(_component(member), "DEADLINE", str(late))
+        except Unavailable as gone:
+            degradation = Degradation(_component(member), "UNAVAILABLE", str(gone))
+        return _Outcome(row, degradation, (time.monotonic() - began) * 1e3)
+
+    def _remembered(self, member: Member, items: ItemFeatures, text: str) -> _Outcome | None:
+        """A text member's outcome if nothing has to be asked for it."""
+        began = time.monotonic()
+        row = self._known(Asked(member.model, member.version, text), items)
+        if (np.isnan(row) & (items.text_digests != 0)).any():
+            return None
+        return _Outcome(row, None, (time.monotonic() - began) * 1e3)
+
+    def _known(self, asked: Asked, items: ItemFeatures) -> FloatArray:
+        """(n,) cached log-odds; NaN where not known, and for items without text, whose digest is 0 and never asked for."""
+        return self._cache.get(asked, items.text_digests.tolist())
+
+    async def _text(self, loaded: LoadedRelease, member: Member, items: ItemFeatures, text: str, deadline: float) -> _Outcome:
+        began = time.monotonic()
+        asked = Asked(member.model, member.version, text)
+        missing = np.flatnonzero(np.isnan(self._known(asked, items)) & (items.text_digests != 0))
+        tasks, refused = self._ask(loaded, member, asked, items, missing)
+        pending: set[asyncio.Task[None]] = set()
+        if tasks:
+            _, pending = await asyncio.wait(tasks, timeout=max(deadline - time.monotonic(), 0.0))
+        row = self._known(asked, items)
+        degradation = self._lacking(member, row[missing], tasks - pending, pending, refused)
+        return _Outcome(row, degradation, (time.monotonic() - began) * 1e3)
+
+    def _ask(
+        self, loaded: LoadedRelease, member: Member, asked: Asked, items: ItemFeatures, missing: IntArray
+    ) -> tuple[set[asyncio.Task[None]], bool]:
+        """The tasks that will bring the missing scores, new ones and those already under way; and whether some were not sent."""
+        under_way = self._under_way.get(asked, {})
+        tasks: set[asyncio.Task[None]] = set()
+        new: dict[int, int] = {}  # digest -> a candidate with that text
+        for i, digest in zip(missing.tolist(), items.text_digests[missing].tolist(), strict=True):
+            task = under_way.get(digest)
+            if task is not None:
+                tasks.add(task)
+            else:
+                new.setdefault(digest, i)
+        room = max(self._backlog - self._pairs_under_way, 0)
+        send = np.fromiter(new.values(), np.int64, len(new))[:room]
+        if len(send) > self._chunk:  # texts of like length together: a batch is as long as its longest
+            send = send[np.argsort((items.token_ids[send] != 0).sum(axis=1), kind="stable")]
+        query = loaded.tokens(asked.text)
+        for at in range(0, len(send), self._chunk):
+            part = send[at : at + self._chunk]
+            tensors = pair_tensors(query, items.token_ids[part], loaded.release.tokenizer.special)
+            tasks.add(self._start(member, asked, items.text_digests[part].tolist(), tensors))
+        return tasks, len(send) < len(new)
+
+    def _start(self, member: Member, asked: Asked, digests: list[int], tensors: Mapping[str, IntArray]) -> asyncio.Task[None]:
+        async def fetch() -> None:
+            inputs = {t.name: tensors[t.name] for t in member.inputs}
+            out = await self._server.infer(member.model, member.version, inputs, member.output, self._timeout_s)
+            self._cache.put(asked, digests, _finite(out).tolist())
+
+        def done(task: asyncio.Task[None]) -> None:
+            if not task.cancelled():
+                task.exception()  # looked at, so that asyncio does not report a failure whose caller has left
+            self._pairs_under_way -= len(digests)
+            waiting = self._under_way[asked]
+            for digest in digests:
+                del waiting[digest]
+            if not waiting:
+                del self._under_way[asked]
+
+        task = asyncio.create_task(fetch())
+        self._pairs_under_way += len(digests)
+        self._under_way.setdefault(asked, {}).update(dict.fromkeys(digests, task))
+        task.add_done_callback(done)
+        return task
+
+    @staticmethod
+    def _lacking(
+        member: Member, scores: FloatArray, done: set[asyncio.Task[None]], pending: set[asyncio.Task[None]], refused: bool
+    ) -> Degradation | None:
+        absent = int(np.isnan(scores).sum())
+        if not absent:
+            return None
+        failures = [e for t in done if not t.cancelled() and (e := t.exception()) is not None]
+        bugs = [e for e in failures if not isinstance(e, Unavailable | TimeoutError)]
+        if bugs:
+            raise bugs[0]
+        if any(isinstance(e, Unavailable) for e in failures):
+            reason, why = "UNAVAILABLE", str(next(e for e in failures if isinstance(e, Unavailable)))
+        elif pending or failures:
+            reason, why = "DEADLINE", "not scored in time"
+        elif refused:
+            reason, why = "OVERLOADED", "too many texts are waiting to be scored"
+        else:
+            reason, why = "UNAVAILABLE", "the model gave no finite score"
+        return Degradation(_component(member), reason, f"{absent} of the list's texts have no score: {why}")
+
+
+def _component(member: Member) -> str:
+    return f"member:{member.name}"
+
+
+def _finite(scores: Float32Array) -> FloatArray:
+    """As float64, NaN for anything that is no number."""
+    wide = scores.astype(np.float64)
+    wide[~np.isfinite(wide)] = np.nan
+    return wide

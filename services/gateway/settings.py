@@ -1,0 +1,125 @@
+"""Everything that can be set on the gateway: one frozen object from command line and environment, checked before anything starts.
+
+Each field's environment variable is `LONGTAIL_<FIELD>` and its option `--<field>`; the command line wins.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+_LEAST_ITEMS = 2000
+
+
+class InvalidSettingError(ValueError):
+    """A setting makes no sense; the message names its environment variable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The gateway's settings. Times are in the unit their name ends in."""
+
+    home: Path = field(default=Path(".longtail"), metadata={"help": "state directory; releases and the Feast registry are found under it"})
+    address: str = field(default="127.0.0.1:50051", metadata={"help": "host:port to listen on; port 0 takes a free one"})
+    triton: str = field(default="127.0.0.1:8001", metadata={"help": "host:port of Triton's gRPC endpoint"})
+    feature_repo: Path = field(default=Path("feature_repo"), metadata={"help": "directory with Feast's feature_store.yaml"})
+    as_of: str = field(
+        default="", metadata={"help": "fixed clock for feature freshness, RFC 3339, when replaying historical data; empty: the wall clock"}
+    )
+    budget_ms: float = field(
+        default=3000.0, metadata={"help": "most time a call may take before it answers with what it has; a nearer client deadline wins"}
+    )
+    margin_ms: float = field(default=5.0, metadata={"help": "kept free of the client's deadline for encoding the answer"})
+    user_ttl_s: float = field(default=5.0, metadata={"help": "age at which a user's cached features are read again"})
+    user_cache: int = field(default=20_000, metadata={"help": "users kept in memory"})
+    item_refresh_s: float = field(
+        default=60.0, metadata={"help": "age at which an item's cached features are read again, in the background"}
+    )
+    item_cache: int = field(default=200_000, metadata={"help": "items kept in memory, about 400 bytes each"})
+    score_cache: int = field(default=1_000_000, metadata={"help": "text scores (query, text) kept in memory, about 100 bytes each"})
+    text_chunk: int = field(default=128, metadata={"help": "most text pairs sent to Triton in one request"})
+    text_backlog: int = field(default=4096, metadata={"help": "text pairs waiting for Triton beyond which new ones are not sent"})
+    triton_timeout_s: float = field(default=10.0, metadata={"help": "longest a Triton request may take; late scores still fill the cache"})
+    poll_s: float = field(default=0.25, metadata={"help": "how often the release pointer is looked at"})
+    releases_kept: int = field(default=3, metadata={"help": "releases kept usable for requests that pin one"})
+    max_concurrent_rpcs: int = field(default=256, metadata={"help": "calls beyond it get RESOURCE_EXHAUSTED"})
+    drain_s: float = field(default=1.0, metadata={"help": "seconds between NOT_SERVING and refusing new calls"})
+    grace_s: float = field(default=5.0, metadata={"help": "seconds running calls have to finish when stopping"})
+    reuse_port: bool = field(default=False, metadata={"help": "true: several gateway processes share the port"})
+    log_level: str = field(default="INFO", metadata={"help": "least level logged: DEBUG, INFO, WARNING or ERROR"})
+
+    def __post_init__(self) -> None:
+        for name in ("address", "triton"):
+            host, _, port = getattr(self, name).rpartition(":")
+            if not host or not port.isdigit() or int(port) > 65535:
+                self._refuse(name, "must be host:port")
+        if self.triton.endswith(":0"):
+            self._refuse("triton", "port must not be 0")
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                continue
+            zero_ok = f.name in ("margin_ms", "drain_s", "grace_s", "user_ttl_s")
+            if not math.isfinite(value) or value < 0 or (value == 0 and not zero_ok):
+                self._refuse(f.name, "must be finite and " + ("not negative" if zero_ok else "greater than 0"))
+        if self.item_cache < _LEAST_ITEMS:
+            self._refuse("item_cache", f"must be at least {_LEAST_ITEMS}, so that two of the longest lists fit")
+        if self.as_of:
+            try:
+                moment = datetime.fromisoformat(self.as_of)
+            except ValueError:
+                self._refuse("as_of", "must be RFC 3339, e.g. 2017-11-19T00:00:00Z")
+            else:
+                if moment.tzinfo is None:
+                    self._refuse("as_of", "must say its time zone, e.g. end in Z")
+        if self.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+            self._refuse("log_level", "must be DEBUG, INFO, WARNING or ERROR")
+
+    def _refuse(self, name: str, why: str) -> None:
+        raise InvalidSettingError(f"{variable(name)}: {why}, got {str(getattr(self, name))!r}")
+
+    @property
+    def fixed_time(self) -> float | None:
+        """`as_of` in seconds since 1970, None for the wall clock."""
+        return datetime.fromisoformat(self.as_of).timestamp() if self.as_of else None
+
+
+def variable(name: str) -> str:
+    """The environment variable of a field."""
+    return f"LONGTAIL_{name.upper()}"
+
+
+def load(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
+    """Settings from the command line, else the environment, else the defaults; paths become absolute.
+
+    Raises:
+        InvalidSettingError: naming the variable.
+        SystemExit: an option is unknown, or help was asked for.
+    """
+    parser = argparse.ArgumentParser(prog="python -m services.gateway", description="The ranking gateway.")
+    for f in fields(Settings):
+        parser.add_argument(f"--{f.name.replace('_', '-')}", help=f"{f.metadata['help']} ({variable(f.name)}, default {f.default})")
+    given = {k: v for k, v in vars(parser.parse_args(argv)).items() if v is not None}
+    values: dict[str, Any] = {}
+    for f in fields(Settings):
+        text = given.get(f.name, environ.get(variable(f.name), ""))
+        if text != "":
+            values[f.name] = _parse(f.name, text, type(f.default))
+    settings = Settings(**values)
+    return replace(settings, home=settings.home.absolute(), feature_repo=settings.feature_repo.absolute())
+
+
+def _parse(name: str, text: str, kind: type) -> Any:
+    if kind is bool:
+        if text.lower() not in ("true", "false", "1", "0"):
+            raise InvalidSettingError(f"{variable(name)}: must be true or false, got {text!r}")
+        return text.lower() in ("true", "1")
+    try:
+        return kind(text)
+    except ValueError:
+        raise InvalidSettingError(f"{variable(name)}: must be {'a whole number' if kind is int else 'a number'}, got {text!r}") from None

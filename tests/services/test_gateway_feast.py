@@ -1,0 +1,99 @@
+"""The Feast adapter against a real store."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from feast import FeatureStore
+
+from ranking.assemble import item_features, user_features
+from ranking.errors import Unavailable
+from ranking.features import Entity, stable_key
+from services.gateway.feast_store import FeastStore
+from services.gateway.features import Features
+from tests.services import feast_home
+
+NOW = datetime(2026, 1, 10, tzinfo=UTC)
+HISTORY = {"history_item_keys": [-5, 7], "history_counts": [1.0, 2.0], "history_days": [3.0, 4.0]}
+
+
+@pytest.fixture(scope="module")
+def feast_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("feast")
+    feast_home.apply(home)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LONGTAIL_HOME", str(home))
+        store = FeatureStore(repo_path=str(feast_home.REPO))
+        users = {"u": {"orders_all": 3.0, "interest_text": "buys ice", "category_keys": [], "category_shares": [], **HISTORY}}
+        feast_home.write(store, "user_behaviour", NOW, users)
+        profile = {f"i{i}": {"category_key": -(2**62) + i, "text_digest": 2**62 + i, "token_ids": [4, 5, 6]} for i in range(3)}
+        feast_home.write(store, "item_profile", NOW, profile)
+        old = {"i0": {"price_28d": 2.5, "popularity_tier": "tail"}}
+        feast_home.write(store, "item_statistics", NOW - timedelta(days=15), old)
+    return home
+
+
+@pytest.fixture
+def store(feast_dir: Path, monkeypatch: pytest.MonkeyPatch) -> FeastStore:
+    monkeypatch.setenv("LONGTAIL_HOME", str(feast_dir))  # put back afterwards: the adapter sets it
+    return FeastStore(feast_home.REPO, feast_dir)
+
+
+@pytest.mark.servers
+def test_values_come_back_as_they_were_written(store: FeastStore) -> None:
+    """Scalars, strings, lists and 64-bit keys survive exactly; nulls become declared defaults in the core."""
+    read = store.read(Entity.USER, ["u"])
+    user = user_features({name: column[0] for name, column in read.values.items()})
+    expected = user_features({"orders_all": 3.0, "interest_text": "buys ice", **HISTORY})
+    assert (user.interest_text, user.history_keys.tolist()) == (expected.interest_text, [-5, 7])
+    np.testing.assert_array_equal(user.scalars, expected.scalars)
+    rows = store.read(Entity.ITEM, ["i1", "i0"])
+    items = item_features(np.array([stable_key("i1"), stable_key("i0")]), rows.values)
+    assert items.category_keys.tolist() == [-(2**62) + 1, -(2**62)]
+    assert items.text_digests.tolist() == [2**62 + 1, 2**62]
+    assert items.token_ids[:, :4].tolist() == [[4, 5, 6, 0]] * 2
+    assert items.tiers.tolist() == [2, 1]  # unknown statistics: new; i0: tail
+
+
+@pytest.mark.servers
+def test_event_times_say_which_view_has_a_row(store: FeastStore) -> None:
+    """NaN where there is no row, the row's own event time elsewhere."""
+    times = store.read(Entity.ITEM, ["i0", "i1", "unknown"]).event_times
+    now, old, nan = NOW.timestamp(), (NOW - timedelta(days=15)).timestamp(), float("nan")
+    np.testing.assert_array_equal(times, [[now, now, nan], [old, nan, nan]])
+
+
+@pytest.mark.servers
+async def test_freshness_is_derived_from_them(store: FeastStore) -> None:
+    """Profile fresh, statistics 15 days old stale, absent statistics defaulted, unknown item missing; the user's profile defaulted."""
+    reader = Features(store, user_ttl_s=5, user_cache=10, item_refresh_s=60, item_cache=10, clock=NOW.timestamp)
+    found = await reader.get("u", ["i0", "i1", "unknown"], time.monotonic() + 60)
+    assert found.states(np.array([0, 1, 2])) == {
+        "user_profile": ["defaulted"] * 3,
+        "user_behaviour": ["fresh"] * 3,
+        "item_profile": ["fresh", "fresh", "missing"],
+        "item_statistics": ["stale", "defaulted", "missing"],
+    }
+    assert found.counts() == {"fresh": 1 + 2, "stale": 1, "missing": 2, "defaulted": 1 + 1}
+    await reader.close()
+
+
+@pytest.mark.servers
+def test_a_store_that_is_not_there_yet_is_unavailable_and_found_later(
+    feast_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before `feast apply` reads raise Unavailable; afterwards the same adapter answers."""
+    monkeypatch.setenv("LONGTAIL_HOME", str(tmp_path))
+    home = tmp_path / "home"
+    store = FeastStore(feast_home.REPO, home)
+    with pytest.raises(Unavailable, match="feature store"):
+        store.read(Entity.USER, ["u"])
+    home.mkdir(exist_ok=True)
+    for entry in list(home.iterdir()):
+        entry.rename(tmp_path / f"empty-{entry.name}")  # what the failed attempt made
+    (home / "feast").symlink_to(feast_dir / "feast")
+    assert not np.isnan(store.read(Entity.USER, ["u"]).event_times).all()

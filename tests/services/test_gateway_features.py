@@ -1,0 +1,130 @@
+"""The feature caches: what they hold is what the store said, and a warm call waits for nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ranking.assemble import item_features
+from ranking.features import Entity, stable_key
+from services.gateway.features import Features
+from services.gateway.items import ItemTable
+from services.gateway.ports import FeatureRows, freshness_codes
+from tests.services.gateway_fakes import FakeStore, eventually, item
+
+
+def features(store: FakeStore, **options: Any) -> Features:
+    return Features(store, **({"user_ttl_s": 60.0, "user_cache": 100, "item_refresh_s": 60.0, "item_cache": 1000} | options))
+
+
+def soon() -> float:
+    return time.monotonic() + 5.0
+
+
+def ids(*numbers: int) -> list[str]:
+    return [f"i{i}" for i in numbers]
+
+
+async def test_a_second_list_reads_only_what_is_new() -> None:
+    """User once, items once, new items in one batched read."""
+    store = FakeStore()
+    reader = features(store)
+    await reader.get("u", ids(1, 2, 3), soon())
+    found = await reader.get("u", ids(3, 4, 2, 5), soon())
+    assert sorted(store.reads) == [(Entity.ITEM, ("i1", "i2", "i3")), (Entity.ITEM, ("i4", "i5")), (Entity.USER, ("u",))]
+    expected = item_features(np.array([stable_key(i) for i in ids(3, 4, 2, 5)]), {n: [item(i)[n] for i in (3, 4, 2, 5)] for n in item(0)})
+    for name in ("keys", "scalars", "tiers", "category_keys", "token_ids", "text_digests"):
+        np.testing.assert_array_equal(getattr(found.items, name), getattr(expected, name))
+    await reader.close()
+
+
+async def test_concurrent_calls_share_one_read() -> None:
+    """Ten calls for the same cold user and items cause one read of each."""
+    store = FakeStore()
+    reader = features(store)
+    await asyncio.gather(*(reader.get("u", ids(1, 2), soon()) for _ in range(10)))
+    assert len(store.reads) == 2
+    await reader.close()
+
+
+async def test_old_items_are_read_again_in_the_background() -> None:
+    """A call that finds old rows is answered from them at once; the next calls see the new values, and the refresh runs once."""
+    store = FakeStore()
+    reader = features(store, item_refresh_s=0.05)
+    await reader.get("u", ids(1), soon())
+    await asyncio.sleep(0.1)
+    store.event_time += 1000.0
+    store.hold.clear()  # a call that waited for the store would hang
+    for _ in range(3):
+        await reader.get("u", ids(1), soon())
+    store.hold.set()
+    await eventually(lambda: store.reads.count((Entity.ITEM, ("i1",))) == 2)
+    await reader.close()
+
+
+async def test_a_user_is_read_again_after_its_ttl() -> None:
+    """With a ttl of 0 every call reads the user."""
+    store = FakeStore()
+    reader = features(store, user_ttl_s=0.0)
+    for _ in range(3):
+        await reader.get("u", ids(1), soon())
+    assert store.reads.count((Entity.USER, ("u",))) == 3
+    await reader.close()
+
+
+async def test_a_late_read_still_fills_the_caches() -> None:
+    """The call that gave up gets defaults; the read it began serves the next one."""
+    store = FakeStore()
+    store.hold.clear()
+    reader = features(store)
+    given_up = await reader.get("u", ids(1), time.monotonic() + 0.05)
+    assert {d.reason for d in given_up.degradations} == {"DEADLINE"}
+    store.hold.set()
+    await eventually(lambda: len(store.reads) == 2)
+    found = await reader.get("u", ids(1), soon())
+    assert (found.degradations, len(store.reads)) == ((), 2)
+    await reader.close()
+
+
+async def test_the_user_cache_keeps_those_used_lately() -> None:
+    """With room for two, the third pushes out the one used least lately."""
+    store = FakeStore()
+    reader = features(store, user_cache=2)
+    for user in ("a", "b", "a", "c", "a", "b"):
+        await reader.get(user, ids(1), soon())
+    users = [key for entity, (key, *_) in store.reads if entity is Entity.USER]
+    assert users == ["a", "b", "c", "b"]
+    await reader.close()
+
+
+@given(st.lists(st.lists(st.integers(0, 40), min_size=1, max_size=8, unique=True), max_size=20), st.integers(8, 30))
+def test_the_item_table_agrees_with_a_dictionary(batches: list[list[int]], capacity: int) -> None:
+    """Whatever is put and evicted, a row that is there holds what was last put, and there are never more than `capacity`."""
+    table, model = ItemTable(capacity), dict[str, float]()
+    for turn, batch in enumerate(batches):
+        names = ids(*batch)
+        read = FeatureRows({"price_28d": [turn + i / 100 for i in batch]}, np.full((2, len(batch)), float(turn)))
+        table.put(names, read, now=float(turn))
+        model.update((name, np.float32(turn + i / 100)) for name, i in zip(names, batch, strict=True))
+        assert len(table) <= capacity
+        rows = table.rows(names)
+        assert (rows >= 0).all()
+        assert table.gather(rows, float(turn))[1].tolist() == [[float(turn)] * len(batch)] * 2
+        held = [name for name, row in zip(model, table.rows(list(model)), strict=True) if row >= 0]
+        found, _ = table.gather(table.rows(held), float(turn))
+        price = found.scalars.max(axis=1)
+        assert price.tolist() == [model[name] if model[name] > 0 else 0.0 for name in held]
+        assert found.keys.tolist() == [stable_key(name) for name in held]
+
+
+def test_freshness_follows_event_time_and_ttl() -> None:
+    """Within the ttl fresh, beyond it stale; no row anywhere missing, a row in one view only defaulted in the other."""
+    nan = float("nan")
+    times = np.array([[100.0, 50.0, nan, nan], [100.0, 100.0, nan, 100.0]])
+    codes = freshness_codes(times, np.array([20.0, 1000.0]), now=110.0)
+    assert codes.tolist() == [[0, 1, 2, 3], [0, 0, 2, 0]]

@@ -1,0 +1,131 @@
+"""The gallery of bad requests: each way of being wrong is refused with INVALID_ARGUMENT and the field named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf, nan
+
+import grpc
+import pytest
+from longtail.ranking.v1 import ranking_service_pb2 as pb
+
+from tests.services.gateway_fakes import Gateway, ads, bad_request, search
+
+
+def changed(base: pb.RankRequest, change: Callable[[pb.RankRequest], object]) -> pb.RankRequest:
+    change(base)
+    return base
+
+
+def columns(*named: tuple[str, list[float]]) -> Callable[[pb.RankRequest], object]:
+    return lambda r: r.candidates.columns.extend(pb.FloatColumn(name=name, values=values) for name, values in named)
+
+
+GALLERY: dict[str, tuple[pb.RankRequest, str, str]] = {
+    "no candidates": (search(0), "candidates.item_ids", "need at least 1 candidate"),
+    "no candidates message": (pb.RankRequest(surface=pb.SURFACE_SEARCH), "candidates.item_ids", "need at least 1 candidate"),
+    "1,001 candidates": (search(1001), "candidates.item_ids", "at most 1000 candidates, got 1001"),
+    "duplicate id": (changed(search(3), lambda r: r.candidates.item_ids.append("i1")), "candidates.item_ids[3]", "already candidate 1"),
+    "empty id": (changed(search(3), lambda r: r.candidates.item_ids.append("")), "candidates.item_ids[3]", "must not be empty"),
+    "id of 257 bytes": (changed(search(1), lambda r: r.candidates.item_ids.append("x" * 257)), "candidates.item_ids[1]", "got 257"),
+    "id of 258 bytes in 129 characters": (
+        changed(search(1), lambda r: r.candidates.item_ids.append("ü" * 129)),
+        "candidates.item_ids[1]",
+        "at most 256 bytes, got 258",
+    ),
+    "NaN score": (changed(search(2), lambda r: r.candidates.retrieval_scores.extend([1, nan])), "candidates.retrieval_scores[1]", "finite"),
+    "infinite score": (
+        changed(search(2), lambda r: r.candidates.retrieval_scores.extend([-inf, 1])),
+        "candidates.retrieval_scores[0]",
+        "must be finite, got -inf",
+    ),
+    "too few scores": (
+        changed(search(3), lambda r: r.candidates.retrieval_scores.extend([1])),
+        "candidates.retrieval_scores",
+        "need one value per candidate (3), got 1",
+    ),
+    "ads without bids": (changed(ads(3), lambda r: r.candidates.ClearField("bid_micros")), "candidates.bid_micros", "needs one bid per"),
+    "too few bids": (changed(ads(3), lambda r: r.candidates.bid_micros.pop()), "candidates.bid_micros", "need one bid per candidate (3)"),
+    "search with bids": (changed(search(1), lambda r: r.candidates.bid_micros.append(1)), "candidates.bid_micros", "only allowed for"),
+    "negative bid": (
+        changed(ads(1), lambda r: r.candidates.MergeFrom(pb.Candidates(item_ids=["i9"], bid_micros=[-1]))),
+        "candidates.bid_micros[1]",
+        "got -1",
+    ),
+    "bid over 10^12": (
+        changed(ads(1), lambda r: r.candidates.MergeFrom(pb.Candidates(item_ids=["i9"], bid_micros=[10**12 + 1]))),
+        "candidates.bid_micros[1]",
+        "must be within 0 and",
+    ),
+    "no surface": (search(1, surface=pb.SURFACE_UNSPECIFIED), "surface", "SURFACE_SEARCH, SURFACE_ADS"),
+    "unknown surface": (search(1, surface=77), "surface", "77 is not a surface"),
+    "unknown explain level": (search(1, explain=9), "explain", "9 is not a level"),
+    "top_k 0": (search(1, top_k=0), "top_k", "must be at least 1, got 0"),
+    "negative top_k": (search(1, top_k=-5), "top_k", "must be at least 1, got -5"),
+    "query over 1 kB": (search(1, query="x" * 1025), "query", "at most 1024 bytes, got 1025"),
+    "user_id too long": (search(1, user_id="x" * 257), "user_id", "at most 256 bytes"),
+    "session_id too long": (search(1, session_id="x" * 257), "session_id", "at most 256 bytes"),
+    "request_id too long": (search(1, request_id="x" * 257), "request_id", "at most 256 bytes"),
+    "33 context entries": (search(1, context={str(i): "" for i in range(33)}), "context", "at most 32 entries, got 33"),
+    "long context key": (search(1, context={"k" * 257: ""}), f"context['{'k' * 64}…'] key", "at most 256 bytes"),
+    "long context value": (search(1, context={"page": "v" * 257}), "context['page']", "at most 256 bytes"),
+    "65 columns": (changed(search(1), columns(*((f"c{i}", [0.0]) for i in range(65)))), "candidates.columns", "at most 64 columns, got 65"),
+    "duplicate column": (changed(search(1), columns(("c", [0.0]), ("c", [1.0]))), "candidates.columns[1].name", "'c' is there twice"),
+    "column without a name": (changed(search(1), columns(("", [0.0]))), "candidates.columns[0].name", "must not be empty"),
+    "long column name": (changed(search(1), columns(("c" * 257, [0.0]))), "candidates.columns[0].name", "at most 256 bytes"),
+    "short column": (changed(search(2), columns(("c", [0.0]))), "candidates.columns[0].values", "need one value per candidate (2), got 1"),
+    "NaN in a column": (changed(search(2), columns(("c", [0.0, nan]))), "candidates.columns[0].values[1]", "must be finite, got nan"),
+}
+
+
+@pytest.mark.parametrize("name", GALLERY)
+async def test_a_bad_request_is_refused_and_its_field_named(gw: Gateway, name: str) -> None:
+    """INVALID_ARGUMENT, one violation, the field's path, what is wrong."""
+    request, field, description = GALLERY[name]
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await gw.rank(request)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    found = bad_request(caught.value)
+    assert list(found) == [field]
+    assert description in found[field]
+    assert field in (caught.value.details() or "")
+
+
+async def test_all_violations_are_reported_at_once(gw: Gateway) -> None:
+    """A request that is wrong in five ways learns of all five in one answer."""
+    request = ads(3, query="x" * 2000, top_k=-1)
+    request.candidates.item_ids[2] = "i0"
+    request.candidates.retrieval_scores.extend([nan, 1, inf])
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await gw.rank(request)
+    expected = {"query", "top_k", "candidates.item_ids[2]", "candidates.retrieval_scores[0]", "candidates.retrieval_scores[2]"}
+    assert set(bad_request(caught.value)) == expected
+
+
+async def test_a_thousand_violations_still_arrive_as_invalid_argument(gw: Gateway) -> None:
+    """However much is wrong, the status fits what a plain client accepts."""
+    request = ads(1000)
+    request.candidates.bid_micros[:] = [-1] * 1000
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await gw.rank(request)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "candidates.bid_micros[0]" in bad_request(caught.value)
+
+
+@pytest.mark.parametrize(("field", "value"), [("policy", "nope"), ("release", "r9")])
+async def test_an_unknown_name_is_not_found_and_the_known_ones_are_listed(gw: Gateway, field: str, value: str) -> None:
+    """Unknown policies and releases are NOT_FOUND."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await gw.rank(search(1, **{field: value}))
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+    known = "floors, none" if field == "policy" else "r1"
+    assert caught.value.details() == f"{field}: '{value}' is not known; known: {known}"
+
+
+async def test_the_limits_themselves_are_allowed(gw: Gateway) -> None:
+    """1,000 candidates, ids of 256 bytes, a query of 1,024 bytes, 64 columns, 32 context entries, a bid of 0 and of 10^12."""
+    request = ads(998, query="x" * 1024, context={str(i): "" for i in range(32)}, user_id="x" * 256)
+    request.candidates.item_ids.extend(["ü" * 128, "y" * 256])
+    request.candidates.bid_micros.extend([0, 10**12])
+    columns(*((f"c{i}", [0.0] * 1000) for i in range(64)))(request)
+    assert len((await gw.rank(request)).results.item_ids) == 1000

@@ -1,0 +1,149 @@
+"""What is sent to the model server, and what is not sent twice."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ranking.assemble import ItemFeatures, item_features
+from ranking.layout import Layout
+from ranking.release import Release
+from ranking.types import Surface
+from services.gateway.releases import LoadedRelease, load
+from services.gateway.scorecache import Asked, ScoreCache
+from services.gateway.scoring import Scores, Scoring
+from tests.services.gateway_fakes import FakeModels, eventually, item
+
+
+@pytest.fixture
+def loaded(home: Path) -> LoadedRelease:
+    return load(Layout(home).releases, "r1")
+
+
+def scoring(models: FakeModels, **options: Any) -> Scoring:
+    return Scoring(models, **({"cache": 10_000, "chunk": 128, "backlog": 4096, "timeout_s": 5.0} | options))
+
+
+def distinct(n: int) -> ItemFeatures:
+    """n items, each with a text of its own, of 1 to 9 tokens."""
+    tokens = [[4 + i % 14] * (1 + i % 9) for i in range(n)]
+    return item_features(np.arange(1, n + 1), {"token_ids": tokens, "text_digest": np.arange(1, n + 1)})
+
+
+async def ask(scorer: Scoring, loaded: LoadedRelease, items: ItemFeatures, text: str = "ice", seconds: float = 5.0) -> Scores:
+    matrix = np.zeros((len(items), 1), np.float32)  # no feature member in `text_only`
+    return await scorer.score(loaded, text_only(loaded.release), matrix=matrix, items=items, text=text, deadline=time.monotonic() + seconds)
+
+
+def text_only(release: Release) -> Any:
+    spec = release.blends[Surface.SEARCH]
+    return type(spec)(("bert",), dict.fromkeys(spec.weights, (1.0,)), (spec.calibrators[1],))
+
+
+async def test_each_distinct_text_is_sent_once(loaded: LoadedRelease) -> None:
+    """40 items share 4 texts (and every tenth has none): 4 pairs travel, all 36 items with text get a score."""
+    rows = [item(i) for i in range(40)]
+    items = item_features(np.arange(40), {name: [r[name] for r in rows] for name in rows[0]})
+    models = FakeModels()
+    found = await ask(scoring(models), loaded, items)
+    assert models.rows("bert") == len({r["text_digest"] for r in rows} - {0})
+    assert np.isnan(found.logits[0]).tolist() == [r["text_digest"] == 0 for r in rows]
+
+
+async def test_a_second_list_sends_only_what_is_new(loaded: LoadedRelease) -> None:
+    """Scores are kept per query text: the same query sends nothing again, another query everything."""
+    models = FakeModels()
+    scorer = scoring(models)
+    await ask(scorer, loaded, distinct(10))
+    await ask(scorer, loaded, distinct(15))
+    assert models.rows("bert") == 15
+    await ask(scorer, loaded, distinct(15), text="milk")
+    assert models.rows("bert") == 30
+
+
+async def test_long_lists_travel_in_chunks_and_scores_find_their_items(loaded: LoadedRelease) -> None:
+    """50 texts in chunks of 8 give the same scores as in one piece."""
+    models = FakeModels()
+    whole = await ask(scoring(FakeModels()), loaded, distinct(50))
+    parts = await ask(scoring(models, chunk=8), loaded, distinct(50))
+    assert [n for _, _, n in models.calls] == [8, 8, 8, 8, 8, 8, 2]
+    np.testing.assert_allclose(parts.logits, whole.logits, rtol=0, atol=1e-5)  # padding differs, and with it the sums' order
+
+
+async def test_concurrent_lists_share_what_is_under_way(loaded: LoadedRelease) -> None:
+    """Three calls for the same texts at once send them once, and all three get the scores."""
+    models = FakeModels(hung={"bert"})
+    scorer = scoring(models)
+    calls = [asyncio.create_task(ask(scorer, loaded, distinct(12))) for _ in range(3)]
+    await eventually(lambda: models.calls)
+    models.release.set()
+    found = await asyncio.gather(*calls)
+    assert models.rows("bert") == 12
+    assert not np.isnan(found[0].logits).any()
+    assert all((f.logits == found[0].logits).all() for f in found)
+
+
+async def test_texts_beyond_the_backlog_are_not_sent(loaded: LoadedRelease) -> None:
+    """With room for 10 pairs the other 5 are not scored: OVERLOADED; once there is room they are."""
+    models = FakeModels()
+    scorer = scoring(models, backlog=10)
+    found = await ask(scorer, loaded, distinct(15))
+    assert int(np.isnan(found.logits).sum()) == 5
+    assert [(d.component, d.reason) for d in found.degradations] == [("member:bert", "OVERLOADED")]
+    assert not (await ask(scorer, loaded, distinct(15))).degradations
+
+
+async def test_what_arrives_in_time_is_used(loaded: LoadedRelease) -> None:
+    """With one of two chunks late, the first one's scores count and the rest is DEADLINE."""
+    models = FakeModels(hung={"bert"})
+    scorer = scoring(models, chunk=8)
+    late = asyncio.create_task(ask(scorer, loaded, distinct(8), seconds=0.05))
+    assert [d.reason for d in (await late).degradations] == ["DEADLINE"]
+    models.hung.clear()
+    found = await ask(scorer, loaded, distinct(12), seconds=0.05)  # 8 still hang, 4 are answered
+    assert int(np.isnan(found.logits).sum()) == 8
+    assert [d.reason for d in found.degradations] == ["DEADLINE"]
+    models.release.set()
+    await eventually(lambda: not scorer._under_way)
+    models.calls.clear()
+    assert not (await ask(scorer, loaded, distinct(12))).degradations
+    assert not models.calls
+
+
+async def test_numbers_that_are_none_count_as_absent(loaded: LoadedRelease) -> None:
+    """NaN and infinity from a model are no scores, are reported, and are not remembered."""
+
+    class Broken(FakeModels):
+        async def infer(self, *args: Any, **kwargs: Any) -> Any:
+            good = await super().infer(*args, **kwargs)
+            return np.where(np.arange(len(good)) % 2, np.nan, np.inf).astype(np.float32)
+
+    models = Broken()
+    scorer = scoring(models)
+    found = await ask(scorer, loaded, distinct(4))
+    assert np.isnan(found.logits).all()
+    assert [d.reason for d in found.degradations] == ["UNAVAILABLE"]
+    await ask(scorer, loaded, distinct(4))
+    assert models.rows("bert") == 8
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9)), max_size=60), st.integers(1, 20))
+def test_the_score_cache_never_lies_and_never_grows_beyond_its_size(puts: list[tuple[int, int]], capacity: int) -> None:
+    """What it returns is what was put; it holds at most its capacity plus the text it was last given."""
+    cache = ScoreCache(capacity)
+    for text, digest in puts:
+        cache.put(Asked("m", 1, str(text)), [digest], [text + digest / 10])
+        assert cache.get(Asked("m", 1, str(text)), [digest]).tolist() == [text + digest / 10]
+        assert len(cache) <= capacity + 10
+    for text in range(6):
+        found = cache.get(Asked("m", 1, str(text)), list(range(10)))
+        for digest, score in enumerate(found.tolist()):
+            assert np.isnan(score) or score == text + digest / 10
+    assert np.isnan(cache.get(Asked("m", 2, "0"), [0])).all()

@@ -1,0 +1,63 @@
+"""Settings are refused with the key named, before anything starts."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from services.gateway.settings import InvalidSettingError, Settings, load
+from services.rpc.log import JsonFormatter
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "why"),
+    [
+        ("LONGTAIL_ADDRESS", "50051", "must be host:port"),
+        ("LONGTAIL_ADDRESS", "localhost:http", "must be host:port"),
+        ("LONGTAIL_TRITON", "127.0.0.1:99999", "must be host:port"),
+        ("LONGTAIL_TRITON", "127.0.0.1:0", "port must not be 0"),
+        ("LONGTAIL_BUDGET_MS", "0", "greater than 0"),
+        ("LONGTAIL_BUDGET_MS", "soon", "must be a number"),
+        ("LONGTAIL_BUDGET_MS", "nan", "must be finite"),
+        ("LONGTAIL_DRAIN_S", "-1", "not negative"),
+        ("LONGTAIL_TEXT_CHUNK", "1.5", "must be a whole number"),
+        ("LONGTAIL_ITEM_CACHE", "1000", "must be at least 2000"),
+        ("LONGTAIL_REUSE_PORT", "maybe", "must be true or false"),
+        ("LONGTAIL_AS_OF", "yesterday", "must be RFC 3339"),
+        ("LONGTAIL_AS_OF", "2017-11-19T00:00:00", "must say its time zone"),
+        ("LONGTAIL_LOG_LEVEL", "LOUD", "must be DEBUG"),
+    ],
+)
+def test_nonsense_is_refused_and_the_key_named(variable: str, value: str, why: str) -> None:
+    """The message begins with the environment variable and ends with the value."""
+    with pytest.raises(InvalidSettingError) as caught:
+        load([], {variable: value})
+    assert str(caught.value).startswith(f"{variable}: ")
+    assert why in str(caught.value)
+    assert value in str(caught.value)
+
+
+def test_the_command_line_wins_over_the_environment() -> None:
+    """Option, then variable, then default; relative paths become absolute."""
+    settings = load(["--budget-ms", "10"], {"LONGTAIL_BUDGET_MS": "20", "LONGTAIL_POLL_S": "0.5", "LONGTAIL_HOME": "state"})
+    assert (settings.budget_ms, settings.poll_s, settings.text_chunk) == (10.0, 0.5, Settings().text_chunk)
+    assert settings.home == Path.cwd() / "state"
+    assert load(["--reuse-port", "true"], {}).reuse_port is True
+
+
+def test_as_of_is_a_moment() -> None:
+    """Empty means the wall clock, anything else a fixed one in seconds since 1970."""
+    assert Settings().fixed_time is None
+    assert Settings(as_of="1970-01-02T00:00:00Z").fixed_time == 24 * 3600
+
+
+def test_a_log_event_is_one_json_line() -> None:
+    """Name, level and every extra key; a value JSON does not know is written as text."""
+    record = logging.makeLogRecord(
+        {"name": "x", "levelname": "INFO", "levelno": 20, "msg": "release_active", "release": "r1", "path": Path("a")}
+    )
+    entry = json.loads(JsonFormatter().format(record))
+    assert (entry["event"], entry["level"], entry["release"], entry["path"]) == ("release_active", "info", "r1", "a")
