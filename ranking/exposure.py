@@ -20,7 +20,7 @@ def discounts(k: int) -> FloatArray:
     return 1.0 / np.log2(np.arange(2, k + 2))
 
 
-def exposure_report(  # noqa: PLR0917 (parallel arrays of one table, in the order its columns are read)
+def exposure_report(
     before: IntArray,
     after: IntArray,
     groups: NDArray[Any],

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranking import metrics
-from ranking.blend import BlendSpec, Blended, blend
+from ranking.blend import Blended, BlendSpec, blend
 from ranking.calibrate import logit
 from ranking.types import TIERS
 from training import trees

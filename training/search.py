@@ -87,7 +87,7 @@ def run(
     Raises:
         RuntimeError: every trial failed.
     """
-    global _bar  # noqa: PLW0603 (Ray pickles its callbacks, and a bar holds a lock)
+    global _bar
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         _connect(cpus)

@@ -1,0 +1,15 @@
+"""The slice of the real data these tests share."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.training.tables.slices import Slice, build, write_slice
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Slice:
+    """The slice as it is."""
+    raw = tmp_path_factory.mktemp("raw")
+    write_slice(raw)
+    return build(tmp_path_factory.mktemp("home"), raw)

@@ -1,0 +1,156 @@
+"""Features through the real Feast: what training joins, what the online store serves, and that both say the same."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pytest
+
+from ranking.assemble import user_features
+from ranking.features import (
+    FEATURE_SERVICES,
+    ITEM_SCALARS,
+    ITEM_STATISTICS,
+    MAX_QUERY_TOKENS,
+    MODEL_COLUMNS,
+    USER_BEHAVIOUR,
+    USER_SCALARS,
+)
+from ranking.layout import Layout
+from tests.training.tables.slices import Slice
+from training.dataset import FeastError, Features, apply, assemble_lists, materialize, point_in_time
+from training.impressions import ads_lists
+from training.lists import RankingLists
+from training.queries import search_lists
+from training.retrieval import retrieval_scores, retrieve
+from training.tables.tokens import Tokens
+
+pytestmark = [pytest.mark.servers, pytest.mark.filterwarnings("ignore::DeprecationWarning")]  # ibis calls old names of duckdb's API
+AS_OF = datetime(2017, 12, 25, 5, tzinfo=UTC)  # the start of week 53
+
+
+@pytest.fixture(scope="module")
+def applied(small: Slice) -> Slice:
+    apply(small.layout)
+    return small
+
+
+@pytest.fixture(scope="module")
+def lists(applied: Slice) -> tuple[RankingLists, ...]:
+    return tuple(make(applied.canonical, "test", count=60) for make in (ads_lists, search_lists))
+
+
+@pytest.fixture(scope="module")
+def features(applied: Slice, lists: tuple[RankingLists, ...]) -> Features:
+    return point_in_time(applied.layout, lists)
+
+
+def test_joined_values_equal_an_independent_asof_join(applied: Slice, lists: tuple[RankingLists, ...], features: Features) -> None:
+    """Every value of every (item, time) and (user, time) equals DuckDB's own join of the feature files, default where it has none."""
+    ads = lists[0]
+    pairs = {(ads.items[c], t) for g, c in zip(ads.groups(), ads.item_codes, strict=True) for t in [ads.times[g]]}
+    with duckdb.connect() as db:
+        db.execute("SET TimeZone = 'UTC'")
+        db.execute("CREATE TABLE asked (item_id VARCHAR, asked_at TIMESTAMPTZ)")
+        db.executemany("INSERT INTO asked VALUES (?, ?)", [(i, t.astype(datetime).replace(tzinfo=UTC)) for i, t in sorted(pairs)])
+        names = [f.name for f in ITEM_STATISTICS if f.dtype == "float32"]
+        alive = ", ".join(f"CASE WHEN a.asked_at - s.event_timestamp <= INTERVAL 14 DAY THEN s.{n} END" for n in names)
+        found = db.execute(f"""
+            SELECT a.item_id, epoch_us(a.asked_at), {alive}
+            FROM asked a ASOF LEFT JOIN '{applied.layout.features}/item_statistics.parquet' s
+            ON a.item_id = s.item_id AND a.asked_at >= s.event_timestamp""").fetchall()
+    code = {name: c for c, name in enumerate(ads.items)}
+    columns = [ITEM_SCALARS.index(n) for n in names]
+    assert len(found) == len(pairs) > 100
+    for item, at, *values in found:
+        row = features.items.rows(np.datetime64(at, "us"), np.array([code[item]], np.int32))
+        assert features.items.block.scalars[row[0], columns].tolist() == [0.0 if v is None else v for v in values]
+    with duckdb.connect() as db:
+        db.execute("SET TimeZone = 'UTC'")
+        for i, user in enumerate(ads.user_ids):
+            at = ads.times[i].astype(datetime).replace(tzinfo=UTC)
+            table = db.execute(
+                f"SELECT * FROM '{applied.layout.features}/user_behaviour.parquet' WHERE user_id = ? AND event_timestamp = ?", [user, at]
+            ).to_arrow_table()
+            expected = user_features(table.to_pylist()[0])
+            got = features.users.at(user, ads.times[i])
+            behaviour = [USER_SCALARS.index(f.name) for f in USER_BEHAVIOUR if f.dtype == "float32"]
+            assert got.scalars[behaviour].tolist() == expected.scalars[behaviour].tolist()
+            for part in ("history_keys", "history_counts", "history_days", "category_keys", "category_shares"):
+                assert np.array_equal(getattr(got, part), getattr(expected, part)), part
+            assert got.interest_text == expected.interest_text != ""
+
+
+def test_a_row_older_than_its_lifetime_is_worth_nothing(applied: Slice, lists: tuple[RankingLists, ...]) -> None:
+    """Three weeks after the last snapshot every behaviour and statistic is its default; profiles, which do not age, remain."""
+    late = replace(lists[0], times=np.full(len(lists[0]), np.datetime64("2018-01-22T05:00", "us")))
+    found = point_in_time(applied.layout, [late])
+    assert all(user.interest_text == "" and len(user.history_keys) == 0 for user in found.users.rows.values())
+    assert (found.items.block.tiers == 2).all()
+    assert (found.items.block.text_digests != 0).any()
+
+
+def test_assembled_lists_are_complete_and_finite(lists: tuple[RankingLists, ...], features: Features) -> None:
+    """One row per candidate in order, no NaN; repeat purchases and query words are found."""
+    for part in lists:
+        x = assemble_lists(part, features, Tokens())
+        assert x.x.shape == (len(part.labels), len(MODEL_COLUMNS))
+        assert np.isfinite(x.x).all()
+        assert x.token_ids.shape[0] == len(x.text_digests) == len(x.tiers) == len(part.labels)
+        assert (x.x[:, MODEL_COLUMNS.index("repeat_count")] > 0).any()
+        assert all((len(q) > 0) == bool(text) for q, text in zip(x.query_tokens, part.queries, strict=True))
+    assert (x.x[:, MODEL_COLUMNS.index("query_overlap")] > 0).any()
+    assert max(len(q) for q in x.query_tokens) <= MAX_QUERY_TOKENS
+
+
+def test_retrieval_cuts_by_features_alone(lists: tuple[RankingLists, ...], features: Features) -> None:
+    """The first stage keeps at most n candidates, and the same ones whatever the labels say."""
+    ads = lists[0]
+    short = retrieve(ads, features, 20)
+    blind = retrieve(replace(ads, labels=np.zeros_like(ads.labels)), features, 20)
+    assert np.diff(short.offsets).max() <= 20
+    assert np.array_equal(short.item_codes, blind.item_codes)
+    assert (retrieval_scores(ads, features) >= 0).all()
+
+
+def test_the_online_store_serves_what_training_joins(applied: Slice, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After materialisation, every served value equals the row stamped at that instant, lists and 64-bit keys too."""
+    materialize(applied.layout, AS_OF)
+    monkeypatch.setenv("LONGTAIL_HOME", str(applied.layout.home))
+    from feast import FeatureStore
+
+    from training.dataset import REPO
+
+    store = FeatureStore(repo_path=str(REPO))
+    for view in FEATURE_SERVICES["ads_ranking_v1"]:
+        key = f"{view.entity}_id"
+        with duckdb.connect() as db:
+            db.execute("SET TimeZone = 'UTC'")
+            file = f"'{applied.layout.features}/{view.name}.parquet'"
+            newest = f"(SELECT max(event_timestamp) FROM {file} WHERE event_timestamp <= ?)"
+            rows = db.execute(
+                f"SELECT * FROM '{applied.layout.features}/{view.name}.parquet' WHERE event_timestamp = {newest} ORDER BY 1 LIMIT 25",
+                [AS_OF],
+            ).to_arrow_table()
+        served = store.get_online_features(
+            features=[f"{view.name}:{f.name}" for f in view], entity_rows=[{key: i} for i in rows[key].to_pylist()]
+        ).to_dict()
+        for feature in view:
+            stored = rows[feature.name].to_pylist()
+            assert [s or None for s in served[feature.name]] == [s or None for s in stored], feature.name
+
+
+def test_a_failing_command_says_what_feast_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that ends with an error becomes one error that carries its exit status and its last words."""
+    feast = tmp_path / "bin" / "feast"
+    feast.parent.mkdir()
+    feast.write_text("#!/bin/sh\necho no registry in $LONGTAIL_HOME >&2; exit 3\n")
+    feast.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(feast.with_name("python")))
+    with pytest.raises(FeastError, match=f"(?s)apply ended with 3:.*no registry in {tmp_path}"):
+        apply(Layout(tmp_path))

@@ -1,0 +1,72 @@
+"""Batch feature tables: the declared views as Parquet files, one row per entity and snapshot, computed in DuckDB.
+
+A row stamped with an instant uses only what happened strictly before it. What the columns mean is declared in `ranking.features`;
+this package knows no source but the canonical tables, and nothing of Feast, which reads what it writes.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from ranking.features import schema_hash
+from ranking.layout import Layout
+from training.stage import Staged, stage
+from training.tables import facts
+from training.tables.duck import connect
+from training.tables.items import write_item_profile, write_item_statistics
+from training.tables.tokens import Tokens, tokenizer_file
+from training.tables.users import write_user_behaviour, write_user_profile
+
+FIRST_WEEK = 27  # half a year of history before the first training row
+LAST_WEEK = 54  # the instant at which the data end
+
+
+def write_tables(canonical: Path, out: Path, *, first_week: int = FIRST_WEEK, last_week: int = LAST_WEEK) -> None:
+    """Write one Parquet file per feature view, and the row counts as ``meta.json``, into the existing directory `out`.
+
+    Args:
+        canonical: folder of the canonical tables.
+        out: the directory.
+        first_week: the first snapshot is taken at the start of this week,
+        last_week: the last at the start of this one, and one at the start of each between.
+
+    Raises:
+        ValueError: the canonical tables have no such week.
+    """
+    with connect(out) as db:
+        facts.load(db, canonical)
+        starts = db.execute("SELECT start_time FROM weeks WHERE week BETWEEN ? AND ? ORDER BY week", [first_week, last_week]).fetchall()
+        if len(starts) != last_week - first_week + 1:
+            raise ValueError(f"first_week, last_week: {first_week} to {last_week} are not all weeks of {canonical}")
+        snapshots = [row[0].astimezone(UTC) for row in starts]
+        known_at = _first_instant(canonical)
+        rows = {
+            "user_profile": write_user_profile(db, out, known_at),
+            "item_profile": write_item_profile(db, out, known_at, Tokens()),
+            "user_behaviour": write_user_behaviour(db, out, snapshots),
+            "item_statistics": write_item_statistics(db, out, snapshots),
+        }
+    (out / "meta.json").write_text(json.dumps({"rows": rows, "first": snapshots[0].isoformat(), "last": snapshots[-1].isoformat()}))
+
+
+def compute(layout: Layout, source: Staged, *, first_week: int = FIRST_WEEK, last_week: int = LAST_WEEK) -> Staged:
+    """Feature tables under `layout.features` from a prepared source, made unless they are there."""
+    return stage(
+        layout.features,
+        {
+            "source": source.key,
+            "schema": schema_hash(),
+            "tokenizer": tokenizer_file().stat().st_size,
+            "weeks": [first_week, last_week],
+        },
+        lambda out: write_tables(source.path, out, first_week=first_week, last_week=last_week),
+        code=Path(__file__).parent.glob("*.py"),
+    )
+
+
+def _first_instant(canonical: Path) -> datetime:
+    """Midnight before the first event: profiles carry no date of their own and are taken as known from the start."""
+    first = datetime.fromisoformat(json.loads((canonical / "meta.json").read_text())["first_event"])
+    return (first.astimezone(UTC) - timedelta(microseconds=1)).replace(hour=0, minute=0, second=0, microsecond=0)
