@@ -233,7 +233,10 @@ def _ask(address: str, sample: SampleRequest, *, top_k: int, policy: str, explai
     )
     with RankClient(address) as client:
         try:
-            response = client.rank(request, timeout_s=30)
+            response, plain = client.rank(request, timeout_s=30), None
+            if explain != Explain.NONE:
+                request.policy = "none"
+                plain = client.rank(request, timeout_s=30)
         except grpc.RpcError as error:
             raise ValueError(f"{address}: {error.code().name}: {error.details()}") from None
     if as_json:
@@ -243,8 +246,8 @@ def _ask(address: str, sample: SampleRequest, *, top_k: int, policy: str, explai
     bids = dict(zip(sample.item_ids, sample.bid_micros, strict=True)) if sample.bid_micros else {}
     out.print()
     out.rule(sample.name + (f", query “{sample.query}”" if sample.query else ""))
-    if explain != Explain.NONE:
-        out.print(render.before_after(response, titles=titles))
+    if plain is not None:
+        out.print(render.before_after(plain, response, titles=titles))
     out.print(render.answer(response, titles=titles, bids=bids, bought=sample.bought))
 
 

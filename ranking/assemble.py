@@ -189,11 +189,14 @@ def _lookup(keys: IntArray, table: IntArray, values: Float32Array, missing: floa
 
 
 def _overlap(query_tokens: IntArray, token_ids: NDArray[np.int32]) -> Float32Array:
-    distinct = np.unique(query_tokens[:MAX_QUERY_TOKENS]).astype(np.int32)  # what the text member reads; bounds the product below
+    distinct = np.unique(query_tokens[:MAX_QUERY_TOKENS]).astype(np.int32)  # what the text member reads
     if not len(distinct):
         return np.zeros(len(token_ids), np.float32)
-    found = (token_ids[:, :, None] == distinct).any(axis=1)  # (n, q)
-    shared: Float32Array = found.sum(axis=1, dtype=np.float32)
+    # One bit per query token (at most 24): a row's tokens are ORed, so a token that stands twice counts once.
+    at = np.minimum(np.searchsorted(distinct, token_ids), len(distinct) - 1)
+    bits = np.where(distinct[at] == token_ids, np.uint32(1) << at.astype(np.uint32), np.uint32(0))
+    found = np.bitwise_count(np.bitwise_or.reduce(bits, axis=1))
+    shared: Float32Array = found.astype(np.float32)
     return shared / np.float32(len(distinct))
 
 

@@ -4,13 +4,18 @@ Candidates are ranked by expected value, bid × probability of a click, and pay 
 Schwarz 2007): the least bid with which the result would still have beaten the best one below it. The probability is the calibrated
 one; the auction never changes it.
 
-What it does not promise: generalised second price is not truthful, bidding one's value need not be the best strategy. And a result
-that a fairness floor lifted above others' scores would have needed more than its bid to beat them; it pays its bid, never more.
+A result that a fairness floor lifted competes for a place reserved for its group, so its price is the least bid that still beats the
+best of its own group left below; what the others would have paid is the floor's cost, not the advertiser's.
+
+What it does not promise: generalised second price is not truthful, bidding one's value need not be the best strategy.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from ranking.types import FloatArray, IntArray
 
@@ -27,18 +32,28 @@ def expected_value(bid_micros: IntArray, probabilities: FloatArray) -> FloatArra
     return np.asarray(bid_micros, np.float64) * np.asarray(probabilities, np.float64)
 
 
-def gsp_prices(order: IntArray, bid_micros: IntArray, probabilities: FloatArray, *, reserve_micros: int = 0) -> IntArray:
+def gsp_prices(
+    order: IntArray,
+    bid_micros: IntArray,
+    probabilities: FloatArray,
+    *,
+    reserve_micros: int = 0,
+    lifted: IntArray | None = None,
+    groups: NDArray[Any] | None = None,
+) -> IntArray:
     """The price per click of each result.
 
     The result at place t pays (the highest expected value among the results below it and the candidates not returned) divided by
     its own probability, rounded up to a whole micro, at least the reserve and at most its bid. The last one, with nobody
-    left below, pays the reserve.
+    left below, pays the reserve. For a lifted result only its own group counts as below.
 
     Args:
         order: (k,) indices of the returned candidates, best first.
         bid_micros: (n,) bids of all candidates that took part, returned or not; those below the reserve take no part.
         probabilities: (n,) calibrated probabilities of a click.
         reserve_micros: least price per click.
+        lifted: (k,) the group whose floor lifted the result, -1 for none, as in `FairRanking.binding`; default: nothing was lifted.
+        groups: (n,) group codes; needed with `lifted`.
 
     Returns:
         (k,) int64 micros per click.
@@ -60,6 +75,12 @@ def gsp_prices(order: IntArray, bid_micros: IntArray, probabilities: FloatArray,
     left_out[order] = False
     below = np.append(value[order], value[left_out].max(initial=0.0))  # (k + 1,)
     rival = np.maximum.accumulate(below[::-1])[::-1][1:]  # (k,) the best value below each place
+    if lifted is not None and groups is not None:
+        waiting = np.ones(len(bids), bool)  # candidates not placed above
+        for t, (index, group) in enumerate(zip(order, lifted, strict=True)):
+            waiting[index] = False
+            if group >= 0:
+                rival[t] = value[waiting & (groups == group)].max(initial=0.0)
     own = p[order]
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         price = np.where(rival > 0.0, rival / own, 0.0)  # a result nobody clicks (own = 0) faces an infinite price: its bid

@@ -34,7 +34,7 @@ SHORT_WINDOW = timedelta(days=7)
 WINDOW = timedelta(days=28)
 PROMO_RATE_PRIOR = 500.0  # impressions' worth of belief in the mean rate: half a purchase at the 0.1 % such rates have
 HEAD_SHARE = 0.2  # of the items ever sold, the share that are head
-INTEREST_CATEGORIES = 5  # categories named in a user's interest text
+INTEREST_CATEGORIES = 3  # categories named in a user's interest text
 
 
 class Entity(StrEnum):

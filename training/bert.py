@@ -12,6 +12,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ranking.text import SpecialTokens, pair_tensors
+from training.progress import Bar
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 OUTPUT = "logit"
@@ -76,7 +78,10 @@ class PairRanker(nn.Module):
     def from_pretrained(cls, path: Path) -> PairRanker:
         """The pretrained encoder under an untrained head."""
         from transformers import AutoModel
+        from transformers.utils import logging as transformers_logging
 
+        transformers_logging.set_verbosity_error()  # it reports the pooler we leave out as unexpected weights
+        transformers_logging.disable_progress_bar()
         encoder = AutoModel.from_pretrained(path, attn_implementation="eager", add_pooling_layer=False)
         return cls(encoder, encoder.config.hidden_size)
 
@@ -121,7 +126,14 @@ def fine_tune(
         batch_size: pairs per step.
         seed: order and dropout.
     """
-    from transformers import Trainer, TrainingArguments, set_seed
+    from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
+
+    class _Steps(TrainerCallback):
+        def __init__(self, bar: Bar) -> None:
+            self.bar = bar
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            self.bar.advance()
 
     set_seed(seed)
     model = PairRanker.from_pretrained(pretrained())
@@ -137,6 +149,7 @@ def fine_tune(
         logging_steps=25,
         save_strategy="no",
         report_to=[],
+        train_sampling_strategy="group_by_length",  # most pairs have 20 tokens and some 50: a random batch is half padding
         remove_unused_columns=False,
         dataloader_pin_memory=torch.cuda.is_available(),
         seed=seed,
@@ -146,15 +159,20 @@ def fine_tune(
         [{"params": model.encoder.parameters()}, {"params": head, "lr": 20 * learning_rate}],
         lr=learning_rate,
         weight_decay=0.01,
+        fused=True,
     )
     trainer = Trainer(
         model=model,
         args=arguments,
-        train_dataset=_Dataset(pairs),
+        train_dataset=_Dataset(pairs, special),
         data_collator=_Collator(special),
         optimizers=(optimizer, None),
     )
-    trainer.train()
+    trainer.remove_callback(ProgressCallback)
+    trainer.remove_callback(PrinterCallback)
+    with Bar(f"fine-tune BERT on {len(pairs)} pairs", epochs * ceil(len(pairs) / batch_size)) as bar:
+        trainer.add_callback(_Steps(bar))
+        trainer.train()
     return model.cpu().eval()
 
 
@@ -222,7 +240,7 @@ def score(
 
     Args:
         model_path: from `export`.
-        query_ids: one per list.
+        query_ids: one per list; an empty one has nothing to match.
         offsets: (L + 1,) list boundaries.
         token_ids: (N, t) of all lists' items.
         digests: (N,) text digests; 0 means no text.
@@ -232,7 +250,7 @@ def score(
         progress: called with the number of lists done since the last call.
 
     Returns:
-        (N,) log-odds, NaN where an item has no text.
+        (N,) log-odds, NaN where an item or its list has no text.
     """
     import onnxruntime
 
@@ -242,7 +260,7 @@ def score(
     out = np.full(len(digests), np.nan)
     for i, query in enumerate(query_ids):
         rows = np.arange(offsets[i], offsets[i + 1])
-        rows = rows[digests[rows] != 0]
+        rows = rows[digests[rows] != 0] if len(query) else rows[:0]
         _, first, inverse = np.unique(digests[rows], return_index=True, return_inverse=True)
         distinct = rows[first]
         by_length = np.argsort((token_ids[distinct] != 0).sum(axis=1), kind="stable")  # less padding per batch
@@ -258,34 +276,35 @@ def score(
 
 
 class _Dataset(torch.utils.data.Dataset):  # type: ignore[type-arg]
-    def __init__(self, pairs: Pairs) -> None:
-        self.pairs = pairs
+    """One pair per row, framed by the function serving uses."""
+
+    def __init__(self, pairs: Pairs, special: SpecialTokens) -> None:
+        self.pairs, self.special = pairs, special
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, i: int) -> dict[str, Any]:
         p = self.pairs
-        return {"query": p.query_ids[p.queries[i]], "item": p.token_ids[i], "label": float(p.labels[i])}
+        tensors = pair_tensors(p.query_ids[p.queries[i]], p.token_ids[i : i + 1], self.special)
+        return {name: tensor[0] for name, tensor in tensors.items()} | {"labels": float(p.labels[i])}
 
 
 class _Collator:
-    """Rows to one padded batch, each row built by the function serving uses."""
+    """Rows of different lengths to one padded batch."""
 
     def __init__(self, special: SpecialTokens) -> None:
         self.special = special
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        tensors = [pair_tensors(r["query"], r["item"][None], self.special) for r in rows]
-        length = max(t["input_ids"].shape[1] for t in tensors)
+        length = max(len(row["input_ids"]) for row in rows)
         batch = {}
         for name in INPUTS:
-            fill = self.special.pad if name == "input_ids" else 0
-            padded = np.full((len(rows), length), fill, np.int64)
-            for i, t in enumerate(tensors):
-                padded[i, : t[name].shape[1]] = t[name][0]
+            padded = np.full((len(rows), length), self.special.pad if name == "input_ids" else 0, np.int64)
+            for line, row in zip(padded, rows, strict=True):
+                line[: len(row[name])] = row[name]
             batch[name] = torch.from_numpy(padded)
-        batch["labels"] = torch.tensor([r["label"] for r in rows])
+        batch["labels"] = torch.tensor([row["labels"] for row in rows])
         return batch
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -246,8 +247,9 @@ def _historical(store: Any, view: View, ids: NDArray[Any], times: NDArray[np.dat
 
     key = f"{view.entity}_id"
     frame = pd.DataFrame({key: ids, _STAMP: pd.DatetimeIndex(times).tz_localize("UTC"), "row": np.arange(len(ids))})
-    job = store.get_historical_features(entity_df=frame, features=[f"{view.name}:{f.name}" for f in view])
-    table = job.to_arrow()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "fetch_arrow_table", DeprecationWarning)  # ibis calls DuckDB by an old name
+        table = store.get_historical_features(entity_df=frame, features=[f"{view.name}:{f.name}" for f in view]).to_arrow()
     if len(table) != len(ids):
         raise ValueError(f"{view.name}: asked for {len(ids)} rows and got {len(table)}")
     return table.take(pc.sort_indices(table["row"]))  # the join keeps no order

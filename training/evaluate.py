@@ -16,6 +16,8 @@ from ranking.metrics import Interval, bootstrap_interval
 from ranking.types import TIERS
 from training.ensemble import EvalLists, ndcg, per_list, tail_share
 
+FEWEST_LISTS = 10  # a mean over fewer lists is not reported
+
 Row = dict[str, list[float | None]]  # metric -> [value, low, high]; None where undefined
 
 
@@ -61,6 +63,8 @@ def _tier(scores: NDArray[np.float64], lists: EvalLists, code: int, calibrated: 
     member = lists.tiers == code
     gains = (lists.labels * member).astype(np.float64)
     recall = per_list(lambda s, span: metrics.recall_at_k(s, gains[span], k=10), scores, lists)
+    if np.isfinite(recall).sum() < FEWEST_LISTS:
+        recall = np.full(len(recall), np.nan)
     row = {"recall10": _row(bootstrap_interval(recall, seed, n=n))}
     if calibrated and gains.any():
         row["predicted_over_actual"] = _resampled(metrics.predicted_over_actual, scores, lists, member, seed, n)

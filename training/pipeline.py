@@ -110,9 +110,8 @@ def _text_ranker(layout: Layout, frames: Staged, profile: Profile) -> Staged:
 
         special = bert.special_tokens(_tokenizer())
         pairs = _load_frames(frames)["pairs"]
-        with Bar(f"fine-tune BERT on {len(pairs)} pairs, then export", 2) as bar:
-            model = bert.fine_tune(pairs, special, out / "trainer", epochs=profile.bert_epochs, seed=profile.seed)
-            bar.advance()
+        model = bert.fine_tune(pairs, special, out / "trainer", epochs=profile.bert_epochs, seed=profile.seed)
+        with Bar("export BERT to ONNX", 1) as bar:
             bert.export(model, out / "model.onnx")
             bar.advance()
 

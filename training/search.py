@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # read when Ray is imported: its banners would stand between our lines
+
 import ray
 from ray import tune
 
@@ -134,7 +136,6 @@ def _trial(config: dict[str, Any], data: EnsembleData, seed: int) -> dict[str, f
 def _connect(cpus: int | None) -> None:
     if ray.is_initialized():
         return
-    os.environ.setdefault("RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS", "0")
     if "RAY_ADDRESS" in os.environ:
         ray.init(log_to_driver=False)
     else:

@@ -9,6 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+STAGES = ("total", "convert", "features", "assemble", "score", "blend", "fairness", "explain")
+
 
 def answer(response: Any, *, titles: Mapping[str, str], bids: Mapping[str, int], bought: Collection[str] = ()) -> RenderableType:
     """The whole answer.
@@ -27,35 +29,39 @@ def answer(response: Any, *, titles: Mapping[str, str], bids: Mapping[str, int],
     return Group(*parts)
 
 
-def before_after(response: Any, *, titles: Mapping[str, str], width: int = 44) -> RenderableType:
-    """The first places ranked by score alone beside the list as returned; needs explanations of all results."""
+def before_after(plain: Any, fair: Any, *, titles: Mapping[str, str], width: int = 48) -> RenderableType:
+    """The list by score alone beside the list with the floor; both answers need explanations."""
     table = Table(title="by score alone → with the fairness floor", title_justify="left")
     table.add_column("#", justify="right")
     table.add_column("by score alone", max_width=width, no_wrap=True)
-    table.add_column("with the floor", max_width=width, no_wrap=True)
-    by_rank = {e.rank_before: e for e in response.explanations}
-    for e in response.explanations:
-        was = by_rank.get(e.rank)
-        name = f"{was.group:<4} {titles.get(was.item_id, was.item_id)}" if was else "(made room)"
-        lifted = bool(e.binding_floor)
-        now = Text(f"{e.group:<4} {titles.get(e.item_id, e.item_id)}", style="green" if lifted else "")
-        if lifted:
-            now.append(f"  ↑ from {e.rank_before}", style="bold green")
-        table.add_row(str(e.rank), Text(name, style="" if was else "dim"), now)
+    table.add_column("with the floor", max_width=width + 12, no_wrap=True)
+    kept = {e.item_id for e in fair.explanations}
+    for before, after in zip(plain.explanations, fair.explanations, strict=False):
+        was = Text(f"{before.group:<4} {titles.get(before.item_id, before.item_id)}", style="" if before.item_id in kept else "dim strike")
+        now = Text(
+            f"{after.group:<4} {titles.get(after.item_id, after.item_id)[: width - 5]}", style="green" if after.binding_floor else ""
+        )
+        if after.binding_floor:
+            now.append(f"  ↑ from {after.rank_before}", style="bold green")
+        table.add_row(str(after.rank), was, now)
     return table
 
 
 def metrics(release_metrics: Mapping[str, Any], split: str) -> RenderableType:
     """One split's table of rankers, overall and per tier, with 95 % intervals."""
-    table = Table(title=f"{split} lists (95 % bootstrap intervals over lists)", title_justify="left")
-    for column in ("surface", "ranker", "NDCG@10", "recall@10", "tail+new in top 10", "NE", "pred/actual", "recall@10 head · tail · new"):
-        table.add_column(column, justify="left" if column in ("surface", "ranker") else "right", no_wrap=True)
+    table = Table(title=f"{split} lists, value [95 % bootstrap interval over lists]", title_justify="left")
+    for column in ("", "ranker", "NDCG@10", "recall@10", "… head", "… tail", "… new", "tail+new in top 10", "NE", "pred/actual"):
+        table.add_column(column, justify="left" if column in ("", "ranker") else "right", no_wrap=True)
     for surface, rankers in release_metrics.get(split, {}).items():
         for name, tiers in rankers.items():
             row = tiers["all"]
-            tier_recall = " · ".join(_number(tiers[t]["recall10"]) for t in ("head", "tail", "new"))
-            cells = [_interval(row.get(key)) for key in ("ndcg10", "recall10", "tail_share10", "ne", "predicted_over_actual")]
-            table.add_row(surface, name, *cells, tier_recall)
+            cells = [
+                _interval(row["ndcg10"]),
+                _interval(row["recall10"]),
+                *(_number(tiers[t]["recall10"]) for t in ("head", "tail", "new")),
+            ]
+            cells += [_number(row["tail_share10"]), _interval(row.get("ne")), _interval(row.get("predicted_over_actual"))]
+            table.add_row(surface, name, *cells)
         table.add_section()
     return table
 
@@ -110,7 +116,9 @@ def _exposure(response: Any) -> Table:
 def _footer(response: Any) -> str:
     versions = ", ".join(f"{name}:{version}" for name, version in sorted(response.model_versions.items()))
     f = response.feature_freshness
-    stages = ", ".join(f"{name} {d.seconds * 1e3 + d.nanos / 1e6:.1f}" for name, d in response.stage_durations.items())
+    ms = {name: d.seconds * 1e3 + d.nanos / 1e6 for name, d in response.stage_durations.items()}
+    first = [name for name in STAGES if name in ms]
+    stages = ", ".join(f"{name} {ms[name]:.1f}" for name in [*first, *sorted(set(ms) - set(first))])
     return (
         f"release {response.release} · models {versions} · features {response.feature_schema_hash}: "
         f"{f.fresh} fresh, {f.stale} stale, {f.missing} missing, {f.defaulted} defaulted\nstages in ms: {stages}"
@@ -126,11 +134,11 @@ def _money(micros: float) -> str:
 
 
 def _number(interval: Any) -> str:
-    return "—" if interval is None or interval[0] is None else f"{interval[0]:.3f}"
+    return "—" if interval is None or interval[0] is None else f"{interval[0]:.3f}".removeprefix("0")
 
 
 def _interval(interval: Any) -> str:
     if interval is None or interval[0] is None:
         return "—"
-    value, low, high = interval
-    return f"{value:.3f} [{low:.3f}, {high:.3f}]" if low is not None else f"{value:.3f}"
+    low, high = (None if x is None else f"{x:.2f}".removeprefix("0") for x in interval[1:])
+    return f"{_number(interval)} [{low}, {high}]" if low is not None else _number(interval)

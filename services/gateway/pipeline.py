@@ -215,7 +215,14 @@ def _prices(request: RankRequest, policy: FairnessPolicy, ordered: _Ordered, pro
     if request.surface is not Surface.ADS or bids is None:
         return None
     kept = ordered.kept
-    return gsp_prices(ordered.fair.order, bids[kept], probabilities[kept], reserve_micros=policy.reserve_micros)
+    return gsp_prices(
+        ordered.fair.order,
+        bids[kept],
+        probabilities[kept],
+        reserve_micros=policy.reserve_micros,
+        lifted=ordered.fair.binding,
+        groups=ordered.groups,
+    )
 
 
 def _ignored(request: RankRequest) -> list[Degradation]:

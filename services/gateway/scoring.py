@@ -114,6 +114,8 @@ class Scoring:
     def _remembered(self, member: Member, items: ItemFeatures, text: str) -> _Outcome | None:
         """A text member's outcome if nothing has to be asked for it."""
         began = time.monotonic()
+        if not text:  # no query and no known interests: there is nothing a text member could have an opinion on
+            return _Outcome(np.full(len(items), np.nan), None, 0.0)
         row = self._known(Asked(member.model, member.version, text), items)
         if (np.isnan(row) & (items.text_digests != 0)).any():
             return None

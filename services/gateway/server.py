@@ -80,8 +80,9 @@ async def running(settings: Settings, *, store: FeatureStore | None = None, mode
     await asyncio.to_thread(_write_status, status, server.address, ready=False)
     await server.start()
     log.info("listening", extra={"address": server.address})
+    await features.warm()  # before the first release makes it SERVING: Feast takes seconds to import
     await releases.poll()
-    background = [asyncio.create_task(releases.watch(settings.poll_s)), asyncio.create_task(features.warm())]
+    background = [asyncio.create_task(releases.watch(settings.poll_s))]
     try:
         yield server
     finally:

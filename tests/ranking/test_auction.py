@@ -32,12 +32,32 @@ def test_a_candidate_left_out_still_sets_the_price() -> None:
     assert gsp_prices(np.array([0]), np.array([1000, 800]), np.array([0.5, 0.5])).tolist() == [800]
 
 
-def test_a_lifted_result_pays_its_bid_and_no_more() -> None:
-    """A floor put the tail item above a better one: beating that one would cost more than the bid, so the bid is the price."""
-    bids, p, groups = np.array([1000, 900, 100]), np.array([0.1, 0.1, 0.1]), np.array([0, 0, 1])
-    order = rank_with_floors(expected_value(bids, p), groups, (0.0, 0.5), 2).order
-    assert order.tolist() == [0, 2]
-    assert gsp_prices(order, bids, p).tolist() == [900, 100]
+def test_a_lifted_result_competes_with_its_own_group() -> None:
+    """A floor reserved the place for the tail: the tail item pays what beats the next tail item, not what beats the head."""
+    bids, p, groups = np.array([1000, 900, 100, 60]), np.full(4, 0.1), np.array([0, 0, 1, 1])
+    fair = rank_with_floors(expected_value(bids, p), groups, (0.0, 0.5), 2)
+    assert fair.order.tolist() == [0, 2]
+    prices = gsp_prices(fair.order, bids, p, lifted=fair.binding, groups=groups)
+    assert prices.tolist() == [900, 60]
+
+
+def test_without_knowing_what_was_lifted_the_bid_is_the_bound() -> None:
+    """Beating the head item below would cost more than the bid, so the bid is the price."""
+    assert gsp_prices(np.array([0, 2]), np.array([1000, 900, 100]), np.full(3, 0.1)).tolist() == [900, 100]
+
+
+@given(st.lists(st.tuples(st.integers(5, 10**9), st.floats(0.001, 1), st.integers(0, 2)), min_size=1, max_size=12), st.integers(1, 12))
+def test_a_lifted_result_s_price_keeps_its_place_in_its_group(candidates: list[tuple[int, float, int]], k: int) -> None:
+    """Paying the price as its bid, a lifted result still is the best of its group among those not above it."""
+    bids, p, groups = (np.array(column) for column in zip(*candidates, strict=True))
+    value = expected_value(bids, p)
+    fair = rank_with_floors(value, groups, (0.0, 0.4, 0.3), min(k, len(bids)))
+    prices = gsp_prices(fair.order, bids, p, lifted=fair.binding, groups=groups)
+    for t, (i, group) in enumerate(zip(fair.order, fair.binding, strict=True)):
+        if group >= 0:
+            waiting = np.setdiff1d(np.flatnonzero(groups == group), fair.order[: t + 1])
+            assert prices[t] * p[i] >= value[waiting].max(initial=0.0) * (1 - 1e-9)
+            assert prices[t] <= bids[i]
 
 
 def test_a_result_nobody_clicks_has_a_price_within_its_bounds() -> None:

@@ -63,11 +63,13 @@ def test_fine_tuning_learns_and_export_keeps_it(tokenizer: Tokenizer, tmp_path: 
     np.testing.assert_allclose(by_list[0], torch_scores, atol=1e-3)
 
 
-def test_items_without_text_are_not_scored(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    """Digest 0 means no text: the score is NaN, the rest of the list is scored."""
+def test_without_text_there_is_no_score(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """An item without text (digest 0) or a list without a first text is NaN; the rest is scored."""
     model = bert.PairRanker.from_pretrained(bert.pretrained()).eval()
     bert.export(model, tmp_path / "model.onnx")
     tokens = _padded(tokenizer, ["bread", ""])
-    query = (_ids(tokenizer, "bread"),)
-    scores = bert.score(tmp_path / "model.onnx", query, np.array([0, 2]), tokens, np.array([7, 0]), bert.special_tokens(tokenizer))
-    assert np.isnan(scores).tolist() == [False, True]
+    queries, twice = (_ids(tokenizer, "bread"), _ids(tokenizer, "")), np.tile(tokens, (2, 1))
+    scores = bert.score(
+        tmp_path / "model.onnx", queries, np.array([0, 2, 4]), twice, np.array([7, 0, 7, 0]), bert.special_tokens(tokenizer)
+    )
+    assert np.isnan(scores).tolist() == [False, True, True, True]
