@@ -111,7 +111,7 @@ def fine_tune(
     out: Path,
     *,
     epochs: int = 1,
-    learning_rate: float = 5e-5,
+    learning_rate: float = 1e-4,
     batch_size: int = 32,
     seed: int = 0,
 ) -> PairRanker:

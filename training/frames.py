@@ -27,7 +27,7 @@ from training.queries import search_lists
 from training.retrieval import retrieve
 from training.tables.tokens import Tokens
 
-NEGATIVES_PER_POSITIVE = 3  # of the text pairs; the prior this makes is undone by BERT's calibrator
+HARD, EASY = 2, 2  # negatives per positive: of the same list, and of anywhere; the prior this makes is undone by BERT's calibrator
 _SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 
 
@@ -80,8 +80,9 @@ def build(layout: Layout, canonical: Path, profile: Profile) -> dict[tuple[Surfa
 
 
 def text_pairs(frames: Mapping[tuple[Surface, Split], Frame], count: int, seed: int) -> Pairs:
-    """`count` training pairs, half of each surface: positives, and three negatives of the same list for each.
+    """`count` training pairs, half of each surface: positives, and for each two negatives of its list and two items of anywhere.
 
+    A list's own negatives mostly share the positive's category, so alone they teach popularity in words; items of anywhere teach topic.
     Items without text and lists without a first text teach nothing and are left out.
     """
     rng = np.random.default_rng(seed)
@@ -91,7 +92,9 @@ def text_pairs(frames: Mapping[tuple[Surface, Split], Frame], count: int, seed: 
     for surface in surfaces:
         frame = frames[surface, "train"]
         has_text = frame.assembled.text_digests != 0
-        wanted = count // len(surfaces) // (1 + NEGATIVES_PER_POSITIVE)
+        block = frame.assembled.items
+        anywhere = np.flatnonzero(block.text_digests != 0)
+        wanted = count // len(surfaces) // (1 + HARD + EASY)
         for i in rng.permutation(len(frame.lists)):
             if wanted <= 0:
                 break
@@ -101,13 +104,14 @@ def text_pairs(frames: Mapping[tuple[Surface, Split], Frame], count: int, seed: 
             if not (len(frame.first_tokens[i]) and len(positive) and len(negative)):
                 continue
             positive = rng.permutation(positive)[: min(4, wanted)]  # at most 4 of a list: more lists teach more than longer ones
-            negative = rng.choice(negative, min(len(negative), NEGATIVES_PER_POSITIVE * len(positive)), replace=False)
+            hard = rng.choice(negative, min(len(negative), HARD * len(positive)), replace=False)
+            easy = rng.choice(anywhere, EASY * len(positive))
             wanted -= len(positive)
-            chosen = np.concatenate([positive, negative])
-            queries.append(np.full(len(chosen), len(query_ids)))
+            rows_of_block = np.concatenate([frame.assembled.rows[positive], frame.assembled.rows[hard], easy])
+            queries.append(np.full(len(rows_of_block), len(query_ids)))
             query_ids.append(frame.first_tokens[i])
-            tokens.append(frame.assembled.items.token_ids[frame.assembled.rows[chosen]])
-            labels.append(frame.lists.labels[chosen])
+            tokens.append(block.token_ids[rows_of_block])
+            labels.append((np.arange(len(rows_of_block)) < len(positive)).astype(np.int8))
     return Pairs(np.concatenate(queries), tuple(query_ids), np.concatenate(tokens), np.concatenate(labels))
 
 

@@ -12,7 +12,9 @@ from training import bert
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    return Tokenizer.from_file(str(bert.pretrained() / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(bert.pretrained() / "tokenizer.json"))
+    tokenizer.no_padding()  # the file asks for 128 ids of every text
+    return tokenizer
 
 
 def _ids(tokenizer: Tokenizer, text: str) -> np.ndarray:
