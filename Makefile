@@ -15,7 +15,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "Longtail needs Python 3.11, this is " + sys.version.split()[0] + "; name one: make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --progress-bar on -c constraints.txt -e '.[training,dev]'
+	$(BIN)/pip install --progress-bar on -c constraints.txt -e '.[training,dev]'
 	@touch $@
 
 install: $(VENV)/.installed ## create .venv with the pinned set
@@ -24,7 +24,7 @@ demo: install ## the whole path on real data, from raw transactions to ranked li
 	@$(BIN)/longtail demo
 
 test: install ## the whole suite, with real Triton, Feast and Ray
-	$(BIN)/pytest -m 'not exhaustive'
+	$(BIN)/pytest -m 'not exhaustive' --numprocesses 2 --dist loadfile
 
 exhaustive: install ## the long property runs
 	$(BIN)/pytest -m exhaustive

@@ -79,7 +79,8 @@ def up(
 
     with explained():
         wheel.install(layout().triton_server)
-        local.up(layout(), ROOT / "feature_repo", address=address, triton_port=triton_port)
+        with out.status("starting Triton and the gateway, verifying the release"):
+            local.up(layout(), ROOT / "feature_repo", address=address, triton_port=triton_port)
         _print_status(layout())
 
 
@@ -128,7 +129,7 @@ def demo(
 ) -> None:
     """The whole path on real data, from raw transactions to ranked lists over gRPC; stops what it started."""
     from deploy import local
-    from deploy.triton import process, wheel
+    from deploy.triton import wheel
     from services.client import render
     from training import pipeline
     from training.profile import PROFILES
@@ -145,13 +146,8 @@ def demo(
         out.rule(f"release {release.id} → Triton → gateway")
         ours = not local.status(state)["processes"]
         try:
-            local.up(
-                state,
-                ROOT / "feature_repo",
-                release=release.id,
-                address=f"127.0.0.1:{process.free_port()}" if ours else "127.0.0.1:50051",
-                triton_port=0,
-            )
+            with out.status("starting Triton and the gateway, verifying the release"):
+                local.up(state, ROOT / "feature_repo", release=release.id, address="127.0.0.1:0", triton_port=0)
             _print_status(state)
             for sample in _samples(result.requests):
                 _ask(_gateway(state), sample, top_k=10, policy="", explain=Explain.SCORES, as_json=False)

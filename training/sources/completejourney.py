@@ -24,6 +24,7 @@ import pyarrow as pa
 
 from ranking.features import stable_key
 from ranking.text import item_text
+from training.progress import Bar
 from training.tables.duck import connect, views, write
 
 NAME = "completejourney"
@@ -74,11 +75,19 @@ def write_tables(out: Path, data: Path | None = None) -> None:
         out: an existing directory.
         data: folder with the source's Parquet files; the installed package's by default.
     """
-    with connect(out) as db:
+    writers = {
+        "weeks": _weeks,
+        "users": _users,
+        "items": _items,
+        "events": _events,
+        "promotions": _promotions,
+    }  # each builds on those before
+    with connect(out) as db, Bar("Complete Journey to canonical tables", len(writers)) as bar:
         views(db, data or installed(), *PARTS)
-        rows = {"weeks": _weeks(db, out), "users": _users(db, out), "items": _items(db, out)}
-        rows["events"] = _events(db, out)
-        rows["promotions"] = _promotions(db, out)
+        rows = {}
+        for name, write_table in writers.items():
+            rows[name] = write_table(db, out)
+            bar.advance()
         span = db.execute(f"SELECT min(event_time)::VARCHAR, max(event_time)::VARCHAR FROM '{out / 'events.parquet'}'").fetchone()
     assert span is not None
     (out / "meta.json").write_text(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ranking.features import schema_hash
 from ranking.layout import Layout
+from training.progress import Bar
 from training.stage import Staged, stage
 from training.tables import facts
 from training.tables.duck import connect
@@ -42,12 +43,13 @@ def write_tables(canonical: Path, out: Path, *, first_week: int = FIRST_WEEK, la
             raise ValueError(f"first_week, last_week: {first_week} to {last_week} are not all weeks of {canonical}")
         snapshots = [row[0].astimezone(UTC) for row in starts]
         known_at = _first_instant(canonical)
-        rows = {
-            "user_profile": write_user_profile(db, out, known_at),
-            "item_profile": write_item_profile(db, out, known_at, Tokens()),
-            "user_behaviour": write_user_behaviour(db, out, snapshots),
-            "item_statistics": write_item_statistics(db, out, snapshots),
-        }
+        with Bar("feature tables, week by week", 2 * len(snapshots)) as bar:
+            rows = {
+                "user_profile": write_user_profile(db, out, known_at),
+                "item_profile": write_item_profile(db, out, known_at, Tokens()),
+                "user_behaviour": write_user_behaviour(db, out, snapshots, bar.advance),
+                "item_statistics": write_item_statistics(db, out, snapshots, bar.advance),
+            }
     (out / "meta.json").write_text(json.dumps({"rows": rows, "first": snapshots[0].isoformat(), "last": snapshots[-1].isoformat()}))
 
 

@@ -5,7 +5,7 @@ Reads the tables of `facts`; the declarations are `ranking.features.ITEM_PROFILE
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -81,8 +81,13 @@ def write_item_profile(db: duckdb.DuckDBPyConnection, out: Path, known_at: datet
     )
 
 
-def write_item_statistics(db: duckdb.DuckDBPyConnection, out: Path, snapshots: Sequence[datetime]) -> int:
-    """One row per item sold or promoted before the snapshot, per snapshot, using what happened before it only."""
+def write_item_statistics(
+    db: duckdb.DuckDBPyConnection, out: Path, snapshots: Sequence[datetime], done: Callable[[], None] = lambda: None
+) -> int:
+    """One row per item sold or promoted before the snapshot, per snapshot, using what happened before it only.
+
+    `done` is called after each snapshot.
+    """
     parameters = {
         "short_window": SHORT_WINDOW.days,
         "window": WINDOW.days,
@@ -92,6 +97,7 @@ def write_item_statistics(db: duckdb.DuckDBPyConnection, out: Path, snapshots: S
     for i, at in enumerate(snapshots):
         verb = "INSERT INTO statistics" if i else "CREATE TABLE statistics AS"
         db.execute(f"{verb} {_SNAPSHOT}", parameters | {"at": at})
+        done()
     rows = write(db, "SELECT * FROM statistics", out / f"{ITEM_STATISTICS.name}.parquet")
     db.execute("DROP TABLE statistics")
     return rows

@@ -5,7 +5,7 @@ Reads the tables of `facts`; the declarations are `ranking.features.USER_PROFILE
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -100,8 +100,13 @@ def write_user_profile(db: duckdb.DuckDBPyConnection, out: Path, known_at: datet
     )
 
 
-def write_user_behaviour(db: duckdb.DuckDBPyConnection, out: Path, snapshots: Sequence[datetime]) -> int:
-    """One row per user with a purchase before the snapshot, per snapshot, using purchases before it only."""
+def write_user_behaviour(
+    db: duckdb.DuckDBPyConnection, out: Path, snapshots: Sequence[datetime], done: Callable[[], None] = lambda: None
+) -> int:
+    """One row per user with a purchase before the snapshot, per snapshot, using purchases before it only.
+
+    `done` is called after each snapshot.
+    """
     states = db.execute(_STATES).fetchnumpy()
     names = dict(db.execute("SELECT DISTINCT category_key, category FROM catalogue").fetchall())
     writer, rows = None, 0
@@ -111,6 +116,7 @@ def write_user_behaviour(db: duckdb.DuckDBPyConnection, out: Path, snapshots: Se
             writer = writer or pq.ParquetWriter(out / f"{USER_BEHAVIOUR.name}.parquet", table.schema, compression="zstd")
             writer.write_table(table)  # a row group per snapshot: a reader of one week skips the others
             rows += len(table)
+            done()
     finally:
         if writer:
             writer.close()
