@@ -33,15 +33,17 @@ out = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
 
 def layout() -> Layout:
     """The state directory: LONGTAIL_HOME, else .longtail in the working directory."""
-    return Layout(Path(os.environ.get("LONGTAIL_HOME", ".longtail")).resolve())
+    return Layout(Path(os.environ.get("LONGTAIL_HOME") or ".longtail").resolve())
 
 
 @contextlib.contextmanager
 def explained() -> Iterator[None]:
-    """Errors people can act on are printed as one line; anything else is a bug and keeps its traceback."""
+    """Errors people can act on are printed as one line; LONGTAIL_DEBUG=1 keeps the traceback."""
     try:
         yield
-    except (LongtailError, ValueError, FileNotFoundError) as error:
+    except (LongtailError, ValueError, OSError, RuntimeError) as error:
+        if os.environ.get("LONGTAIL_DEBUG"):
+            raise
         Console(stderr=True, highlight=False).print(f"[red]longtail:[/] {error}", soft_wrap=True)
         raise typer.Exit(1) from None
 
@@ -89,14 +91,17 @@ def down() -> None:
     """Stop what `up` started."""
     from deploy import local
 
-    stopped = local.down(layout())
+    with explained():
+        stopped = local.down(layout())
     out.print(f"stopped {', '.join(stopped)}" if stopped else "nothing was running")
 
 
 @app.command()
 def status() -> None:
     """What runs, where it listens, which release is active. Exit status 1 unless everything is ready."""
-    if not _print_status(layout()):
+    with explained():
+        ready = _print_status(layout())
+    if not ready:
         raise typer.Exit(1)
 
 
@@ -105,8 +110,8 @@ def rank(
     surface: Annotated[Surface, typer.Option(help="search or ads")],
     user: Annotated[str, typer.Option(help="user id; empty or unknown is ranked with defaults")] = "",
     query: Annotated[str, typer.Option(help="search text; needed for search")] = "",
-    top_k: Annotated[int, typer.Option(help="number of results")] = 10,
-    candidates: Annotated[int, typer.Option(help="candidates to rank, 1 to 1,000")] = 100,
+    top_k: Annotated[int, typer.Option(help="number of results", min=1)] = 10,
+    candidates: Annotated[int, typer.Option(help="candidates to rank", min=1, max=1000)] = 100,
     policy: Annotated[str, typer.Option(help="fairness policy by name; default: the active one")] = "",
     explain: Annotated[bool, typer.Option("--explain", help="member scores, weights and ranks without the floor")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="the answer as JSON")] = False,
@@ -116,10 +121,11 @@ def rank(
 
     with explained():
         state = layout()
-        sample = requests.for_user(
-            state, state.canonical("completejourney"), _clock(state), surface, user_id=user, query=query, n=candidates
-        )
-        _ask(_gateway(state), sample, top_k=top_k, policy=policy, explain=Explain.SCORES if explain else Explain.NONE, as_json=as_json)
+        address, canonical = _gateway(state), state.canonical("completejourney")
+        if not (canonical / "meta.json").exists():
+            raise FileNotFoundError(f"{canonical}: no prepared data to take candidates from; `make demo` or `longtail train` makes them")
+        sample = requests.for_user(state, canonical, _clock(state), surface, user_id=user, query=query, n=candidates)
+        _ask(address, sample, top_k=top_k, policy=policy, explain=Explain.SCORES if explain else Explain.NONE, as_json=as_json)
 
 
 @app.command()
@@ -163,8 +169,9 @@ def release_list() -> None:
     from deploy import store
 
     table = Table("release", "created", "active", "problem")
-    for row in store.list_releases(layout().releases):
-        table.add_row(row.id, row.created, "●" if row.active else "", row.problem)
+    with explained():
+        for row in store.list_releases(layout().releases):
+            table.add_row(row.id, row.created, "●" if row.active else "", row.problem)
     out.print(table)
 
 
@@ -234,7 +241,7 @@ def _ask(address: str, sample: SampleRequest, *, top_k: int, policy: str, explai
                 request.policy = "none"
                 plain = client.rank(request, timeout_s=30)
         except grpc.RpcError as error:
-            raise ValueError(f"{address}: {error.code().name}: {error.details()}") from None
+            raise RuntimeError(f"gateway at {address}: {error.code().name}: {error.details()}") from None
     if as_json:
         print(MessageToJson(response, preserving_proto_field_name=True))
         return
@@ -259,8 +266,8 @@ def _samples(path: Path, *, all_of_them: bool = False) -> list[SampleRequest]:
     if all_of_them:
         return samples
     ads, search = ([s for s in samples if s.surface == kind] for kind in (Surface.ADS, Surface.SEARCH))
-    stranger = replace(ads[0], name="ads, somebody unknown", user_id="nobody-we-know", bought=[])
-    return [*ads[:2], stranger, *search[:2]]
+    strangers = [replace(s, name="ads, somebody unknown", user_id="nobody-we-know", bought=[]) for s in ads[:1]]
+    return [*ads[:2], *strangers, *search[:2]]
 
 
 def _print_status(state: Layout) -> bool:

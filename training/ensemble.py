@@ -19,7 +19,7 @@ from ranking.blend import Blended, BlendSpec, blend
 from ranking.calibrate import logit
 from ranking.types import TIERS
 from training import trees
-from training.calibrators import fit_platt
+from training.calibrators import CALIBRATORS, fit_platt
 from training.resample import resample
 
 TREES, TEXT = "trees", "bert"
@@ -30,11 +30,14 @@ DEFAULT: dict[str, Any] = {
     "negatives_rate": 0.03,
     "learning_rate": 0.05,
     "leaves": 31,
+    "calibrator": "platt",
     "text_weight_head": 0.1,
     "text_weight_tail": 0.2,
     "text_weight_new": 0.4,
 }
-"""What one would choose without a search; always its first trial, so that a search can only gain on it."""
+"""What one would choose without a search."""
+TREES_ALONE: dict[str, Any] = DEFAULT | {f"text_weight_{tier}": 0.0 for tier in TIERS}
+"""The same without the text member: what the text has to beat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,7 @@ def fit(config: Mapping[str, Any], data: EnsembleData, seed: int, *, threads: in
 
     Args:
         config: ``resampler`` (name), ``strength`` (positives per negative after resampling), ``negatives_rate`` (≤ the
-            rows' own), ``learning_rate``, ``leaves``, ``rounds``, ``text_weight_head|tail|new`` (BERT's share of the
+            rows' own), ``learning_rate``, ``leaves``, ``rounds``, ``calibrator`` (name), ``text_weight_head|tail|new`` (BERT's share of the
             blend per popularity tier, in [0, 1]).
         data: shared rows and lists.
         seed: of sampling and boosting.
@@ -127,7 +130,8 @@ def fit(config: Mapping[str, Any], data: EnsembleData, seed: int, *, threads: in
     weights = {t: (1.0 - w, w) for t in TIERS for w in [float(config[f"text_weight_{t}"])]}
     labels = data.calibrate.labels
     raw = trees.predict(booster, data.calibrate.features, threads=threads) + offset
-    calibrators = (fit_platt(raw, labels), fit_platt(data.calibrate.text_logits, labels))
+    calibrate = CALIBRATORS[config["calibrator"]]
+    calibrators = (calibrate(raw, labels), calibrate(data.calibrate.text_logits, labels))
     draft = Fitted(booster, offset, BlendSpec(MEMBERS, weights, calibrators))
     final = fit_platt(logit(draft.blend(data.calibrate, threads).probabilities), labels)
     return replace(draft, spec=replace(draft.spec, final=final))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranking import metrics
-from ranking.metrics import Interval, bootstrap_interval
+from ranking.metrics import Interval, bootstrap_interval, paired_bootstrap_interval
 from ranking.types import TIERS
 from training.ensemble import EvalLists, ndcg, per_list, tail_share
 
@@ -52,11 +52,18 @@ def _overall(scores: NDArray[np.float64], lists: EvalLists, calibrated: bool, se
         "ndcg10": _row(bootstrap_interval(ndcg(scores, lists), seed, n=n)),
         "recall10": _row(bootstrap_interval(recall, seed, n=n)),
         "tail_share10": _row(bootstrap_interval(tail_share(scores, lists), seed, n=n)),
+        "auc": _resampled(metrics.roc_auc, scores, lists, slice(None), seed, n),
     }
     if calibrated:
         row["ne"] = _resampled(metrics.normalized_entropy, scores, lists, slice(None), seed, n)
         row["predicted_over_actual"] = _resampled(metrics.predicted_over_actual, scores, lists, slice(None), seed, n)
+        row["ece"] = _resampled(metrics.expected_calibration_error, scores, lists, slice(None), seed, n)
     return row
+
+
+def versus(ours: NDArray[np.float64], theirs: NDArray[np.float64], lists: EvalLists, *, seed: int, n: int) -> list[float | None]:
+    """Difference in NDCG@10 on the same lists, with its paired interval: only one that excludes 0 is a difference."""
+    return _row(paired_bootstrap_interval(ndcg(ours, lists), ndcg(theirs, lists), seed, n=n))
 
 
 def _tier(scores: NDArray[np.float64], lists: EvalLists, code: int, calibrated: bool, seed: int, n: int) -> Row:

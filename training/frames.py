@@ -93,7 +93,8 @@ def text_pairs(frames: Mapping[tuple[Surface, Split], Frame], count: int, seed: 
         frame = frames[surface, "train"]
         has_text = frame.assembled.text_digests != 0
         block = frame.assembled.items
-        anywhere = np.flatnonzero(block.text_digests != 0)
+        known = np.unique(frame.assembled.rows)  # of the training lists: the block also holds items of validation and test weeks
+        anywhere = known[block.text_digests[known] != 0]
         wanted = count // len(surfaces) // (1 + HARD + EASY)
         for i in rng.permutation(len(frame.lists)):
             if wanted <= 0:

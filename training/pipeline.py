@@ -29,13 +29,13 @@ from ranking.text import pair_tensors
 from ranking.types import Surface
 from training import dataset, sources, tables
 from training.artefacts import load_ensemble_data, load_lists, save_ensemble_data, save_lists, write_json
-from training.ensemble import DEFAULT, EnsembleData, EvalLists, Fitted, fit
-from training.evaluate import evaluate
+from training.ensemble import EnsembleData, EvalLists, Fitted, fit
+from training.evaluate import evaluate, versus
 from training.profile import PROFILES, Profile
 from training.progress import Bar, console
 from training.publish import ACTIVE_POLICY, POLICIES, Material, code_revision, publish
 from training.requests import from_frame
-from training.stage import Staged, key_of, stage
+from training.stage import CORE, Staged, key_of, stage
 from training.tables.duck import connect, views
 from training.tables.tokens import tokenizer_file
 
@@ -101,7 +101,8 @@ def _frames(layout: Layout, source: Staged, features: Staged, profile: Profile) 
 
     sizes = {k: v for k, v in profile.key().items() if k not in ("name", "bert_epochs", "trials", "trial_rounds", "bootstrap")}
     code = [HERE / f"{n}.py" for n in ("frames", "impressions", "queries", "lists", "retrieval", "dataset", "requests")]
-    return stage(layout.training / "frames", {"source": source.key, "features": features.key, "profile": sizes}, build, code=code)
+    inputs = {"source": source.key, "features": features.key, "profile": sizes}
+    return stage(layout.training / "frames", inputs, build, code=[*code, *CORE])
 
 
 def _text_ranker(layout: Layout, frames: Staged, profile: Profile) -> Staged:
@@ -116,7 +117,7 @@ def _text_ranker(layout: Layout, frames: Staged, profile: Profile) -> Staged:
             bar.advance()
 
     inputs = {"frames": frames.key, "epochs": profile.bert_epochs, "seed": profile.seed}
-    return stage(layout.training / "bert", inputs, build, code=[HERE / "bert.py", HERE.parent / "ranking" / "text.py"])
+    return stage(layout.training / "bert", inputs, build, code=[HERE / "bert.py", *CORE])
 
 
 def _scores(layout: Layout, frames: Staged, text: Staged) -> Staged:
@@ -144,21 +145,20 @@ def _scores(layout: Layout, frames: Staged, text: Staged) -> Staged:
             save_ensemble_data(out / f"{surface.value}.npz", data)
             save_lists(out / f"{surface.value}_test.npz", evals[surface, "test"])
 
-    return stage(layout.training / "scores", {"frames": frames.key, "bert": text.key}, build, code=[HERE / "ensemble.py"])
+    return stage(layout.training / "scores", {"frames": frames.key, "bert": text.key}, build, code=[HERE / "ensemble.py", HERE / "bert.py"])
 
 
 def _search(layout: Layout, scored: Staged, surface: Surface, profile: Profile) -> Staged:
     inputs = {"scores": scored.key, "trials": profile.trials, "rounds": profile.trial_rounds, "seed": profile.seed}
     code = [HERE / f"{n}.py" for n in ("search", "ensemble", "resample", "trees", "calibrators")]
+    code += [HERE.parent / "ranking" / f"{n}.py" for n in ("blend", "calibrate", "metrics")]
     name = f"{surface.value}-{key_of(inputs, code)[:8]}"
 
     def build(out: Path) -> None:
         from training import search
 
         data = load_ensemble_data(scored.path / f"{surface.value}.npz")
-        found = search.run(
-            data, name=name, storage=layout.search, trials=profile.trials, rounds=profile.trial_rounds, seed=profile.seed, first=DEFAULT
-        )
+        found = search.run(data, name=name, storage=layout.search, trials=profile.trials, rounds=profile.trial_rounds, seed=profile.seed)
         write_json(out / "result.json", {"name": name, "best": found.best, "best_trial": found.best_trial, "trials": found.trials})
 
     return stage(layout.training / f"search_{surface.value}", inputs, build, code=code)
@@ -211,7 +211,10 @@ def _release(
 
 
 def _measure(fitted: Fitted, lists: EvalLists, profile: Profile) -> dict[str, Any]:
-    """The members and the blend beside the rules they must beat."""
+    """The members and the blend beside the rules they must beat, all ordered by probability.
+
+    ADS too: the data have no bids, so what is measured is who is likely to buy, not the order that bids would make of it.
+    """
     blended = fitted.blend(lists)
     rng = np.random.default_rng(profile.seed)
     popularity = lists.features[:, _POPULARITY].astype(np.float64)
@@ -224,11 +227,15 @@ def _measure(fitted: Fitted, lists: EvalLists, profile: Profile) -> dict[str, An
         "blend + floor": _floored(blended.probabilities, lists),
     }
     calibrated = frozenset({"trees", "blend"})
-    return evaluate(scores, lists, probabilities=calibrated, seed=profile.seed, n=profile.bootstrap)
+    table = evaluate(scores, lists, probabilities=calibrated, seed=profile.seed, n=profile.bootstrap)
+    for rival in ("trees", "repeat rule"):
+        key = f"ndcg10_minus_{rival.replace(' ', '_')}"
+        table["blend"]["all"][key] = versus(scores["blend"], scores[rival], lists, seed=profile.seed, n=profile.bootstrap)
+    return table
 
 
 def _floored(probabilities: NDArray[np.float64], lists: EvalLists, k: int = 10) -> NDArray[np.float64]:
-    """Scores that put each list in the order the active policy would: the first k by the floors, the rest behind."""
+    """Scores that put each list in the order the active policy makes of the probabilities: the first k by the floors, the rest behind."""
     shares = next(p for p in POLICIES if p.name == ACTIVE_POLICY).share_vector()
     out = probabilities - 2.0
     for start, end in zip(lists.offsets[:-1], lists.offsets[1:], strict=True):
@@ -246,14 +253,14 @@ def _negatives_rate(surface: Surface, loaded: Mapping[Any, Any]) -> float:
 
 
 def _sample_requests(loaded: Mapping[Any, Any], canonical: Path) -> list[Any]:
-    """Lists of the serving week, with something bought among the candidates, the longest histories first."""
+    """Lists of the serving week in which something among the candidates was bought, most of it first."""
     with connect(canonical) as db:
         views(db, canonical, "items")
         titles = dict(db.execute("SELECT item_id, title FROM items").fetchall())
     out = []
     for surface in SURFACES:
         frame = loaded[surface, "test"]
-        bought = np.add.reduceat(frame.lists.labels.astype(np.int64), frame.lists.offsets[:-1])
+        bought = np.diff(np.concatenate([[0], np.cumsum(frame.lists.labels)])[frame.lists.offsets])
         of_week = np.flatnonzero((frame.lists.weeks == SERVING_WEEK) & (bought > 0))
         out += from_frame(frame, of_week[np.argsort(-bought[of_week], kind="stable")][:8].tolist(), titles)
     return out

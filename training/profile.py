@@ -40,7 +40,7 @@ class Profile:
 
 DEMO = Profile(
     name="demo",
-    ads_lists=(2500, 100, 100),
+    ads_lists=(4000, 100, 100),
     search_lists=(4000, 120, 120),
     negatives_rate=0.03,
     candidates=80,

@@ -21,7 +21,7 @@ from ranking.errors import InvalidRelease
 from ranking.features import MODEL_COLUMNS, schema_hash
 from ranking.policy import FairnessPolicy
 from ranking.release import MANIFEST, Golden, Member, Release, TensorSpec, Tokenizer
-from ranking.text import SpecialTokens
+from ranking.text import PAIR_INPUTS, SpecialTokens
 from ranking.types import Surface
 from training import trees
 from training.ensemble import TEXT, TREES, Fitted
@@ -34,7 +34,6 @@ POLICIES = (
     FairnessPolicy("none", "1", mode="off"),
 )
 ACTIVE_POLICY = "tail-floor"
-TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +155,9 @@ def _text_member(draft: Path, material: Material, version: int) -> Member:
         version=version,
         path=path,
         sha256=sha256,
-        inputs=tuple(TensorSpec(n, "INT64", (-1, -1)) for n in TEXT_INPUTS),
+        inputs=tuple(TensorSpec(n, "INT64", (-1, -1)) for n in PAIR_INPUTS),
         output="logit",
-        golden=Golden({n: material.sample_pairs[n].tolist() for n in TEXT_INPUTS}, tuple(map(float, got)), TEXT_ATOL),
+        golden=Golden({n: material.sample_pairs[n].tolist() for n in PAIR_INPUTS}, tuple(map(float, got)), TEXT_ATOL),
     )
 
 

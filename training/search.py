@@ -7,10 +7,11 @@ in Ray's object store.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ import ray
 from ray import tune
 
 from training.artefacts import load_ensemble_data, write_json
-from training.ensemble import DEFAULT, EnsembleData, objective
+from training.calibrators import CALIBRATORS
+from training.ensemble import DEFAULT, TREES_ALONE, EnsembleData, objective
 from training.progress import Bar
 from training.resample import RESAMPLERS
 
@@ -55,6 +57,7 @@ def space(negatives_rate: float, rounds: int) -> dict[str, Any]:
         "learning_rate": tune.loguniform(0.03, 0.1),
         "leaves": tune.choice([15, 31, 63]),
         "rounds": rounds,
+        "calibrator": tune.choice(list(CALIBRATORS)),
         "text_weight_head": tune.uniform(0.0, 0.5),
         "text_weight_tail": tune.uniform(0.0, 0.7),
         "text_weight_new": tune.uniform(0.0, 0.9),
@@ -71,7 +74,7 @@ def run(
     seed: int,
     searcher: str = "bayesian",
     cpus: int | None = None,
-    first: Mapping[str, Any] = DEFAULT,
+    first: Sequence[Mapping[str, Any]] = (DEFAULT, TREES_ALONE),
 ) -> SearchResult:
     """Search, or go on with an interrupted search of the same name.
 
@@ -84,15 +87,14 @@ def run(
         seed: of the searcher and of every trial.
         searcher: `bayesian` (Optuna's TPE) or `random`.
         cpus: CPUs for trials, one each; default: the host's. An address in RAY_ADDRESS is used as it is.
-        first: configuration of the first trial.
+        first: configurations of the first trials, so that the winner is at least as good as what needs no search.
 
     Raises:
         RuntimeError: every trial failed.
     """
     global _bar
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _connected(cpus):
         warnings.simplefilter("ignore")
-        _connect(cpus)
         storage.mkdir(parents=True, exist_ok=True)
         trainable = tune.with_resources(tune.with_parameters(_trial, data=data, seed=seed), {"cpu": 1})
         parameters = space(data.train.negatives_rate, rounds)
@@ -102,7 +104,7 @@ def run(
             if tune.Tuner.can_restore(path):
                 tuner = tune.Tuner.restore(path, trainable, param_space=parameters)
             else:
-                known = {**first, "rounds": rounds, "negatives_rate": data.train.negatives_rate}
+                known = [{**config, "rounds": rounds, "negatives_rate": data.train.negatives_rate} for config in first]
                 tuner = tune.Tuner(
                     trainable,
                     param_space=parameters,
@@ -111,8 +113,6 @@ def run(
                 )
             results = tuner.fit()
         rows = [_row(r) for r in results]
-        if not ray.util.client.ray.is_connected():
-            ray.shutdown()
     return _choose(name, rows)
 
 
@@ -133,27 +133,33 @@ def _trial(config: dict[str, Any], data: EnsembleData, seed: int) -> dict[str, f
     return objective(config, data, seed, threads=1)
 
 
-def _connect(cpus: int | None) -> None:
-    if ray.is_initialized():
-        return
-    if "RAY_ADDRESS" in os.environ:
+@contextlib.contextmanager
+def _connected(cpus: int | None) -> Iterator[None]:
+    """A Ray session: the caller's, the cluster's at RAY_ADDRESS, or a local one that ends with the block."""
+    ours = not ray.is_initialized()
+    if ours and "RAY_ADDRESS" in os.environ:
         ray.init(log_to_driver=False)
-    else:
+    elif ours:
         ray.init(num_cpus=cpus or os.cpu_count(), include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    try:
+        yield
+    finally:
+        if ours:
+            ray.shutdown()
 
 
-def _searcher(name: str, seed: int, first: dict[str, Any]) -> Any:
+def _searcher(name: str, seed: int, first: list[dict[str, Any]]) -> Any:
     if name == "random":
         from ray.tune.search.basic_variant import BasicVariantGenerator
 
-        return BasicVariantGenerator(points_to_evaluate=[first], random_state=seed)
+        return BasicVariantGenerator(points_to_evaluate=first, random_state=seed)
     if name == "bayesian":
         import optuna
         from ray.tune.search.optuna import OptunaSearch
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        searched = {k: v for k, v in first.items() if k != "rounds"}  # a constant is no parameter to Optuna
-        return OptunaSearch(points_to_evaluate=[searched], seed=seed, metric=METRIC, mode="max")
+        searched = [{k: v for k, v in config.items() if k != "rounds"} for config in first]  # a constant is no parameter to Optuna
+        return OptunaSearch(points_to_evaluate=searched, seed=seed, metric=METRIC, mode="max")
     raise ValueError(f"searcher: {name!r} is not known; known: bayesian, random")
 
 

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 STAMP = "stage.json"
+CORE = tuple((Path(__file__).parents[1] / "ranking" / f"{name}.py") for name in ("types", "features", "text", "assemble"))
+"""Code of the core that feature values and training rows depend on: part of the key of every stage that makes them."""
 
 
 @dataclass(frozen=True, slots=True)

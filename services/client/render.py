@@ -63,7 +63,14 @@ def metrics(release_metrics: Mapping[str, Any], split: str) -> RenderableType:
             cells += [_number(row["tail_share10"]), _interval(row.get("ne")), _interval(row.get("predicted_over_actual"))]
             table.add_row(surface, name, *cells)
         table.add_section()
-    return table
+    lines = [
+        f"{surface}: NDCG@10 of the blend minus {key.removeprefix('ndcg10_minus_').replace('_', ' ')} {_interval(value)}"
+        for surface, rankers in release_metrics.get(split, {}).items()
+        for key, value in rankers["blend"]["all"].items()
+        if key.startswith("ndcg10_minus_")
+    ]
+    note = {"validation": "validation lists are the ones the configuration was chosen on; test lists were read once"}.get(split, "")
+    return Group(table, *(Text(line) for line in (*lines, note) if line))
 
 
 def _results(response: Any, titles: Mapping[str, str], bids: Mapping[str, int], bought: Collection[str]) -> Table:

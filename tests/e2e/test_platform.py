@@ -53,7 +53,10 @@ def test_every_sample_is_answered_whole(platform: Platform) -> None:
 
 
 def test_training_and_gateway_agree(platform: Platform) -> None:
-    """The gateway's feature rows equal training's bit for bit, and its scores and probabilities within 1e-4."""
+    """The gateway's feature rows equal training's bit for bit; its log-odds and probabilities those computed offline within 1e-4.
+
+    Where the host runs BERT in bfloat16, BERT's log-odds only agree within the release's stated tolerance.
+    """
     with (platform.layout.training / "frames" / "frames.pickle").open("rb") as file:
         frames = pickle.load(file)["frames"]
     stub = platform.stub()
@@ -72,15 +75,18 @@ def test_training_and_gateway_agree(platform: Platform) -> None:
 
         spec = platform.release.blends[surface]
         logits = np.array([[{m.member: m.raw for m in served[i].members}[name] for i in sample.item_ids] for name in spec.members])
-        member = platform.release.member(spec.members[0])
+        member, bert = (platform.release.member(name) for name in spec.members)
         session = onnxruntime.InferenceSession(str(platform.layout.releases / platform.release.id / member.path))
-        np.testing.assert_allclose(logits[0], session.run([member.output], {"features": want})[0][:, 0], atol=1e-4)
+        trees = session.run([member.output], {"features": want})[0][:, 0].astype(np.float64)
+        np.testing.assert_allclose(logits[0], trees, atol=1e-4)
 
+        run = json.loads((platform.layout.triton_repository / bert.model / str(bert.version) / "run.json").read_text())
+        reduced = run["runtime"].endswith("bf16")
         offline_text = np.load(platform.layout.training / "scores" / f"{surface.value}_test.npz")["text_logits"][span]
-        np.testing.assert_allclose(logits[1], offline_text, atol=platform.release.member("bert").golden.atol)
+        np.testing.assert_allclose(logits[1], offline_text, atol=bert.golden.atol if reduced else 1e-4)
         probabilities = dict(zip(answer.results.item_ids, answer.results.probabilities, strict=True))
-        offline_p = blend(spec, logits, tiers).probabilities
-        np.testing.assert_allclose([probabilities[i] for i in sample.item_ids], offline_p, atol=1e-4)
+        offline_p = blend(spec, np.stack([trees, offline_text]), tiers).probabilities
+        np.testing.assert_allclose([probabilities[i] for i in sample.item_ids], offline_p, atol=1e-2 if reduced else 1e-4)
 
 
 def test_floors_hold_at_every_prefix_and_change_no_probability(platform: Platform) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from ranking.blend import BlendSpec, blend
 from ranking.calibrate import Calibrator, sigmoid
+from ranking.types import TIERS
 
 SPEC = BlendSpec(
     members=("behaviour", "bert"),
@@ -117,3 +118,18 @@ def test_a_bad_blend_says_what_is_wrong(change: dict[str, Any], message: str) ->
     with pytest.raises(ValueError, match=r".") as refused:
         BlendSpec.from_json(SPEC.to_json() | change)
     assert str(refused.value).startswith(message)
+
+
+def test_the_final_calibrator_only_applies_to_whole_pools() -> None:
+    """It was fitted on pools of all members: what one calibrated member says alone is served as it is."""
+    spec = replace(SPEC, final=Calibrator("platt", a=1.5, b=-0.5))
+    alone = blend(spec, np.array([[0.4], [np.nan]]), np.array([0]))
+    assert alone.probabilities[0] == pytest.approx(alone.member_probabilities[0, 0], rel=1e-12)
+
+
+def test_a_member_without_weight_is_not_missed() -> None:
+    """A pool is whole when every member with weight scored."""
+    weights = dict.fromkeys(TIERS, (1.0, 0.0))
+    spec = replace(SPEC, weights=weights, final=Calibrator("platt", a=1.5, b=-0.5))
+    with_, without = (blend(spec, np.array([[0.4], [other]]), np.array([0])).probabilities for other in (2.0, np.nan))
+    np.testing.assert_array_equal(with_, without)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
+from ranking.text import PAIR_INPUTS, pair_tensors
 from training import bert
 
 
@@ -33,9 +34,9 @@ def test_untrained_ranker_already_prefers_the_matching_item(tokenizer: Tokenizer
     """The head starts from the pretrained encoder's similarity, so the right item leads before any training."""
     model = bert.PairRanker.from_pretrained(bert.pretrained()).eval()
     items = _padded(tokenizer, ["yogurt low fat 6 oz", "motor oil 5w30", "dog food dry"])
-    feed = bert.pair_tensors(_ids(tokenizer, "strawberry yogurt"), items, bert.special_tokens(tokenizer))
+    feed = pair_tensors(_ids(tokenizer, "strawberry yogurt"), items, bert.special_tokens(tokenizer))
     with torch.no_grad():
-        logits = model(*(torch.from_numpy(feed[n]) for n in bert.INPUTS))["logits"]
+        logits = model(*(torch.from_numpy(feed[n]) for n in PAIR_INPUTS))["logits"]
     assert int(logits.argmax()) == 0
 
 
@@ -59,9 +60,9 @@ def test_fine_tuning_learns_and_export_keeps_it(tokenizer: Tokenizer, tmp_path: 
     right = by_list[np.arange(4), (np.arange(4) + 1) % 4]
     assert right.mean() > np.delete(by_list, [1, 6, 11, 12]).mean()
 
-    feed = bert.pair_tensors(pairs.query_ids[0], every[:4], special)
+    feed = pair_tensors(pairs.query_ids[0], every[:4], special)
     with torch.no_grad():
-        torch_scores = model(*(torch.from_numpy(feed[n]) for n in bert.INPUTS))["logits"].numpy()
+        torch_scores = model(*(torch.from_numpy(feed[n]) for n in PAIR_INPUTS))["logits"].numpy()
     np.testing.assert_allclose(by_list[0], torch_scores, atol=1e-3)
 
 

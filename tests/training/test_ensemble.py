@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ranking.calibrate import sigmoid, undo_negative_sampling
 from tests.training.data import ensemble_data
 from training.artefacts import load_ensemble_data, save_ensemble_data
+from training.calibrators import CALIBRATORS
 from training.ensemble import DEFAULT, EnsembleData, fit, ndcg, objective
 from training.evaluate import evaluate
 
@@ -40,6 +42,18 @@ def test_thinned_negatives_are_corrected(data: EnsembleData) -> None:
     corrected = [f.logits(data.select)[0].mean() for f in (whole, thin)]
     assert raw[1] - raw[0] == pytest.approx(np.log(5), rel=0.35)  # different rows, small trees
     assert abs(corrected[1] - corrected[0]) < abs(raw[1] - raw[0]) / 2
+
+
+def test_the_offset_is_the_published_correction() -> None:
+    """Adding ln w to log-odds is He et al.'s p / (p + (1 - p) / w)."""
+    z, w = np.linspace(-5, 5, 11), 0.03
+    np.testing.assert_allclose(sigmoid(z + np.log(w)), undo_negative_sampling(sigmoid(z), w), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", CALIBRATORS)
+def test_every_calibrator_can_be_chosen(data: EnsembleData, name: str) -> None:
+    """The configuration names the members' calibrator."""
+    assert {c.kind for c in fit({**CONFIG, "calibrator": name}, data, 0).spec.calibrators} == {name}
 
 
 def test_a_rate_above_the_rows_own_is_refused(data: EnsembleData) -> None:
@@ -76,7 +90,9 @@ def test_evaluation_has_intervals_around_values(data: EnsembleData) -> None:
     blended = fit(CONFIG, data, 0).blend(data.select)
     table = evaluate({"blend": blended.probabilities}, data.select, probabilities=frozenset({"blend"}), seed=0, n=100)
     assert set(table["blend"]) == {"all", "head", "tail", "new"}
-    assert {"ndcg10", "recall10", "tail_share10", "ne", "predicted_over_actual"} == set(table["blend"]["all"])
+    assert {"ndcg10", "recall10", "tail_share10", "auc", "ne", "predicted_over_actual", "ece"} == set(table["blend"]["all"])
     for row in table["blend"].values():
-        for value, low, high in row.values():
-            assert low <= value <= high
+        for name, (value, low, high) in row.items():
+            # A resampled calibration error is biased upwards: the value may lie below its interval.
+            assert low <= high
+            assert value <= high if name == "ece" else low <= value <= high

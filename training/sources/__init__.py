@@ -8,7 +8,7 @@ from typing import Protocol, cast
 
 from ranking.errors import UnknownName
 from ranking.layout import Layout
-from training.stage import Staged, stage
+from training.stage import CORE, Staged, stage
 
 SOURCES = {"completejourney": "training.sources.completejourney"}
 DEFAULT = "completejourney"
@@ -40,4 +40,6 @@ def source(name: str) -> Source:
 def prepare(layout: Layout, name: str = DEFAULT) -> Staged:
     """Canonical tables of a source under `layout.canonical(name)`, made unless they are there."""
     chosen = source(name)
-    return stage(layout.canonical(name), {"source": name, "version": chosen.version()}, chosen.write_tables, code=[Path(chosen.__file__)])
+    return stage(
+        layout.canonical(name), {"source": name, "version": chosen.version()}, chosen.write_tables, code=[Path(chosen.__file__), *CORE]
+    )

@@ -23,7 +23,7 @@ import duckdb
 import pyarrow as pa
 
 from ranking.features import stable_key
-from ranking.text import item_text
+from ranking.text import item_text, text_digest
 from training.progress import Bar
 from training.tables.duck import connect, views, write
 
@@ -127,7 +127,7 @@ def _items(db: duckdb.DuckDBPyConnection, out: Path) -> int:
     described = db.execute(f"SELECT DISTINCT {fields} FROM products").to_arrow_table()
     texts = [item_text(*row) for row in zip(*(described[f].to_pylist() for f in _TEXT_FIELDS), strict=True)]
     described = described.append_column("title", pa.array(texts))
-    described = described.append_column("text_digest", pa.array([stable_key(t) for t in texts], pa.int64()))
+    described = described.append_column("text_digest", pa.array([text_digest(t) for t in texts], pa.int64()))
     names = db.execute("""
         SELECT DISTINCT product_id::VARCHAR AS name FROM (
             SELECT product_id FROM products UNION SELECT product_id FROM transactions UNION SELECT product_id FROM promotions)

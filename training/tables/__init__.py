@@ -13,7 +13,7 @@ from pathlib import Path
 from ranking.features import schema_hash
 from ranking.layout import Layout
 from training.progress import Bar
-from training.stage import Staged, stage
+from training.stage import CORE, Staged, stage
 from training.tables import facts
 from training.tables.duck import connect
 from training.tables.items import write_item_profile, write_item_statistics
@@ -64,7 +64,7 @@ def compute(layout: Layout, source: Staged, *, first_week: int = FIRST_WEEK, las
             "weeks": [first_week, last_week],
         },
         lambda out: write_tables(source.path, out, first_week=first_week, last_week=last_week),
-        code=Path(__file__).parent.glob("*.py"),
+        code=[*Path(__file__).parent.glob("*.py"), *CORE],
     )
 
 

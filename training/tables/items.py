@@ -36,8 +36,9 @@ WITH before AS (
     FROM sold
 ), promoted AS (
     SELECT item_code, min(start_time) AS first_at,
-           coalesce(sum(impressions) FILTER (start_time >= $at - to_days($window)), 0)::DOUBLE AS impressions,
-           coalesce(sum(purchases) FILTER (start_time >= $at - to_days($window)), 0)::DOUBLE AS purchases
+           -- Weeks begin at local midnight: across a change of clocks one of them began an hour more or less than 28 days ago.
+           coalesce(sum(impressions) FILTER (start_time >= $at - to_days($window) - INTERVAL 2 HOUR), 0)::DOUBLE AS impressions,
+           coalesce(sum(purchases) FILTER (start_time >= $at - to_days($window) - INTERVAL 2 HOUR), 0)::DOUBLE AS purchases
     FROM shown WHERE start_time < $at GROUP BY item_code
 ), mean AS (
     SELECT coalesce(sum(purchases) / nullif(sum(impressions), 0), 0) AS rate FROM promoted

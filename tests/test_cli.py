@@ -1,0 +1,71 @@
+"""The front door: errors people can act on are one line that names what to do, never a traceback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cli import app
+
+runner = CliRunner()
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LONGTAIL_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("rank --surface ads --user 900", "no gateway runs from this state directory; start it with `longtail up`"),
+        ("release activate r0001-x", "no Triton runs from this state directory; start it with `longtail up`"),
+        ("release rollback", "no Triton runs from this state directory; start it with `longtail up`"),
+        ("bench rank --quick", "`make demo` or `longtail train` makes it"),
+    ],
+)
+def test_what_is_missing_is_named(words: str, message: str) -> None:
+    """On an empty state directory every command says what to do first."""
+    result = runner.invoke(app, words.split())
+    assert result.exit_code == 1
+    assert message in result.output.replace("\n", " ")
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ("rank --surface shop", "--surface"),
+        ("rank", "--surface"),
+        ("rank --surface ads --candidates 0", "--candidates"),
+        ("rank --surface ads --candidates 1001", "--candidates"),
+        ("rank --surface ads --top-k -1", "--top-k"),
+        ("train --profile huge", "--profile"),
+    ],
+)
+def test_a_wrong_option_is_named(words: str, named: str) -> None:
+    """Usage errors name the option and end with status 2."""
+    result = runner.invoke(app, words.split())
+    assert result.exit_code == 2
+    assert named in result.output
+
+
+def test_nothing_runs_and_nothing_is_released(home: Path) -> None:
+    """Status says so and ends with 1; stopping nothing and listing nothing are no errors."""
+    assert runner.invoke(app, ["status"]).exit_code == 1
+    assert "nothing was running" in runner.invoke(app, ["down"]).output
+    assert runner.invoke(app, ["release", "list"]).exit_code == 0
+
+
+def test_a_damaged_pointer_is_explained(home: Path) -> None:
+    """A pointer that cannot be read is one line, not a traceback."""
+    (home / "releases").mkdir(parents=True)
+    (home / "releases" / "ACTIVE").write_text("{")
+    for words in (["status"], ["release", "list"]):
+        result = runner.invoke(app, words)
+        assert result.exit_code == 1
+        assert "ACTIVE" in result.output
+        assert result.exception is None or isinstance(result.exception, SystemExit)
