@@ -33,6 +33,7 @@ lint: install ## ruff, format, buf, import arrows
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	cd protos && ../$(BIN)/buf lint
+	$(BIN)/lint-imports
 
 types: install ## mypy, strict
 	$(BIN)/mypy
@@ -59,5 +60,6 @@ down: install ## stop it
 status: install ## what runs
 	@$(BIN)/longtail status
 
-clean: ## remove the state directory (data, models, releases); keeps .venv
-	rm -rf $(LONGTAIL_HOME)
+clean: ## stop the platform, remove the state directory (data, models, releases); keeps .venv
+	@if [ -x "$(BIN)/longtail" ]; then "$(BIN)/longtail" down; fi
+	rm -rf "$(LONGTAIL_HOME)"

@@ -7,6 +7,7 @@ state stands in ``<home>/run/triton.json``. Stops Triton when it is told to stop
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import os
@@ -49,11 +50,11 @@ class State:
 
 
 def read_state(layout: Layout) -> State | None:
-    """What the controller last said, None where none runs (or ended without saying so)."""
+    """What the controller last said, None where none runs (or ended without saying so, or is of another version and says it otherwise)."""
     try:
         state = State(**json.loads((layout.run / STATE).read_text(encoding="utf-8")))
         os.kill(state.pid, 0)
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, ProcessLookupError, ValueError, TypeError):
         return None
     return state
 
@@ -78,15 +79,23 @@ class Controller:
                     wait = _FIRST_WAIT_S
                 except LongtailError as problem:
                     _log.error("%s", problem)  # a sentence for operators: the trace would tell them nothing
-                    self._say(ready=False, error=str(problem))
-                    time.sleep(wait)
-                    wait = min(2 * wait, _LONGEST_WAIT_S)
+                    wait = self._back_off(str(problem), wait)
+                except Exception as problem:  # noqa: BLE001  nothing starts the controller again, and Triton would end with it
+                    _log.exception("unexpected, tried again in %g s", wait)
+                    wait = self._back_off(f"{type(problem).__name__}: {problem}", wait)
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             if self._server:
                 self._server.stop()
             (self._layout.run / STATE).unlink(missing_ok=True)
+
+    def _back_off(self, error: str, wait: float) -> float:
+        """Say what is wrong, wait; returns how long to wait should it fail again."""
+        with contextlib.suppress(OSError):  # a full disk may be the very error, and does not keep it from being tried again
+            self._say(ready=False, error=error)
+        time.sleep(wait)
+        return min(2 * wait, _LONGEST_WAIT_S)
 
     def _serve_once(self, installed: wheel.Installed) -> None:
         """Make sure a server runs and is in the desired state, then watch until it dies or the pointer moves."""

@@ -3,12 +3,16 @@
 The order is fixed: version directories are written, Triton loads them beside the versions already served, each pinned version is
 checked (index, readiness, metadata, golden outputs), and only then does the pointer move. Whatever fails before that leaves Triton
 serving what it served and the pointer where it was. One process at a time does this (a lock under the state directory).
+
+Gateways learn of a move of the pointer a little later and pin the release it left until then. So that release stays loaded whichever
+way the pointer moved, until it moves again, and it does not move again before everyone has noticed.
 """
 
 from __future__ import annotations
 
 import logging
 import re
+import time
 from collections import defaultdict
 from pathlib import Path
 
@@ -22,6 +26,7 @@ from ranking.layout import Layout
 from ranking.release import Member, Release, TensorSpec
 
 KEEP_PREVIOUS = 1  # releases kept loaded behind the active one, so that a rollback needs no loading
+_NOTICE_S = 1.0  # after which every gateway has noticed that the pointer moved: some of their polls of 0.25 s
 _MODEL_NAME = re.compile(r"^[a-z0-9][a-z0-9_-]{0,63}$")  # it becomes a directory
 _log = logging.getLogger(__name__)
 
@@ -29,7 +34,8 @@ _log = logging.getLogger(__name__)
 def activate(layout: Layout, release_id: str, address: str) -> Release:
     """Load `release_id` on the running Triton, verify it, and make it the active release.
 
-    Afterwards the release that was active stays loaded, older ones are unloaded.
+    Afterwards the release that was active stays loaded, older ones are unloaded. Should that fail, the activation still stands: it is
+    logged, and the next activation or reconciliation clears away.
 
     Args:
         layout: the state directory.
@@ -42,14 +48,17 @@ def activate(layout: Layout, release_id: str, address: str) -> Release:
         Unavailable: Triton did not answer; the active release is untouched.
     """
     with locked(_lock(layout)), TritonClient(address) as client:
+        _settle(layout)
         release = _bring_up(layout, client, release_id)
         store.activate(layout.releases, release_id)
-        _retire(layout, client)
+        _clear_away(layout, client)
     return release
 
 
 def rollback(layout: Layout, address: str) -> Release:
     """Make the release before the active one active again: verified like any other, usually loaded already.
+
+    The release rolled back from stays loaded until the pointer moves again.
 
     Raises:
         InvalidRelease: there is no earlier release, or it no longer verifies.
@@ -57,16 +66,18 @@ def rollback(layout: Layout, address: str) -> Release:
         Unavailable: Triton did not answer.
     """
     with locked(_lock(layout)), TritonClient(address) as client:
+        _settle(layout)
         release = _bring_up(layout, client, store.rollback_target(layout.releases))
         store.rollback(layout.releases)
-        _retire(layout, client)
+        _clear_away(layout, client)
     return release
 
 
 def reconcile(layout: Layout, address: str) -> Release | None:
     """Bring Triton, whatever it serves now, to the desired state: the active release and the ones kept behind it, verified.
 
-    A kept release that no longer verifies is reported and left out; it takes no traffic.
+    A kept release that no longer verifies is reported and left out; it takes no traffic. The one that the pointer left last stays where
+    it is still loaded, but is not loaded for its own sake: what pinned it did not outlive the server it was loaded on.
 
     Returns:
         The active release, None where nothing was ever activated.
@@ -104,7 +115,11 @@ def _bring_up(layout: Layout, client: TritonClient, release_id: str) -> Release:
     """Load and verify one release beside what is served; when it is wrong, take back what was loaded of it."""
     release = store.read(layout.releases, release_id)
     _check_manifest(release)
+    _mend(layout)
     served = _served(client)
+    if any(_clash(layout, m, {v for model, v in served if model == m.model}) for m in release.members):
+        _retire(layout, client, left=False)  # nobody rolls back to what the pointer left, so it makes way
+        served = _served(client)
     try:
         _load_and_verify(layout, client, release)
     except InvalidRelease as wrong:
@@ -124,7 +139,7 @@ def _load_and_verify(layout: Layout, client: TritonClient, release: Release) -> 
         verify(client, release)
     except LongtailError as problem:
         # A release proven wrong loses what it has loaded, wanted or not; one that could not be asked keeps what it had.
-        _take_back(layout, client, without=release.id if isinstance(problem, InvalidRelease) else None)
+        _clear_away(layout, client, without=release.id if isinstance(problem, InvalidRelease) else None)
         raise
 
 
@@ -132,38 +147,71 @@ def _served(client: TritonClient) -> set[tuple[str, int]]:
     return {version for version, seen in client.index().items() if seen.state == "READY"}
 
 
-def _take_back(layout: Layout, client: TritonClient, *, without: str | None) -> None:
-    """`_retire` on the way out of an error, which must reach the caller whatever happens here."""
+def _settle(layout: Layout) -> None:
+    """Wait until everyone has noticed the pointer's last move: after the next one, what that one left may be unloaded."""
+    try:
+        age = time.time() - layout.pointer.stat().st_mtime
+    except FileNotFoundError:
+        return
+    time.sleep(min(max(_NOTICE_S - age, 0.0), _NOTICE_S))
+
+
+def _clear_away(layout: Layout, client: TritonClient, *, without: str | None = None) -> None:
+    """`_retire` where the outcome is settled already, an error on its way or the pointer moved: whatever happens here is logged only."""
     try:
         _retire(layout, client, without=without)
-    except LongtailError as second:
-        _log.warning("could not clear away what was loaded, the next activation or restart will: %s", second)
+    except (LongtailError, OSError) as problem:
+        _log.warning("could not clear away what is not wanted, the next activation or reconciliation will: %s", problem)
+
+
+def _mend(layout: Layout) -> None:
+    """Place torn version directories of the wanted releases anew: Triton loads them again with whatever is loaded next of their model."""
+    for release_id in _wanted(layout):
+        try:
+            members = store.read_manifest(layout.releases, release_id).members
+            if any(repository.torn(layout.triton_repository, member) for member in members):
+                release = store.read(layout.releases, release_id)
+                for i in range(len(members)):
+                    _place(layout, release, i)
+        except (InvalidRelease, UnknownName) as wrong:
+            _log.warning("release %s cannot be placed anew: %s", release_id, wrong)
+
+
+def _clash(layout: Layout, member: Member, served: set[int]) -> InvalidRelease | None:
+    """Why `member` cannot be served beside the `served` versions of its model; None where it can."""
+    there = repository.placed_digest(layout.triton_repository, member.model, member.version)
+    if member.version in served and there not in ("", member.sha256):
+        return InvalidRelease("version", f"version {member.version} of {member.model} is served and is another model (sha256 {there})")
+    if served and repository.conflict(layout.triton_repository, member):
+        return InvalidRelease(
+            "model",
+            f"{member.model} is served with other inputs or another output, which a model's versions share: give the new one another name",
+        )
+    return None
 
 
 def _load(layout: Layout, client: TritonClient, release: Release, i: int, served: set[int]) -> None:
     member, key = release.members[i], f"members[{i}] ({release.members[i].name})"
-    model = layout.releases / release.id / member.path
-    there = repository.placed_digest(layout.triton_repository, member.model, member.version)
-    if member.version in served and there not in ("", member.sha256):
-        raise InvalidRelease(
-            f"{key}.version", f"version {member.version} of {member.model} is served and is another model (sha256 {there})"
-        )
-    if served and repository.conflict(layout.triton_repository, member):
-        raise InvalidRelease(
-            f"{key}.model",
-            f"{member.model} is served with other inputs or another output, which a model's versions share: give the new one another name",
-        )
-    try:
-        choice = runtime.choose(member, model, layout.triton_server.parent / "runtimes.json", runtime.host())
-    except InvalidRelease as wrong:
-        raise InvalidRelease(f"{key}.{wrong.key}", wrong.reason) from None
-    repository.place(layout.triton_repository, member, model, choice)
+    clash = _clash(layout, member, served)
+    if clash:
+        raise InvalidRelease(f"{key}.{clash.key}", clash.reason)
+    _place(layout, release, i)
     repository.configure(layout.triton_repository, member, served | {member.version})
     try:
         client.load(member.model)
     except TritonRefused as refused:
         reason = client.index().get((member.model, member.version))
         raise InvalidRelease(f"{key}.model", reason.reason if reason and reason.reason else str(refused)) from None
+
+
+def _place(layout: Layout, release: Release, i: int) -> None:
+    member = release.members[i]
+    model = layout.releases / release.id / member.path
+    try:
+        choice = runtime.choose(member, model, layout.triton_server.parent / "runtimes.json", runtime.host())
+    except InvalidRelease as wrong:
+        raise InvalidRelease(f"members[{i}] ({member.name}).{wrong.key}", wrong.reason) from None
+    repository.place(layout.triton_repository, member, model, choice)
 
 
 def _check_manifest(release: Release) -> None:
@@ -216,28 +264,36 @@ def _wanted(layout: Layout) -> list[str]:
     return [now.release, *now.previous[:KEEP_PREVIOUS]] if now else []
 
 
-def _retire(layout: Layout, client: TritonClient, *, without: str | None = None) -> None:
-    """Unload and delete every version that no wanted release names, `without` counting as unwanted."""
+def _retire(layout: Layout, client: TritonClient, *, without: str | None = None, left: bool = True) -> None:
+    """Unload and delete every version that no release needs: the wanted ones and, with `left`, the one that the pointer left, without
+    the release `without`.
+    """
+    served = _served(client)
     keep: dict[str, dict[int, Member]] = defaultdict(dict)
-    for release_id in _wanted(layout):
+    wanted, last = _wanted(layout), store.left(layout.releases) if left else None
+    for release_id in dict.fromkeys([*wanted, last] if last else wanted):
         if release_id == without:
             continue
         try:
-            for member in store.read_manifest(layout.releases, release_id).members:
-                keep[member.model].setdefault(member.version, member)
+            members = store.read_manifest(layout.releases, release_id).members
         except (InvalidRelease, UnknownName) as wrong:
             _log.warning("release %s cannot be read: %s", release_id, wrong)
+            continue
+        for member in members:
+            if release_id in wanted or (member.model, member.version) in served:
+                keep[member.model].setdefault(member.version, member)
     folder = layout.triton_repository
     for model in repository.models(folder):
-        have = repository.configured(folder, model)
-        left = have & set(keep[model])
-        if left and left != have:
-            # Written anew from a kept manifest: a refused release may have left its own inputs or output in the configuration.
-            repository.configure(folder, keep[model][max(left)], left)
+        configured = repository.configured(folder, model)
+        have = configured | {v for name, v in served if name == model}  # more than is configured where the configuration was lost
+        stay = have & set(keep[model])
+        if stay and not stay == have == configured:
+            # Written anew from a kept manifest, the active release's first: a refused one may have left its own inputs or output there.
+            repository.configure(folder, next(m for v, m in keep[model].items() if v in stay), stay)
             client.load(model)
-        elif not left and have:
+        elif not stay and have:
             client.unload(model)
-        repository.remove(folder, model, left)
+        repository.remove(folder, model, stay)
 
 
 def _by_name(spec: TensorSpec) -> str:

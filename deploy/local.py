@@ -1,7 +1,7 @@
 """The platform on this machine, in the background: the controller (with Triton) and the gateway, started, watched and stopped.
 
 Processes are started by module name, so nothing of `services` is imported here. What runs is written to
-``<home>/run/platform.json``; a process is only ever signalled while it is still the one that was started.
+``<home>/run/platform.json``; a process is only ever signalled while it is still the one that was started. `up` and `down` take turns.
 """
 
 from __future__ import annotations
@@ -13,21 +13,23 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from deploy import lifecycle, store
-from deploy.files import write_atomically
+from deploy import controller, lifecycle, store
+from deploy.files import locked, write_atomically
 from deploy.triton import process
 from ranking.errors import Unavailable
 from ranking.layout import Layout
 
 STATE = "platform.json"
+_GATEWAY_STATE = "gateway.json"
 CONTROLLER, GATEWAY = "deploy.controller", "services.gateway"
 _STOP_S = 30.0
 _POLL_S = 0.1
+_FOLLOW_S = 0.6  # a running gateway looks at the pointer every 0.25 s and does not say which release it serves: two looks and some
 _children: dict[int, subprocess.Popen[bytes]] = {}  # started by this very process, which has to reap them
 
 
@@ -70,40 +72,46 @@ def up(
         wait_s: seconds before giving up.
 
     Raises:
-        Unavailable: something ended or did not become ready; the message quotes the end of its log. What was started is stopped.
+        Unavailable: something ended or did not become ready; the message quotes the end of its log.
         InvalidRelease: the release is refused.
+
+    After an error what this call started is stopped, and what ran before runs on.
     """
+    with locked(_lock(layout)):
+        _up(layout, feature_repo, release, address, triton_port or process.free_port(), wait_s)
+    return status(layout)
+
+
+def _up(layout: Layout, feature_repo: Path, release: str, address: str, triton_port: int, wait_s: float) -> None:
     known = {p.module: p for p in processes(layout) if _alive(p)}
-    grpc_port = triton_port or process.free_port()
+    before = dict(known)
     environment = {**os.environ, "LONGTAIL_HOME": str(layout.home)}
     try:
         if CONTROLLER not in known:
-            known[CONTROLLER] = _start(layout, CONTROLLER, ["--grpc-port", str(grpc_port)], environment)
+            known[CONTROLLER] = _start(layout, CONTROLLER, ["--grpc-port", str(triton_port)], environment)
             _remember(layout, known)
-        triton = _wait(known[CONTROLLER], layout.run / "triton.json", wait_s)["grpc"]
+        triton = _wait(known[CONTROLLER], lambda: _triton(layout), wait_s)["grpc"]
         wanted = release or store.active(layout.releases) or _newest(layout)
         if wanted != store.active(layout.releases):
             lifecycle.activate(layout, wanted, triton)
+            time.sleep(_FOLLOW_S if GATEWAY in known else 0.0)
         if GATEWAY not in known:
             options = ["--address", address, "--triton", triton, "--feature-repo", str(feature_repo)]
             clock = _read(layout.serving)
             known[GATEWAY] = _start(layout, GATEWAY, [*options, *(["--as-of", clock["as_of"]] if clock else [])], environment)
             _remember(layout, known)
-        _wait(known[GATEWAY], layout.run / "gateway.json", wait_s)
+        _wait(known[GATEWAY], lambda: _read(layout.run / _GATEWAY_STATE), wait_s)
     except BaseException:
-        down(layout)
+        _stop_all(p for module, p in known.items() if module not in before)
+        _remember(layout, before)
         raise
-    return status(layout)
 
 
 def down(layout: Layout) -> list[str]:
     """Stop what `up` started, the gateway first; returns the modules that were stopped."""
-    stopped = []
-    for running in sorted(processes(layout), key=lambda p: p.module, reverse=True):  # services before deploy
-        if _alive(running):
-            _stop(running)
-            stopped.append(running.module)
-    (layout.run / STATE).unlink(missing_ok=True)
+    with locked(_lock(layout)):
+        stopped = _stop_all(processes(layout))
+        _remember(layout, {})
     return stopped
 
 
@@ -114,8 +122,8 @@ def status(layout: Layout) -> dict[str, Any]:
         "home": str(layout.home),
         "release": store.active(layout.releases),
         "processes": alive,
-        "triton": _read(layout.run / "triton.json") if CONTROLLER in alive else None,
-        "gateway": _read(layout.run / "gateway.json") if GATEWAY in alive else None,
+        "triton": _triton(layout) if CONTROLLER in alive else None,
+        "gateway": _read(layout.run / _GATEWAY_STATE) if GATEWAY in alive else None,
     }
 
 
@@ -135,7 +143,7 @@ def _newest(layout: Layout) -> str:
 def _start(layout: Layout, module: str, options: list[str], environment: Mapping[str, str]) -> Running:
     layout.logs.mkdir(parents=True, exist_ok=True)
     layout.run.mkdir(parents=True, exist_ok=True)
-    (layout.run / ("triton.json" if module == CONTROLLER else "gateway.json")).unlink(missing_ok=True)
+    (layout.run / (controller.STATE if module == CONTROLLER else _GATEWAY_STATE)).unlink(missing_ok=True)
     log = layout.logs / f"{module}.log"
     with log.open("w") as out:
         child = subprocess.Popen(
@@ -151,20 +159,33 @@ def _start(layout: Layout, module: str, options: list[str], environment: Mapping
 
 
 def _remember(layout: Layout, known: Mapping[str, Running]) -> None:
+    if not known:
+        (layout.run / STATE).unlink(missing_ok=True)
+        return
     write_atomically(layout.run / STATE, json.dumps({"processes": [asdict(p) for p in known.values()]}, indent=1))
 
 
-def _wait(running: Running, path: Path, wait_s: float) -> dict[str, Any]:
-    """Until `path` says "ready"."""
+def _wait(running: Running, look: Callable[[], dict[str, Any] | None], wait_s: float) -> dict[str, Any]:
+    """Until `look` sees a state that says "ready"."""
     deadline = time.monotonic() + wait_s
     while time.monotonic() < deadline:
-        state = _read(path)
+        state = look()
         if state and state.get("ready"):
             return state
         if not _alive(running):
             raise Unavailable(f"{running.module} ended while starting:\n{_tail(Path(running.log))}")
         time.sleep(_POLL_S)
     raise Unavailable(f"{running.module} was not ready after {wait_s:g} s:\n{_tail(Path(running.log))}")
+
+
+def _stop_all(some: Iterable[Running]) -> list[str]:
+    """Stop those that run, the gateway first; returns their modules."""
+    stopped = []
+    for running in sorted(some, key=lambda p: p.module, reverse=True):  # services before deploy
+        if _alive(running):
+            _stop(running)
+            stopped.append(running.module)
+    return stopped
 
 
 def _stop(running: Running) -> None:
@@ -192,6 +213,15 @@ def _start_time(pid: int) -> int | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     return None if fields[0] == "Z" else int(fields[19])
+
+
+def _triton(layout: Layout) -> dict[str, Any] | None:
+    state = controller.read_state(layout)
+    return asdict(state) if state else None
+
+
+def _lock(layout: Layout) -> Path:
+    return layout.run / "platform.lock"
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -16,6 +16,7 @@ from ranking.errors import InvalidRelease, UnknownName
 from ranking.release import MANIFEST, Pointer, Release, pointer_text, read_pointer
 
 POINTER = "ACTIVE"
+_LEFT = "left"  # key of the pointer file that only this room reads
 HISTORY = 20  # releases kept in the pointer: more than anyone rolls back, little enough to read
 
 
@@ -97,6 +98,20 @@ def active(store: Path) -> str | None:
     return now.release if now else None
 
 
+def left(store: Path) -> str | None:
+    """The release that the pointer's last move left, None where there is none: requests under way may still name it.
+
+    After an activation it is the first of `previous`; after a rollback it stands nowhere else, since rollback never goes there.
+
+    Raises:
+        InvalidRelease: the file is not a pointer.
+    """
+    if pointer(store) is None:
+        return None
+    release_id = json.loads((store / POINTER).read_text(encoding="utf-8")).get(_LEFT)
+    return release_id if isinstance(release_id, str) else None
+
+
 def activate(store: Path, release_id: str) -> Pointer:
     """Point at `release_id`, in one step; the release that was active becomes the first of `previous`.
 
@@ -110,11 +125,11 @@ def activate(store: Path, release_id: str) -> Pointer:
         raise UnknownName("release", release_id, known)
     now = pointer(store)
     if now is None:
-        return _point(store, release_id, ())
+        return _point(store, release_id, (), left=None)
     if now.release == release_id:
         return now
     earlier = tuple(i for i in now.previous if i not in (release_id, now.release))
-    return _point(store, release_id, (now.release, *earlier)[:HISTORY])
+    return _point(store, release_id, (now.release, *earlier)[:HISTORY], left=now.release)
 
 
 def rollback_target(store: Path) -> str:
@@ -141,12 +156,12 @@ def rollback(store: Path) -> Pointer:
         raise UnknownName("release", target, known)
     now = pointer(store)
     assert now is not None
-    return _point(store, target, now.previous[1:])
+    return _point(store, target, now.previous[1:], left=now.release)
 
 
-def _point(store: Path, release_id: str, previous: tuple[str, ...]) -> Pointer:
+def _point(store: Path, release_id: str, previous: tuple[str, ...], *, left: str | None) -> Pointer:
     new = Pointer(release_id, datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"), previous)
-    write_atomically(store / POINTER, pointer_text(new))
+    write_atomically(store / POINTER, json.dumps(json.loads(pointer_text(new)) | {_LEFT: left}) + "\n")
     return new
 
 

@@ -70,8 +70,17 @@ class ModelConfig:
 
     @classmethod
     def parse(cls, text: str) -> ModelConfig:
-        """Read what `text` wrote."""
-        config = text_format.Parse(text, model_config_pb2.ModelConfig())
+        """Read what `text` wrote.
+
+        Raises:
+            ValueError: it is something else, or torn.
+        """
+        try:
+            config = text_format.Parse(text, model_config_pb2.ModelConfig())
+        except text_format.ParseError as wrong:
+            raise ValueError(str(wrong)) from None
+        if not config.output:  # the last field but one that `text` writes: what ends before it is torn
+            raise ValueError("names no output")
         inputs = tuple(_configured(t) for t in config.input)
         return cls(config.name, inputs, _configured(config.output[0]), tuple(config.version_policy.specific.versions))
 

@@ -8,12 +8,14 @@
     <repository>/<model>/<version>/run.json     runtime and threads on this host
 
 What differs between versions stands in the version directory, so that `config.pbtxt` changes only in which versions it names
-and versions already loaded stay as they are. Writes files; loading them is `deploy.lifecycle`'s business.
+and versions already loaded stay as they are. A torn file counts as absent: all of it can be written again from the releases.
+Writes files; loading them is `deploy.lifecycle`'s business.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import py_compile
 import shutil
@@ -27,6 +29,7 @@ from deploy.triton.runtime import Choice
 from ranking.release import Member, TensorSpec
 
 CONFIG = "config.pbtxt"
+_log = logging.getLogger(__name__)
 
 
 def place(repository: Path, member: Member, model: Path, choice: Choice) -> None:
@@ -57,11 +60,20 @@ def place(repository: Path, member: Member, model: Path, choice: Choice) -> None
 
 
 def placed_digest(repository: Path, model: str, version: int) -> str:
-    """The sha256 of the model that stands in a version directory, empty where there is none."""
+    """The sha256 of the model that stands in a version directory, empty where there is none (or none that says so)."""
+    path = repository / model / str(version) / "run.json"
     try:
-        return str(json.loads((repository / model / str(version) / "run.json").read_text(encoding="utf-8"))["sha256"])
+        return str(json.loads(path.read_text(encoding="utf-8"))["sha256"])
     except FileNotFoundError:
         return ""
+    except (ValueError, KeyError, TypeError) as torn:
+        _log.warning("%s is torn and counts as absent: %s", path, torn)
+        return ""
+
+
+def torn(repository: Path, member: Member) -> bool:
+    """Whether the version directory is there and does not say what it holds: Triton could not load it again."""
+    return (repository / member.model / str(member.version)).is_dir() and not placed_digest(repository, member.model, member.version)
 
 
 def configure(repository: Path, member: Member, versions: Iterable[int]) -> None:
@@ -101,15 +113,21 @@ def _config(member: Member, versions: Iterable[int]) -> ModelConfig:
 
 
 def _read(repository: Path, model: str) -> ModelConfig | None:
-    """The model's configuration, None where it has none."""
+    """The model's configuration, None where it has none (or a torn one)."""
     path = repository / model / CONFIG
-    return ModelConfig.parse(path.read_text(encoding="utf-8")) if path.exists() else None
+    try:
+        return ModelConfig.parse(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as torn:
+        _log.warning("%s is torn and counts as absent: %s", path, torn)
+        return None
 
 
 def _holds(target: Path, run: str, code: bytes) -> bool:
     """Whether a version directory is already what `place` would write; the model itself was compared by its digest in run.json."""
     try:
-        return (target / "run.json").read_text(encoding="utf-8") == run and (target / "model.py").read_bytes() == code
+        return (target / "run.json").read_bytes() == run.encode() and (target / "model.py").read_bytes() == code
     except FileNotFoundError:
         return False
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from ranking.errors import Unavailable
 
 REQUIREMENT = "nvidia-pytriton==0.7.0"  # carries Triton 2.51.0
+_SIZE = "55 MB"  # to download
 _VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 _STUB = "triton_python_backend_stub"
 
@@ -30,9 +31,10 @@ class Installed:
 
 
 def install(target: Path) -> None:
-    """Fetch the wheel into `target` with pip, unless it is there already.
+    """Fetch the wheel into `target` with pip, unless it is there already; progress goes to stderr.
 
-    pip writes to a neighbouring folder that is renamed when complete, so an interrupted download leaves nothing half-made.
+    On a terminal that is pip's own bar, elsewhere a line before and one after. pip writes to a neighbouring folder that is renamed
+    when complete, so an interrupted download leaves nothing half-made.
 
     Raises:
         Unavailable: pip failed; the message ends with what pip said and the command to repeat.
@@ -43,7 +45,13 @@ def install(target: Path) -> None:
     partial = target.with_name(f"{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     command = [sys.executable, "-m", "pip", "install", "--no-deps", "--disable-pip-version-check", "--target", str(partial), REQUIREMENT]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    terminal = sys.stderr.isatty()
+    if not terminal:
+        print(f"fetching {REQUIREMENT} (Triton's server, {_SIZE})", file=sys.stderr, flush=True)
+    # pip draws its bar on stdout, where our callers write results; its errors are quoted below.
+    done = subprocess.run(
+        command, stdout=sys.stderr.fileno() if terminal else subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False
+    )
     if done.returncode != 0:
         shutil.rmtree(partial, ignore_errors=True)
         raise Unavailable(
@@ -51,6 +59,8 @@ def install(target: Path) -> None:
         )
     shutil.rmtree(target, ignore_errors=True)  # a folder without the binary is of no use
     partial.rename(target)
+    if not terminal:
+        print(f"{REQUIREMENT} is in {target}", file=sys.stderr, flush=True)
 
 
 def locate(target: Path) -> Installed:

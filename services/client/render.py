@@ -88,11 +88,11 @@ def _results(response: Any, titles: Mapping[str, str], bids: Mapping[str, int], 
     if bought:
         table.add_column("bought")
     for rank, item in enumerate(results.item_ids, 1):
-        cells = [str(rank)]
+        cells: list[str | Text] = [str(rank)]
         if item in explained:
             e = explained[item]
             cells += [str(e.rank_before) + (" ↑" if e.binding_floor else ""), e.group]
-        cells += [item, titles.get(item, "")]
+        cells += [Text(item), Text(titles.get(item, ""))]  # not str: an id or a title with [brackets] is no markup
         if bids:
             cells += [_money(bids.get(item, 0)), _money(results.scores[rank - 1]), _money(results.price_micros[rank - 1])]
         if item in explained:

@@ -22,6 +22,7 @@ MAX_CONTEXT_ENTRIES = 32
 MAX_COLUMNS = 64
 MAX_BID_MICROS = 10**12
 MAX_BATCH = 32
+MAX_EXPLANATIONS = 4000  # of all lists of a batch; the largest answer then stays within the transport's message limit
 
 _SURFACES = {pb.SURFACE_SEARCH: Surface.SEARCH, pb.SURFACE_ADS: Surface.ADS}
 _EXPLAIN = {
@@ -79,12 +80,24 @@ def to_batch(message: pb.BatchRankRequest) -> Sequence[pb.RankRequest]:
     """The batch's lists, each still to be validated on its own.
 
     Raises:
-        InvalidField: there are none or too many.
+        InvalidField: there are none or too many, or together they ask for more explanations than one message can carry.
     """
     n = len(message.requests)
     if not 1 <= n <= MAX_BATCH:
         raise InvalidField("requests", f"need 1 to {MAX_BATCH} requests, got {n}")
+    explained = sum(map(_explanations, message.requests))
+    if explained > MAX_EXPLANATIONS:
+        why = f"at most {MAX_EXPLANATIONS} explanations in one batch, these ask for {explained}: lower top_k, or set explain on fewer lists"
+        raise InvalidField("requests", why)
     return message.requests
+
+
+def _explanations(message: pb.RankRequest) -> int:
+    """How many explanations the list's answer will carry; none where it will be an error or only a check."""
+    n = len(message.candidates.item_ids)
+    if _EXPLAIN.get(message.explain, Explain.NONE) is Explain.NONE or message.validate_only or n > MAX_CANDIDATES:
+        return 0
+    return min(max(message.top_k, 0), n) if message.HasField("top_k") else n
 
 
 def _check_size(wrong: list[InvalidField], field: str, value: str, limit: int) -> None:

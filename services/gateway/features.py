@@ -10,8 +10,9 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -146,6 +147,9 @@ class Features:
             except Unavailable as error:
                 log.warning("feature_store_unavailable", extra={"detail": str(error)})
                 return
+            except Exception:  # as for the calls: no fault of the store keeps the gateway from ranking
+                log.exception("feature_read_failed", extra={"entity": entity})
+                return
 
     def _cached_user(self, user_id: str, now: float) -> _User | None:
         if not user_id:
@@ -166,8 +170,9 @@ class Features:
         return await asyncio.shield(task)
 
     async def _load_user(self, user_id: str) -> _User:
-        rows = await self._read(Entity.USER, (user_id,))
-        user = _User(user_features({name: column[0] for name, column in rows.values.items()}), rows.event_times, time.monotonic())
+        with _bugs_logged(Entity.USER):
+            rows = await self._read(Entity.USER, (user_id,))
+            user = _User(user_features({name: column[0] for name, column in rows.values.items()}), rows.event_times, time.monotonic())
         self._users[user_id] = user
         if len(self._users) > self._user_cache:
             self._users.popitem(last=False)
@@ -176,10 +181,14 @@ class Features:
     async def _fill(self, item_ids: Sequence[str]) -> None:
         """Read what the table lacks; concurrent calls for the same items read them once."""
         async with self._filling:
-            rows = self._items.rows(item_ids)
-            absent = [i for i, row in zip(item_ids, rows, strict=True) if row < 0]
-            if absent:
-                self._items.put(absent, await self._read(Entity.ITEM, absent), time.monotonic())
+            with _bugs_logged(Entity.ITEM):
+                await self._fill_alone(item_ids)
+
+    async def _fill_alone(self, item_ids: Sequence[str]) -> None:
+        rows = self._items.rows(item_ids)
+        absent = [i for i, row in zip(item_ids, rows, strict=True) if row < 0]
+        if absent:
+            self._items.put(absent, await self._read(Entity.ITEM, absent), time.monotonic())
 
     def _gather(self, item_ids: Sequence[str]) -> tuple[ItemFeatures, FloatArray]:
         """Features and (views, n) event times; defaults and NaN for items the table lacks."""
@@ -210,6 +219,8 @@ class Features:
             self._items.put(item_ids, await self._read(Entity.ITEM, item_ids), time.monotonic())
         except Unavailable as error:
             log.warning("item_refresh_failed", extra={"items": len(item_ids), "detail": str(error)})
+        except Exception:  # the boundary of a background task: nobody awaits it
+            log.exception("feature_read_failed", extra={"entity": Entity.ITEM})
 
     async def _read(self, entity: Entity, ids: Sequence[str]) -> FeatureRows:
         return await asyncio.get_running_loop().run_in_executor(self._threads[entity], self._store.read, entity, ids)
@@ -226,6 +237,21 @@ class Features:
         except Unavailable as error:
             degraded.append(Degradation(component, "UNAVAILABLE", f"{error}; declared defaults were used"))
             return None
+        except Exception:  # noqa: BLE001 - the boundary of one read, logged where it failed: a row that makes no sense must not fail the call
+            degraded.append(Degradation(component, "ERROR", "unexpected error, see the server's log; declared defaults were used"))
+            return None
+
+
+@contextmanager
+def _bugs_logged(entity: Entity) -> Iterator[None]:
+    """Log what nobody foresaw, where it happens: once, however many calls wait for the read."""
+    try:
+        yield
+    except Unavailable:
+        raise
+    except Exception:
+        log.exception("feature_read_failed", extra={"entity": entity})
+        raise
 
 
 def _forget(task: asyncio.Future[_User | None]) -> None:

@@ -2,14 +2,15 @@
 
 Degrades instead of failing. Where no member could score an item its probability is 0.0 on the wire (NaN has no place there) and a
 degradation says so; where none could score any, the list stands in retrieval order, else as it came, and `scores` holds what it was
-sorted by. Knows no protobuf, no Feast and no Triton.
+sorted by. An ad without a probability is charged its bid: no second price can be computed for it, a price of 0 would give clicks away,
+and the bid is the most the advertiser agreed to. Knows no protobuf, no Feast and no Triton.
 """
 
 from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +43,7 @@ from ranking.types import (
 from services.gateway.features import Features, ListFeatures
 from services.gateway.releases import LoadedRelease, Releases
 from services.gateway.scoring import Scores, Scoring
+from services.gateway.served import Served
 
 _DECLARED_COLUMNS = frozenset(f.name for f in REQUEST_COLUMNS)
 _FEATURES_SHARE = 0.5  # of the budget: a hanging feature store leaves the models time to answer on defaults
@@ -70,7 +72,16 @@ class _Ordered:
 class Pipeline:
     """Ranks lists; any number at once on one event loop."""
 
-    def __init__(self, releases: Releases, features: Features, scoring: Scoring) -> None:
+    def __init__(self, releases: Releases, features: Features, scoring: Scoring, keep: Callable[[Served], None] | None = None) -> None:
+        """Wire the parts.
+
+        Args:
+            releases: what to rank with.
+            features: of users and items.
+            scoring: the members.
+            keep: handed every answer and what it was made of; must neither raise nor wait.
+        """
+        self._keep = keep
         self._releases = releases
         self._features = features
         self._scoring = scoring
@@ -124,14 +135,14 @@ class Pipeline:
         stages.end("blend")
         ordered, dropped = _order(request, plan.policy, key, found.items.tiers)
         order = ordered.kept[ordered.fair.order]
-        prices = _prices(request, plan.policy, ordered, probabilities)
+        prices = _prices(request, plan.policy, ordered, probabilities, np.isnan(blended.probabilities))
         stages.end("fairness")
         explanations = _explain(
             request, plan.spec, ordered, scored=scored, blended=blended, probabilities=probabilities, matrix=matrix, found=found
         )
         if explanations:
             stages.end("explain")
-        return Ranking(
+        ranking = Ranking(
             ranking_id=uuid.uuid4().hex,
             request_id=request.request_id,
             order=order,
@@ -151,6 +162,9 @@ class Pipeline:
             exposure=ordered.exposure,
             stage_ms=stages.total({f"score.{name}": ms for name, ms in scored.member_ms.items()}),
         )
+        if self._keep is not None:
+            self._keep(Served(time.time(), request, ranking, plan.spec.members, scored.logits, matrix, ordered.kept, ordered.key))
+        return ranking
 
 
 class _Stages:
@@ -180,12 +194,17 @@ def _score(request: RankRequest, blended: FloatArray) -> tuple[FloatArray, Float
     probabilities = np.where(absent, 0.0, blended)
     if not absent.all():
         key = probabilities if request.candidates.bid_micros is None else expected_value(request.candidates.bid_micros, probabilities)
-        detail = f"{int(absent.sum())} of {len(absent)} candidates have no score; their probability is given as 0"
+        detail = f"{int(absent.sum())} of {len(absent)} candidates have no score; their probability is given as 0{_at_bid(request)}"
         return probabilities, key, (Degradation("blend", "PARTIAL", detail),)
     retrieval = request.candidates.retrieval_scores
     by = "candidate order" if retrieval is None else "retrieval_scores"
-    detail = f"no member could score; sorted by {by}, probabilities are given as 0"
+    held = "0" if retrieval is None else "them"
+    detail = f"no member could score; sorted by {by}, `scores` holds {held}, probabilities are given as 0{_at_bid(request)}"
     return probabilities, np.zeros(len(absent)) if retrieval is None else retrieval, (Degradation("blend", "UNAVAILABLE", detail),)
+
+
+def _at_bid(request: RankRequest) -> str:
+    return "; without one an ad's price is its bid" if request.surface is Surface.ADS else ""
 
 
 def _order(request: RankRequest, policy: FairnessPolicy, key: FloatArray, tiers: NDArray[np.int8]) -> tuple[_Ordered, tuple[Dropped, ...]]:
@@ -210,12 +229,15 @@ def _order(request: RankRequest, policy: FairnessPolicy, key: FloatArray, tiers:
     return _Ordered(kept, key, groups, fair if policy.mode == "enforce" else by_score, exposure), dropped
 
 
-def _prices(request: RankRequest, policy: FairnessPolicy, ordered: _Ordered, probabilities: FloatArray) -> IntArray | None:
+def _prices(
+    request: RankRequest, policy: FairnessPolicy, ordered: _Ordered, probabilities: FloatArray, absent: NDArray[np.bool_]
+) -> IntArray | None:
+    """(k,) second prices; the bid where a result has no probability."""
     bids = request.candidates.bid_micros
     if request.surface is not Surface.ADS or bids is None:
         return None
     kept = ordered.kept
-    return gsp_prices(
+    prices = gsp_prices(
         ordered.fair.order,
         bids[kept],
         probabilities[kept],
@@ -223,6 +245,8 @@ def _prices(request: RankRequest, policy: FairnessPolicy, ordered: _Ordered, pro
         lifted=ordered.fair.binding,
         groups=ordered.groups,
     )
+    order = kept[ordered.fair.order]
+    return np.where(absent[order], bids[order], prices)
 
 
 def _ignored(request: RankRequest) -> list[Degradation]:

@@ -64,6 +64,8 @@ def load(store: Path, release_id: str) -> LoadedRelease:
         raise InvalidRelease(MANIFEST, f"cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise InvalidRelease(MANIFEST, f"is not JSON: {error}") from None
+    if not isinstance(manifest, dict):
+        raise InvalidRelease(MANIFEST, f"must be a JSON object, got {type(manifest).__name__}")
     release = Release.from_json(manifest)
     if release.id != release_id:
         raise InvalidRelease("id", f"{release.id!r} lies in the directory of {release_id!r}")
@@ -93,7 +95,7 @@ class Releases:
             store: one directory per release.
             pointer: the file that names the active one.
             kept: how many releases stay usable, the active one included.
-            on_active: told the id of each release that becomes active.
+            on_active: told the id of each release that becomes active; one that raises is told again at the next poll.
         """
         self._store = store
         self._pointer = pointer
@@ -101,8 +103,10 @@ class Releases:
         self._on_active = on_active
         self._loaded: OrderedDict[str, LoadedRelease] = OrderedDict()  # the active one last
         self._active: LoadedRelease | None = None
+        self._told: LoadedRelease | None = None
         self._seen: tuple[str, int] | None = None
         self._unreadable = False
+        self._failure = ""
 
     @property
     def active(self) -> LoadedRelease | None:
@@ -124,11 +128,35 @@ class Releases:
         return self._loaded[pin]
 
     async def poll(self) -> None:
-        """Look at the pointer once and switch if it names another release that can be trusted."""
+        """Look at the pointer once and switch if it names another release that can be trusted.
+
+        Raises:
+            Exception: whatever `on_active` raises; the switch itself has happened then.
+        """
         seen = await asyncio.to_thread(self._look)
-        if seen is None or seen == self._seen:
-            return
-        self._seen = seen
+        if seen is not None and seen != self._seen:
+            self._seen = seen
+            await self._follow(seen)
+        if self._on_active is not None and self._active is not None and self._told is not self._active:
+            active = self._active
+            await self._on_active(active.release.id)
+            self._told = active
+
+    async def watch(self, every_s: float) -> None:
+        """Poll forever; a failing poll is logged, once while it goes on failing alike, and the next one is made."""
+        while True:
+            await asyncio.sleep(every_s)
+            try:
+                await self.poll()
+            except Exception as error:  # the boundary of the task: ended, it would leave the gateway on an old release for good
+                failure = repr(error)
+                if failure != self._failure:
+                    log.exception("release_poll_failed")
+                self._failure = failure
+            else:
+                self._failure = ""
+
+    async def _follow(self, seen: tuple[str, int]) -> None:
         try:
             release_id = parse_pointer(seen[0])
             if self._active is not None and release_id == self._active.release.id:
@@ -144,14 +172,6 @@ class Releases:
             self._loaded.popitem(last=False)
         self._active = loaded  # one assignment: a request sees the old release or the new one, never a mixture
         log.info("release_active", extra={"release": release_id})
-        if self._on_active is not None:
-            await self._on_active(release_id)
-
-    async def watch(self, every_s: float) -> None:
-        """Poll forever."""
-        while True:
-            await asyncio.sleep(every_s)
-            await self.poll()
 
     def _look(self) -> tuple[str, int] | None:
         """The pointer's text and when its release's manifest last changed; None while there is no pointer to follow.

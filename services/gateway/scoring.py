@@ -8,8 +8,9 @@ Nothing here raises: a member that cannot answer is NaN and a degradation.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,6 +25,9 @@ from ranking.types import Degradation, Float32Array, FloatArray, IntArray
 from services.gateway.ports import ModelServer
 from services.gateway.releases import LoadedRelease
 from services.gateway.scorecache import Asked, ScoreCache
+
+log = logging.getLogger(__name__)
+_BUG = "unexpected error; the server's log has the cause"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,10 @@ class Scoring:
         rows = {m.name: self._remembered(m, items, text) for m in members if m.kind == "text"}
         asked = [m for m in members if rows.get(m.name) is None]
         answers = [
-            self._features(m, matrix, deadline) if m.kind == "features" else self._text(loaded, m, items, text, deadline) for m in asked
+            self._guarded(
+                m, len(items), self._features(m, matrix, deadline) if m.kind == "features" else self._text(loaded, m, items, text, deadline)
+            )
+            for m in asked
         ]
         told = [await answers[0]] if len(answers) == 1 else await asyncio.gather(*answers)
         outcome = {name: row for name, row in rows.items() if row is not None} | {m.name: o for m, o in zip(asked, told, strict=True)}
@@ -96,6 +103,15 @@ class Scoring:
             for task in tasks.values():
                 task.cancel()
 
+    @staticmethod
+    async def _guarded(member: Member, n: int, answer: Awaitable[_Outcome]) -> _Outcome:
+        began = time.monotonic()
+        try:
+            return await answer
+        except Exception:  # the boundary of one member: a fault in it must not take the others' scores along
+            log.exception("member_failed", extra={"member": member.name})
+            return _Outcome(np.full(n, np.nan), Degradation(_component(member), "ERROR", _BUG), (time.monotonic() - began) * 1e3)
+
     async def _features(self, member: Member, matrix: Float32Array, deadline: float) -> _Outcome:
         began = time.monotonic()
         degradation = None
@@ -104,6 +120,8 @@ class Scoring:
             if deadline <= began:
                 raise TimeoutError("the budget was spent before scoring")
             out = await self._server.infer(member.model, member.version, {member.inputs[0].name: matrix}, member.output, deadline - began)
+            if out.shape != row.shape:
+                raise ValueError(f"{member.model} version {member.version}: need {row.shape} scores, got {out.shape}")
             row = _finite(out)
         except TimeoutError as late:
             degradation = Degradation(_component(member), "DEADLINE", str(late))
@@ -168,8 +186,9 @@ class Scoring:
             self._cache.put(asked, digests, _finite(out).tolist())
 
         def done(task: asyncio.Task[None]) -> None:
-            if not task.cancelled():
-                task.exception()  # looked at, so that asyncio does not report a failure whose caller has left
+            error = None if task.cancelled() else task.exception()  # looked at even when its caller has left: asyncio would report it
+            if error is not None and not isinstance(error, Unavailable | TimeoutError):
+                log.error("member_failed", exc_info=error, extra={"member": member.name})  # here: once, however many calls wait for it
             self._pairs_under_way -= len(digests)
             waiting = self._under_way[asked]
             for digest in digests:
@@ -191,10 +210,9 @@ class Scoring:
         if not absent:
             return None
         failures = [e for t in done if not t.cancelled() and (e := t.exception()) is not None]
-        bugs = [e for e in failures if not isinstance(e, Unavailable | TimeoutError)]
-        if bugs:
-            raise bugs[0]
-        if any(isinstance(e, Unavailable) for e in failures):
+        if any(not isinstance(e, Unavailable | TimeoutError) for e in failures):
+            reason, why = "ERROR", _BUG
+        elif any(isinstance(e, Unavailable) for e in failures):
             reason, why = "UNAVAILABLE", str(next(e for e in failures if isinstance(e, Unavailable)))
         elif pending or failures:
             reason, why = "DEADLINE", "not scored in time"

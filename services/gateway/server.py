@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import grpc
@@ -21,6 +21,7 @@ from services.gateway.pipeline import Pipeline
 from services.gateway.ports import FeatureStore, ModelServer
 from services.gateway.releases import Releases
 from services.gateway.scoring import Scoring
+from services.gateway.served import ServedLog
 from services.gateway.servicer import NAME, RankingServicer
 from services.gateway.settings import Settings
 from services.gateway.triton import Triton
@@ -42,8 +43,57 @@ async def running(settings: Settings, *, store: FeatureStore | None = None, mode
         PortTakenError: the address is in use.
     """
     layout = Layout(settings.home)
+    async with AsyncExitStack() as closing:  # whatever fails, here or in the caller, what was opened is closed, the last first
+        features = _features(settings, store)
+        closing.push_async_callback(features.close)
+        if models is None:
+            models = triton = Triton(settings.triton)
+            closing.push_async_callback(triton.close)
+        scoring = Scoring(
+            models,
+            cache=settings.score_cache,
+            chunk=settings.text_chunk,
+            backlog=settings.text_backlog,
+            timeout_s=settings.triton_timeout_s,
+        )
+        closing.push_async_callback(scoring.close)
+        served = _served(settings, layout) if settings.served_log else None
+        if served is not None:
+            closing.push_async_callback(asyncio.to_thread, served.close)
+        status = layout.run / "gateway.json"
+
+        async def serving(_release: str) -> None:
+            await server.set_serving(serving=True)
+            await asyncio.to_thread(_write_status, status, server.address, ready=True)
+
+        releases = Releases(layout.releases, layout.pointer, kept=settings.releases_kept, on_active=serving)
+        pipeline = Pipeline(releases, features, scoring, served.offer if served else None)
+        servicer = RankingServicer(pipeline, budget_s=settings.budget_ms / 1e3, margin_s=settings.margin_ms / 1e3)
+
+        def register(target: grpc.aio.Server) -> None:
+            add_RankingServiceServicer_to_server(servicer, target)
+
+        server = Server(
+            settings.address,
+            (NAME,),
+            register,
+            Options(settings.reuse_port, settings.max_concurrent_rpcs, settings.drain_s, settings.grace_s),
+        )
+        closing.push_async_callback(_remove, status)  # not before the port is ours: the file may be another gateway's
+        closing.push_async_callback(server.stop)
+        await asyncio.to_thread(_write_status, status, server.address, ready=False)
+        await server.start()
+        log.info("listening", extra={"address": server.address})
+        await features.warm()  # before the first release makes it SERVING: Feast takes seconds to import
+        await releases.poll()
+        watching = asyncio.create_task(releases.watch(settings.poll_s))
+        closing.callback(watching.cancel)
+        yield server
+
+
+def _features(settings: Settings, store: FeatureStore | None) -> Features:
     fixed = settings.fixed_time
-    features = Features(
+    return Features(
         store or FeastStore(settings.feature_repo, settings.home),
         user_ttl_s=settings.user_ttl_s,
         user_cache=settings.user_cache,
@@ -51,49 +101,22 @@ async def running(settings: Settings, *, store: FeatureStore | None = None, mode
         item_cache=settings.item_cache,
         clock=time.time if fixed is None else lambda: fixed,
     )
-    triton = None if models else Triton(settings.triton)
-    scoring = Scoring(
-        models or triton,  # type: ignore[arg-type] # one of the two is there
-        cache=settings.score_cache,
-        chunk=settings.text_chunk,
-        backlog=settings.text_backlog,
-        timeout_s=settings.triton_timeout_s,
+
+
+def _served(settings: Settings, layout: Layout) -> ServedLog:
+    return ServedLog(
+        layout.logs / "served",
+        layout.home / "served.key",
+        queue=settings.served_queue,
+        rows=settings.served_rows,
+        seconds=settings.served_s,
+        files=settings.served_files,
     )
-    status = layout.run / "gateway.json"
 
-    async def serving(_release: str) -> None:
-        await server.set_serving(serving=True)
-        await asyncio.to_thread(_write_status, status, server.address, ready=True)
 
-    releases = Releases(layout.releases, layout.pointer, kept=settings.releases_kept, on_active=serving)
-    servicer = RankingServicer(Pipeline(releases, features, scoring), budget_s=settings.budget_ms / 1e3, margin_s=settings.margin_ms / 1e3)
-
-    def register(target: grpc.aio.Server) -> None:
-        add_RankingServiceServicer_to_server(servicer, target)
-
-    server = Server(
-        settings.address,
-        (NAME,),
-        register,
-        Options(settings.reuse_port, settings.max_concurrent_rpcs, settings.drain_s, settings.grace_s),
-    )
-    await asyncio.to_thread(_write_status, status, server.address, ready=False)
-    await server.start()
-    log.info("listening", extra={"address": server.address})
-    await features.warm()  # before the first release makes it SERVING: Feast takes seconds to import
-    await releases.poll()
-    background = [asyncio.create_task(releases.watch(settings.poll_s))]
-    try:
-        yield server
-    finally:
-        await server.stop()
-        for task in background:
-            task.cancel()
-        await scoring.close()
-        await features.close()
-        if triton is not None:
-            await triton.close()
-        await asyncio.to_thread(status.unlink, missing_ok=True)
+async def _remove(path: Path) -> None:
+    with suppress(OSError):  # what cannot be removed says a process id that is no more
+        await asyncio.to_thread(path.unlink)
 
 
 async def serve(settings: Settings) -> None:

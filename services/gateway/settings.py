@@ -46,7 +46,16 @@ class Settings:
     text_backlog: int = field(default=4096, metadata={"help": "text pairs waiting for Triton beyond which new ones are not sent"})
     triton_timeout_s: float = field(default=10.0, metadata={"help": "longest a Triton request may take; late scores still fill the cache"})
     poll_s: float = field(default=0.25, metadata={"help": "how often the release pointer is looked at"})
-    releases_kept: int = field(default=3, metadata={"help": "releases kept usable for requests that pin one"})
+    releases_kept: int = field(  # more would be of no use: their models are gone from Triton
+        default=2, metadata={"help": "releases usable for requests that pin one: the active one and, as in Triton, the one before"}
+    )
+    served_log: bool = field(
+        default=True, metadata={"help": "true: what was answered is written to logs/served/ under the state directory"}
+    )
+    served_queue: int = field(default=512, metadata={"help": "rankings waiting to be written beyond which new ones are not logged"})
+    served_rows: int = field(default=100_000, metadata={"help": "rows after which a file of served results is written"})
+    served_s: float = field(default=60.0, metadata={"help": "age at which a file of served results is written, however few rows it has"})
+    served_files: int = field(default=100, metadata={"help": "files of served results kept; the oldest go"})
     max_concurrent_rpcs: int = field(default=256, metadata={"help": "calls beyond it get RESOURCE_EXHAUSTED"})
     drain_s: float = field(default=1.0, metadata={"help": "seconds between NOT_SERVING and refusing new calls"})
     grace_s: float = field(default=5.0, metadata={"help": "seconds running calls have to finish when stopping"})

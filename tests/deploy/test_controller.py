@@ -183,6 +183,36 @@ def test_a_damaged_active_release_is_not_called_ready(layout: Layout) -> None:
         assert _state(layout).triton_pid == before.triton_pid
 
 
+def test_a_damaged_repository_or_a_refusing_disk_does_not_end_it(layout: Layout) -> None:
+    """What nobody foresaw is logged with its trace and tried again, Triton stays up, and all is well once the disk is."""
+    for version in (1, 2):
+        build_release(layout.releases, f"r{version}", version, bias=float(version))
+    with _running(layout, process.free_port()):
+        _until(_ready(layout, None), layout)
+        before = _state(layout)
+        (layout.triton_repository / "trees").write_text("a file where a directory belongs")
+        store.activate(layout.releases, "r1")
+        _until(lambda: "Error" in _state(layout).error, layout)
+        assert "Traceback" in (layout.logs / "controller.log").read_text()
+        (layout.triton_repository / "trees").unlink()
+        _until(_ready(layout, "r1"), layout)
+
+        for path in [*layout.triton_repository.rglob("config.pbtxt"), *layout.triton_repository.rglob("run.json")]:
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        store.activate(layout.releases, "r2")
+        _until(_ready(layout, "r2"), layout)
+        _assert_scores(before.grpc, 2, 2.0)
+        assert _state(layout).triton_pid == before.triton_pid
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 1}'])
+def test_a_state_that_cannot_be_read_is_none(layout: Layout, text: str) -> None:
+    """Anything but a whole state says that nothing is known."""
+    layout.run.mkdir(parents=True)
+    (layout.run / controller.STATE).write_text(text)
+    assert controller.read_state(layout) is None
+
+
 def test_one_state_directory_has_one_controller(layout: Layout) -> None:
     """A second controller on the same state directory refuses to start and says why."""
     with _running(layout, process.free_port()):

@@ -1,16 +1,22 @@
+"""The platform in the background: what was started is stopped, and nothing else is."""
+
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from deploy import local
-from ranking.errors import Unavailable
+from deploy.files import locked
+from ranking.errors import InvalidRelease, Unavailable
 from ranking.layout import Layout
+from tests.deploy.releases import build_release
 
 
 @pytest.fixture
@@ -21,8 +27,8 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
     process.wait()
 
 
-def _remember(layout: Layout, process: subprocess.Popen[bytes], *, started: int | None = None) -> None:
-    running = {"module": local.GATEWAY, "pid": process.pid, "started": started or local._start_time(process.pid), "log": "x"}
+def _remember(layout: Layout, process: subprocess.Popen[bytes], *, module: str = local.GATEWAY, started: int | None = None) -> None:
+    running = {"module": module, "pid": process.pid, "started": started or local._start_time(process.pid), "log": "x"}
     layout.run.mkdir(parents=True, exist_ok=True)
     (layout.run / local.STATE).write_text(json.dumps({"processes": [running]}))
 
@@ -54,3 +60,70 @@ def test_up_without_triton_says_what_is_missing(layout: Layout, tmp_path: Path) 
     with pytest.raises(Unavailable, match=r"deploy\.controller ended while starting"):
         local.up(layout, tmp_path, triton_port=0)
     assert local.status(layout)["processes"] == {}
+
+
+def _say_ready(layout: Layout, pid: int) -> None:
+    """What a controller writes that is ready and serves nothing."""
+    state = {"pid": pid, "triton_pid": 0, "grpc": "127.0.0.1:1", "http": "", "metrics": "", "ready": True, "release": None, "error": ""}
+    (layout.run / "triton.json").write_text(json.dumps(state))
+
+
+def test_a_failed_up_stops_only_what_it_started(layout: Layout, tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
+    """The gateway that ran before runs on, and is still known, when the controller beside it cannot start."""
+    _remember(layout, sleeper)
+    with pytest.raises(Unavailable, match=r"deploy\.controller ended while starting"):
+        local.up(layout, tmp_path, triton_port=0)
+    assert sleeper.poll() is None
+    assert list(local.status(layout)["processes"]) == [local.GATEWAY]
+    assert local.down(layout) == [local.GATEWAY]
+
+
+def test_a_refused_release_leaves_the_platform_running(
+    layout: Layout, tmp_path: Path, sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asking a running platform for a release that is wrong is an error and no more than that."""
+
+    def refuse(*_: object) -> None:
+        raise InvalidRelease("members[0]", "is wrong")
+
+    monkeypatch.setattr("deploy.lifecycle.activate", refuse)
+    build_release(layout.releases, "r1", 1)
+    _remember(layout, sleeper, module=local.CONTROLLER)
+    _say_ready(layout, sleeper.pid)
+    with pytest.raises(InvalidRelease, match="is wrong"):
+        local.up(layout, tmp_path, release="r1")
+    assert sleeper.poll() is None
+    now = local.status(layout)
+    assert list(now["processes"]) == [local.CONTROLLER]
+    assert (now["triton"]["pid"], now["triton"]["ready"]) == (sleeper.pid, True)
+
+
+def test_up_and_down_take_turns(layout: Layout, sleeper: subprocess.Popen[bytes]) -> None:
+    """While one of them is at work the other waits."""
+    _remember(layout, sleeper)
+    stopped: list[str] = []
+    with locked(layout.run / "platform.lock"):
+        other = threading.Thread(target=lambda: stopped.extend(local.down(layout)))
+        other.start()
+        other.join(0.5)
+        assert other.is_alive()
+        assert sleeper.poll() is None
+    other.join()
+    assert stopped == [local.GATEWAY]
+
+
+def test_make_clean_leaves_no_orphans(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
+    """A platform that runs is stopped before its state goes, also where the path has a blank; its neighbours stay."""
+    layout = Layout(tmp_path / "a home")
+    _remember(layout, sleeper)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "home").mkdir()
+    subprocess.run(
+        ["make", "clean", f"BIN={Path(sys.executable).parent}"],
+        cwd=Path(__file__).parents[2],
+        env=os.environ | {"LONGTAIL_HOME": str(layout.home)},
+        check=True,
+        capture_output=True,
+    )
+    assert sleeper.wait(5) is not None
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "home"]

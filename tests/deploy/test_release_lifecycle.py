@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from deploy import lifecycle, store
 from deploy.triton import process
 from deploy.triton.client import TritonClient, TritonRefused
 from deploy.triton.process import TritonServer
-from ranking.errors import InvalidRelease, Unavailable, UnknownName
+from ranking.errors import InvalidRelease, LongtailError, Unavailable, UnknownName
 from ranking.layout import Layout
 from tests.deploy.releases import (
     TREES_WEIGHTS,
@@ -102,16 +105,137 @@ def test_loading_a_version_leaves_the_loaded_ones_alone(layout: Layout, triton: 
 
 
 def test_rollback_goes_to_the_release_before(layout: Layout, triton: TritonServer) -> None:
-    """Rolling back verifies the earlier release, points at it and retires the one left behind."""
+    """Rolling back verifies the earlier release and points at it; the one it left stays loaded for those who pin it still."""
     for version in (1, 2):
         build_release(layout.releases, f"r{version}", version, bias=float(version))
         lifecycle.activate(layout, f"r{version}", triton.address)
     assert lifecycle.rollback(layout, triton.address).id == "r1"
     assert store.active(layout.releases) == "r1"
-    assert _ready(triton.address) == _both(1)
-    _assert_serves(triton.address, 1, 1.0)
+    assert _ready(triton.address) == _both(1, 2)
+    for version in (1, 2):
+        _assert_serves(triton.address, version, float(version))
     with pytest.raises(InvalidRelease, match="no earlier release"):
         lifecycle.rollback(layout, triton.address)
+    lifecycle.reconcile(layout, triton.address)  # as the controller does, which sees the pointer move
+    assert _ready(triton.address) == _both(1, 2)
+
+
+def test_what_is_loaded_after_each_move(layout: Layout, triton: TritonServer) -> None:
+    """The active release, the one a rollback would go to and the one just left; nothing piles up."""
+    for version in (1, 2, 3):
+        build_release(layout.releases, f"r{version}", version, bias=float(version))
+        lifecycle.activate(layout, f"r{version}", triton.address)
+    lifecycle.rollback(layout, triton.address)
+    assert _ready(triton.address) == _both(2, 3)
+    lifecycle.reconcile(layout, triton.address)  # as the controller does, which sees the pointer move
+    assert _ready(triton.address) == _both(2, 1, 3)
+    lifecycle.rollback(layout, triton.address)
+    assert _ready(triton.address) == _both(1, 2)
+    lifecycle.activate(layout, "r3", triton.address)
+    assert _ready(triton.address) == _both(3, 1)
+    _assert_serves(triton.address, 3, 3.0)
+
+
+def test_a_fresh_triton_does_not_get_what_was_rolled_back_from(layout: Layout) -> None:
+    """Nobody can still pin what was loaded on a server that is gone: it is neither loaded nor kept on disk."""
+    with running_triton(layout) as first:
+        for version in (1, 2):
+            build_release(layout.releases, f"r{version}", version, bias=float(version))
+            lifecycle.activate(layout, f"r{version}", first.address)
+        lifecycle.rollback(layout, first.address)
+    with running_triton(layout) as second:
+        lifecycle.reconcile(layout, second.address)
+        assert _ready(second.address) == _both(1)
+        assert sorted(p.name for p in (layout.triton_repository / "trees").iterdir()) == ["1", "config.pbtxt"]
+
+
+def test_what_was_rolled_back_from_makes_way_for_its_successor(layout: Layout, triton: TritonServer) -> None:
+    """A release put right under its old id and version after a rollback is loaded in place of the one that was left."""
+    for version in (1, 2):
+        build_release(layout.releases, f"r{version}", version, bias=float(version))
+        lifecycle.activate(layout, f"r{version}", triton.address)
+    lifecycle.rollback(layout, triton.address)
+    shutil.rmtree(layout.releases / "r2")
+    build_release(layout.releases, "r2", 2, bias=5.0)
+    lifecycle.activate(layout, "r2", triton.address)
+    _assert_serves(triton.address, 2, 5.0)
+    assert _ready(triton.address) == _both(1, 2)
+
+
+def test_a_moved_pointer_is_a_success(layout: Layout, triton: TritonServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When unloading fails after the pointer moved, the activation stands, and the next reconciliation unloads."""
+    for version in (1, 2):
+        build_release(layout.releases, f"r{version}", version, bias=float(version))
+        lifecycle.activate(layout, f"r{version}", triton.address)
+    load = TritonClient.load
+
+    def refuse(self: TritonClient, model: str) -> None:
+        if store.active(layout.releases) == "r3":
+            raise TritonRefused("cannot unload now")
+        load(self, model)
+
+    build_release(layout.releases, "r3", 3, bias=3.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(TritonClient, "load", refuse)
+        assert lifecycle.activate(layout, "r3", triton.address).id == "r3"
+    assert store.active(layout.releases) == "r3"
+    assert _ready(triton.address) >= _both(2, 3)
+    lifecycle.reconcile(layout, triton.address)
+    assert _ready(triton.address) == _both(2, 3)
+
+
+def test_a_torn_model_repository_is_written_again(layout: Layout, triton: TritonServer) -> None:
+    """Configurations and version directories cut short while everything serves are mended by the next reconciliation."""
+    for version in (1, 2):
+        build_release(layout.releases, f"r{version}", version, bias=float(version))
+        lifecycle.activate(layout, f"r{version}", triton.address)
+    for path in [*layout.triton_repository.rglob("config.pbtxt"), *layout.triton_repository.rglob("run.json")]:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert lifecycle.reconcile(layout, triton.address) == store.read(layout.releases, "r2")
+    assert _ready(triton.address) == _both(1, 2)
+    for version in (1, 2):
+        _assert_serves(triton.address, version, float(version))
+
+
+MOVES = {"two releases": ["", "r2", "", "r2", "", "r2"], "three releases": ["r3", "", "", "r3", "", "r2"]}  # "": roll back
+
+
+@pytest.mark.parametrize("moves", MOVES.values(), ids=MOVES.keys())
+def test_no_inference_fails_while_releases_come_and_go(layout: Layout, triton: TritonServer, moves: list[str]) -> None:
+    """Whoever pins the active release, as read from the pointer up to 0.3 s ago, is answered, and by that release, at every moment."""
+    for version in (1, 2, 3):
+        build_release(layout.releases, f"r{version}", version, bias=float(version))
+    for name in ("r1", "r2"):
+        lifecycle.activate(layout, name, triton.address)
+    failures: list[str] = []
+    seen: Counter[int] = Counter()
+    done = threading.Event()
+
+    def infer() -> None:
+        while not done.is_set():
+            version, until = int(str(store.active(layout.releases))[1:]), time.monotonic() + 0.3
+            while time.monotonic() < until:
+                try:
+                    _assert_serves(triton.address, version, float(version))
+                except (LongtailError, AssertionError) as problem:
+                    failures.append(f"r{version}: {problem}")
+                seen[version] += 1
+
+    gateway = threading.Thread(target=infer)
+    gateway.start()
+    try:
+        for release_id in moves:
+            if release_id:
+                lifecycle.activate(layout, release_id, triton.address)
+            else:
+                lifecycle.rollback(layout, triton.address)
+            lifecycle.reconcile(layout, triton.address)  # the controller's part
+    finally:
+        done.set()
+        gateway.join()
+    assert failures == []
+    assert seen[1]
+    assert seen[2]
 
 
 def test_a_release_may_share_a_members_version(layout: Layout, triton: TritonServer) -> None:

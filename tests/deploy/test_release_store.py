@@ -103,6 +103,28 @@ def test_activation_and_rollback_walk_the_history(tmp_path: Path) -> None:
     assert store.active(tmp_path) == "r1"
 
 
+def test_the_pointer_says_what_its_last_move_left(tmp_path: Path) -> None:
+    """Whichever way the pointer moves, the release it came from is remembered; what does not move it changes nothing."""
+    for version, name in enumerate(["r1", "r2"], start=1):
+        build_release(tmp_path, name, version)
+    assert store.left(tmp_path) is None
+    store.activate(tmp_path, "r1")
+    assert store.left(tmp_path) is None
+    store.activate(tmp_path, "r2")
+    assert store.left(tmp_path) == "r1"
+    store.activate(tmp_path, "r2")
+    assert store.left(tmp_path) == "r1"
+    store.rollback(tmp_path)
+    assert (store.active(tmp_path), store.left(tmp_path)) == ("r1", "r2")
+
+
+def test_a_pointer_that_says_less_is_still_one(tmp_path: Path) -> None:
+    """A pointer written without the release it left, or with nonsense there, left none."""
+    for more in ("", ', "left": 7'):
+        (tmp_path / store.POINTER).write_text('{"release": "r1", "activated": "", "previous": []' + more + "}")
+        assert (store.active(tmp_path), store.left(tmp_path)) == ("r1", None)
+
+
 def test_only_what_is_in_the_store_can_be_pointed_at(tmp_path: Path) -> None:
     """Neither activation nor rollback leaves a pointer to nothing."""
     for version, name in enumerate(["r1", "r2"], start=1):

@@ -85,6 +85,34 @@ def test_without_hard_links_the_model_is_copied(tmp_path: Path, trees: Member, m
     assert placed.read_bytes() == (tmp_path / "store" / "r1" / trees.path).read_bytes()
 
 
+@pytest.mark.parametrize("torn", [b"", b'{"runtime": "onnx', b"[]", b"{}", b"\xff\x00"])
+def test_a_torn_version_directory_counts_as_absent(tmp_path: Path, trees: Member, torn: bytes) -> None:
+    """Half a file in it says nothing, and the version is placed anew."""
+    target = _place(tmp_path, trees)
+    (target / "run.json").write_bytes(torn)
+    assert repository.placed_digest(tmp_path / "repository", "trees", 3) == ""
+    assert repository.torn(tmp_path / "repository", trees)
+    _place(tmp_path, trees)
+    assert not repository.torn(tmp_path / "repository", trees)
+    assert repository.placed_digest(tmp_path / "repository", "trees", 3) == trees.sha256
+
+
+def test_a_torn_configuration_counts_as_absent(tmp_path: Path, trees: Member) -> None:
+    """Wherever it was cut, it names no versions but whole ones, stands in nobody's way and can be written again."""
+    repository.configure(tmp_path, trees, {3, 1})
+    path = tmp_path / "trees" / "config.pbtxt"
+    whole = path.read_bytes()
+    for torn in (*(whole[:cut] for cut in range(0, len(whole), 7)), b"\xff\x00"):
+        path.write_bytes(torn)
+        assert repository.configured(tmp_path, "trees") <= {1, 3}
+        repository.conflict(tmp_path, trees)
+    path.write_bytes(whole[: len(whole) // 2])
+    assert repository.configured(tmp_path, "trees") == set()
+    assert not repository.conflict(tmp_path, dataclasses.replace(trees, output="score"))
+    repository.configure(tmp_path, trees, {3})
+    assert repository.configured(tmp_path, "trees") == {3}
+
+
 def test_removing_keeps_only_what_is_kept(tmp_path: Path, trees: Member) -> None:
     """Versions not kept go; a model of which nothing is kept goes whole."""
     _place(tmp_path, trees)

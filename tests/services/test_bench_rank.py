@@ -28,8 +28,13 @@ async def test_the_report_has_every_figure_and_judges_it(gw: Gateway) -> None:
         "echo_rps_100",
         "warm_vs_echo_100",
         "p99_ms_500_warm",
+        "p99_ms_500_cold",
+        "rps_100_cold",
     ):
         assert figures[name] > 0
+    assert figures["cold_calls_100"] == figures["cold_calls_500"] == 3
+    assert figures["rps_100_cold_calls"] == 2 * rank.CONCURRENCY
+    assert figures["rps_100_cold_failures"] == figures["rps_100_cold_degraded_share"] == 0
     assert figures["warm_vs_echo_100"] == pytest.approx(figures["rps_100_warm"] / figures["echo_rps_100"], abs=1e-3)
     parts = [v for k, v in figures.items() if k.startswith("stage_share_") and k.endswith("_100_warm") and "." not in k]
     assert sum(parts) == pytest.approx(1.0, abs=0.1)

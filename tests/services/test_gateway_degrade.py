@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from longtail.ranking.v1 import ranking_service_pb2 as pb
 
-from tests.services.gateway_fakes import Gateway, ads, gateway, reasons, search
+from ranking.features import Entity
+from ranking.types import Float32Array
+from services.gateway.ports import FeatureRows
+from tests.deploy.releases import alter, build_release
+from tests.services.gateway_fakes import USER, Gateway, activate, ads, eventually, gateway, reasons, search
 
 
 @pytest.mark.parametrize(("gone", "left"), [("bert", "trees"), ("trees", "bert")])
@@ -38,11 +44,105 @@ async def test_without_any_member_the_retrieval_order_stands(gw: Gateway) -> Non
 
 
 async def test_without_members_and_retrieval_scores_the_request_order_stands(gw: Gateway) -> None:
-    """The order of last resort is the caller's; an ad then costs no more than the reserve."""
+    """The order of last resort is the caller's; an ad then costs its bid, there being no probability for a second price."""
     gw.models.gone |= {"bert", "trees"}
-    answer = await gw.rank(ads(5, policy="none"))
+    request = ads(5, policy="none")
+    answer = await gw.rank(request)
     assert list(answer.results.candidate_indices) == [0, 1, 2, 3, 4]
-    assert list(answer.results.price_micros) == [0] * 5
+    assert list(answer.results.price_micros) == list(request.candidates.bid_micros)
+    detail = next(d.detail for d in answer.degradations if d.component == "blend")
+    assert "sorted by candidate order" in detail
+    assert "`scores` holds 0" in detail
+    assert "its bid" in detail
+
+
+async def test_an_ad_nobody_could_score_costs_its_bid_beside_ads_with_second_prices(gw: Gateway) -> None:
+    """With trees gone only `i9` has no probability: it pays its bid, the others at most theirs and not all of it."""
+    gw.models.gone.add("trees")
+    request = ads(10, policy="none")
+    answer = await gw.rank(request)
+    bids = dict(zip(request.candidates.item_ids, request.candidates.bid_micros, strict=True))
+    prices = dict(zip(answer.results.item_ids, answer.results.price_micros, strict=True))
+    assert prices["i9"] == bids["i9"]
+    assert sum(prices.values()) < sum(bids.values())
+    assert all(prices[i] <= bids[i] for i in bids)
+
+
+@pytest.mark.parametrize(("broken", "left"), [("bert", "trees"), ("trees", "bert")])
+async def test_a_member_with_a_bug_is_left_out_and_the_cause_logged_once(
+    gw: Gateway, caplog: pytest.LogCaptureFixture, broken: str, left: str
+) -> None:
+    """An exception nobody foresaw in one member is ERROR for it, the other takes the whole weight, the text stays in the log."""
+    infer = gw.models.infer
+
+    async def faulty(model: str, *rest: Any) -> Float32Array:
+        if model == broken:
+            raise KeyError("secret")
+        return await infer(model, *rest)
+
+    gw.models.infer = faulty  # type: ignore[method-assign]
+    answer = await gw.rank(search(9, explain=pb.EXPLAIN_LEVEL_SCORES))
+    assert reasons(answer) == {f"member:{broken}": "ERROR"}
+    assert "secret" not in answer.degradations[0].detail
+    assert {m.member: m.weight for m in answer.explanations[0].members} == {broken: 0.0, left: 1.0}
+    assert caplog.messages.count("member_failed") == 1
+    assert "secret" in caplog.text
+
+
+async def test_a_text_member_whose_inputs_have_other_names_is_left_out(gw: Gateway, home: Path) -> None:
+    """A release that names inputs the tokeniser's tensors do not have degrades that member."""
+    build_release(gw.layout.releases, "r2", 2)
+    alter(gw.layout.releases, "r2", lambda m: next(x for x in m["members"] if x["name"] == "bert")["inputs"][0].update(name="other"))
+    activate(home, "r2")
+
+    async def switched() -> bool:
+        return (await gw.rank(search(1))).release == "r2"
+
+    await eventually(switched)
+    assert reasons(await gw.rank(search(5))) == {"member:bert": "ERROR"}
+
+
+async def test_a_feature_member_with_too_few_scores_is_left_out(gw: Gateway) -> None:
+    """Scores that cannot belong to the list are no scores."""
+    infer = gw.models.infer
+
+    async def short(model: str, *rest: Any) -> Float32Array:
+        out = await infer(model, *rest)
+        return out[1:] if model == "trees" else out
+
+    gw.models.infer = short  # type: ignore[method-assign]
+    assert reasons(await gw.rank(search(5))) == {"member:trees": "ERROR"}
+
+
+async def test_a_user_row_that_makes_no_sense_leaves_defaults(
+    gw: Gateway, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """History lists of unequal length: the user counts as unknown, ERROR says so, and several calls at once log it once."""
+    monkeypatch.setitem(USER, "history_item_keys", [1, 2])
+    monkeypatch.setitem(USER, "history_counts", [1.0])
+    gw.store.hold.clear()
+    calls = [asyncio.create_task(gw.rank(search(5))) for _ in range(3)]
+    await asyncio.sleep(0.1)
+    gw.store.hold.set()
+    for answer in await asyncio.gather(*calls):
+        assert reasons(answer) == {"features:user": "ERROR"}
+        assert len(answer.results.item_ids) == 5
+    assert caplog.messages.count("feature_read_failed") == 1
+
+
+async def test_an_item_read_with_a_bug_leaves_defaults(gw: Gateway, caplog: pytest.LogCaptureFixture) -> None:
+    """An exception nobody foresaw in the store is ERROR for the items, and the call is answered."""
+    read = gw.store.read
+
+    def faulty(entity: Entity, ids: Sequence[str]) -> FeatureRows:
+        if entity is Entity.ITEM:
+            raise KeyError("secret")
+        return read(entity, ids)
+
+    gw.store.read = faulty  # type: ignore[method-assign]
+    answer = await gw.rank(search(5))
+    assert reasons(answer) == {"features:item": "ERROR"}
+    assert "secret" in caplog.text
 
 
 async def test_items_without_text_are_scored_by_the_others_alone(gw: Gateway) -> None:

@@ -9,6 +9,9 @@ import grpc
 import pytest
 from longtail.ranking.v1 import ranking_service_pb2 as pb
 
+from ranking.features import MODEL_COLUMNS, VIEWS
+from services.gateway import convert
+from services.rpc.server import MAX_MESSAGE_BYTES
 from tests.services.gateway_fakes import Gateway, ads, bad_request, search
 
 
@@ -129,3 +132,52 @@ async def test_the_limits_themselves_are_allowed(gw: Gateway) -> None:
     request.candidates.bid_micros.extend([0, 10**12])
     columns(*((f"c{i}", [0.0] * 1000) for i in range(64)))(request)
     assert len((await gw.rank(request)).results.item_ids) == 1000
+
+
+async def test_a_batch_that_asks_for_too_many_explanations_is_refused_whole(gw: Gateway) -> None:
+    """More than 4,000 explanations of all lists together do not fit a message: INVALID_ARGUMENT on `requests` that says what to do."""
+    full = pb.EXPLAIN_LEVEL_FULL
+    lists = [search(1000, explain=full), search(1000, explain=full), search(1000, explain=full), search(1000, explain=full)]
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await gw.batch(*lists, search(1000, explain=full, top_k=1))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert bad_request(caught.value) == {
+        "requests": f"at most 4000 explanations in one batch, these ask for {4 * 1000 + 1}: lower top_k, or set explain on fewer lists"
+    }
+
+
+def test_only_explanations_that_will_be_made_are_counted() -> None:
+    """Exactly the limit passes, beside lists without explanations, lists only checked and lists that will be errors."""
+    full = pb.EXPLAIN_LEVEL_FULL
+    at_limit = [search(1000, explain=full)] * 3 + [search(1000, explain=full, top_k=999), search(1, explain=full, top_k=5)]
+    none = [search(1000), search(1000, explain=full, validate_only=True), search(1001, explain=full), search(9, explain=full, top_k=0)]
+    assert sum(map(convert._explanations, at_limit)) == convert.MAX_EXPLANATIONS
+    assert len(convert.to_batch(pb.BatchRankRequest(requests=[*at_limit, *none]))) == len(at_limit) + len(none)
+
+
+def test_the_largest_answer_fits_the_transport() -> None:
+    """32 lists × 1,000 results with ids of 256 bytes, and FULL explanations up to the limit with eight members, fit one message."""
+    n = convert.MAX_CANDIDATES
+    ids = [f"{i:0{convert.MAX_ID_BYTES}}" for i in range(n)]
+    explanation = pb.Explanation(
+        item_id=ids[0],
+        group="head",
+        members=[pb.MemberScore(member="m" * 40, raw=1.1, probability=0.1, weight=0.1)] * 8,
+        probability=0.1,
+        score=1.1,
+        rank_before=n,
+        rank=n,
+        binding_floor="head",
+        features=dict.fromkeys(MODEL_COLUMNS, 1.1),
+        freshness=dict.fromkeys((v.name for v in VIEWS), "defaulted"),
+    )
+    results = pb.Results(
+        item_ids=ids, candidate_indices=[n] * n, scores=[1.1] * n, probabilities=[0.1] * n, price_micros=[convert.MAX_BID_MICROS] * n
+    )
+    degradations = [
+        pb.Degradation(component="column:" + "c" * convert.MAX_ID_BYTES, reason="IGNORED", detail="d" * 80)
+    ] * convert.MAX_COLUMNS
+    one = pb.RankResponse(request_id=ids[0], results=results, degradations=degradations, policy=ids[0], release=ids[0])
+    rest = pb.BatchRankResponse(outcomes=[pb.RankOutcome(response=one)] * convert.MAX_BATCH)
+    explained = pb.RankResponse(explanations=[explanation] * convert.MAX_EXPLANATIONS)
+    assert rest.ByteSize() + explained.ByteSize() < MAX_MESSAGE_BYTES

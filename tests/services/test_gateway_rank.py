@@ -17,6 +17,7 @@ from ranking.features import MODEL_COLUMNS, VIEWS, stable_key
 from ranking.layout import Layout
 from ranking.text import pair_tensors
 from ranking.types import Surface
+from services.gateway import pipeline
 from services.gateway.releases import load
 from tests.deploy.releases import alter, bert_logits, trees_logits
 from tests.services.gateway_fakes import USER, Gateway, ads, bad_request, gateway, item, search
@@ -201,13 +202,15 @@ async def test_a_batch_of_none_or_too_many_is_refused(gw: Gateway, count: int) -
     assert bad_request(caught.value) == {"requests": f"need 1 to 32 requests, got {count}"}
 
 
-async def test_a_bug_is_internal_and_keeps_its_text_to_the_log(gw: Gateway, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_bug_is_internal_and_keeps_its_text_to_the_log(
+    gw: Gateway, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An exception nobody foresaw: INTERNAL without its message for a single call, and for one list of a batch only."""
 
-    async def broken(*_: object, **__: object) -> None:
+    def broken(*_: object) -> None:
         raise ZeroDivisionError("secret")
 
-    gw.models.infer = broken  # type: ignore[method-assign,assignment]
+    monkeypatch.setattr(pipeline, "blend", broken)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await gw.rank(search(1))
     assert caught.value.code() is grpc.StatusCode.INTERNAL

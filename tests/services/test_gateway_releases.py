@@ -11,7 +11,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ranking.errors import InvalidRelease
 from ranking.layout import Layout
-from services.gateway.releases import load
+from ranking.release import MANIFEST
+from services.gateway.releases import Releases, load
 from services.gateway.servicer import NAME
 from tests.deploy.releases import alter, build_release
 from tests.services.gateway_fakes import Gateway, activate, eventually, gateway, search
@@ -73,8 +74,8 @@ async def test_a_switch_under_load_never_mixes_two_releases(gw: Gateway, home: P
 
 
 async def test_recent_releases_stay_usable_for_pinned_requests(home: Path) -> None:
-    """With two kept, the one before the active is still served and the one before that is NOT_FOUND."""
-    async with gateway(home, releases_kept=2) as gw:
+    """The active release and the one before it are served, as many as Triton keeps loaded; the one before that is NOT_FOUND."""
+    async with gateway(home) as gw:
         for number in (2, 3):
             build_release(gw.layout.releases, f"r{number}", number)
             activate(home, f"r{number}")
@@ -124,3 +125,37 @@ def test_a_release_in_the_wrong_directory_is_refused(home: Path) -> None:
     (store / "r1").rename(store / "r7")
     with pytest.raises(InvalidRelease, match="id: 'r1' lies in the directory of 'r7'"):
         load(store, "r7")
+
+
+@pytest.mark.parametrize("content", ["null", "5", "[]", '"r1"'])
+def test_a_manifest_that_is_no_object_is_refused(home: Path, content: str) -> None:
+    """JSON that is not an object is an invalid release and no TypeError."""
+    (Layout(home).releases / "r1" / MANIFEST).write_text(content)
+    with pytest.raises(InvalidRelease, match="must be a JSON object"):
+        load(Layout(home).releases, "r1")
+
+
+async def test_the_watcher_outlives_whatever_a_poll_raises(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A listener that fails is logged once, asked again until it succeeds, and hears of the next release."""
+    told: list[str] = []
+    full = True
+
+    async def listener(release: str) -> None:
+        if full:
+            raise OSError("disk full")
+        told.append(release)
+
+    layout = Layout(home)
+    releases = Releases(layout.releases, layout.pointer, kept=2, on_active=listener)
+    watching = asyncio.create_task(releases.watch(0.01))
+    await eventually(lambda: "disk full" in caplog.text)
+    await asyncio.sleep(0.1)
+    assert caplog.messages.count("release_poll_failed") == 1
+    assert releases.get("").release.id == "r1"
+    full = False
+    await eventually(lambda: told == ["r1"])
+    build_release(layout.releases, "r2", 2)
+    activate(home, "r2")
+    await eventually(lambda: told == ["r1", "r2"])
+    assert not watching.done()
+    watching.cancel()

@@ -21,7 +21,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from ranking.layout import Layout
+from services.gateway.features import Features
 from services.gateway.servicer import NAME
+from services.rpc.server import PortTakenError
 from tests.services.gateway_fakes import Gateway, eventually, gateway, search
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,6 +103,41 @@ async def test_a_stopping_gateway_says_so_and_finishes_what_it_began(home: Path)
         gw.models.release.set()
         assert len((await under_way).results.item_ids) == 3
         await stopping
+
+
+async def test_a_start_that_fails_half_way_leaves_nothing_behind(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failure after the port was bound frees the port, closes what was opened and removes the status file."""
+    closed = []
+    close = Features.close
+
+    async def broken(_: Features) -> None:
+        raise ZeroDivisionError
+
+    async def noted(self: Features) -> None:
+        closed.append(self)
+        await close(self)
+
+    async with gateway(home) as gw:
+        address = gw.server.address
+    with monkeypatch.context() as patch:
+        patch.setattr(Features, "warm", broken)
+        patch.setattr(Features, "close", noted)
+        with pytest.raises(ZeroDivisionError):
+            async with gateway(home, address=address):
+                pass
+    assert len(closed) == 1
+    assert not (Layout(home).run / "gateway.json").exists()
+    async with gateway(home, address=address) as gw:
+        assert len((await gw.rank(search(3))).results.item_ids) == 3
+
+
+async def test_a_taken_port_leaves_the_status_file_of_its_owner(home: Path) -> None:
+    """A second gateway on the same state directory and port fails without removing what the first one wrote."""
+    async with gateway(home) as gw:
+        with pytest.raises(PortTakenError):
+            async with gateway(home, address=gw.server.address):
+                pass
+        assert json.loads((Layout(home).run / "gateway.json").read_text())["address"] == gw.server.address
 
 
 @pytest.mark.servers
