@@ -28,10 +28,11 @@ from training.ensemble import TEXT, TREES, Fitted
 
 TREES_ATOL = 1e-4  # float32 sums of leaves in another order
 TEXT_ATOL = 5e-2  # reduced precision (bfloat16) moves log-odds by about 1e-2
+RESERVE_MICROS = 5_000  # half a cent per click: without a reserve the last ad of a list is free
 POLICIES = (
-    FairnessPolicy("tail-floor", "1", {"tail": 0.2, "new": 0.1}),
-    FairnessPolicy("tail-report", "1", {"tail": 0.2, "new": 0.1}, mode="report_only"),
-    FairnessPolicy("none", "1", mode="off"),
+    FairnessPolicy("tail-floor", "1", {"tail": 0.2, "new": 0.1}, reserve_micros=RESERVE_MICROS),
+    FairnessPolicy("tail-report", "1", {"tail": 0.2, "new": 0.1}, mode="report_only", reserve_micros=RESERVE_MICROS),
+    FairnessPolicy("none", "1", mode="off", reserve_micros=RESERVE_MICROS),
 )
 ACTIVE_POLICY = "tail-floor"
 

@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ranking.features import MODEL_COLUMNS
+from ranking.features import MODEL_COLUMNS, stable_key
 from ranking.floors import rank_by_score
 from ranking.types import Float32Array, FloatArray, IntArray, Ranking, RankRequest
 
@@ -88,12 +88,14 @@ class Part:
 class ServedLog:
     """The queue and its writer."""
 
-    def __init__(self, directory: Path, key: Path, *, queue: int, rows: int, seconds: float, files: int) -> None:
+    def __init__(self, directory: Path, key: Path, *, share: float, queue: int, rows: int, seconds: float, files: int) -> None:
         """Start the writer thread; directory and key are made when the first answer is written.
 
         Args:
             directory: where the files go.
             key: file with the key of the user digests, made with mode 0600 where there is none.
+            share: of the users, in (0, 1]; a stable hash chooses them, so that a chosen user's answers are all there. Requests
+                without a user are chosen by session, then by request id.
             queue: answers waiting beyond which new ones are dropped.
             rows: a file is written once it has as many.
             seconds: or once its first answer has waited so long.
@@ -102,6 +104,7 @@ class ServedLog:
         self._directory = directory
         self._key = key
         self._digest_key: bytes | None = None
+        self._below = int(share * 2**63)
         self._limit = queue
         self._rows = rows
         self._seconds = seconds
@@ -122,7 +125,10 @@ class ServedLog:
         return self._dropped
 
     def offer(self, served: Served) -> None:
-        """Take an answer to be written, or count it as dropped. Called from one thread."""
+        """Take an answer to be written, or count it as dropped; answers of users not chosen are left alone. Called from one thread."""
+        request = served.request
+        if abs(stable_key(request.user_id or request.session_id or request.request_id)) >= self._below:
+            return
         if len(self._waiting) < self._limit:
             self._waiting.append(served)
         else:

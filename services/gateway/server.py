@@ -107,6 +107,7 @@ def _served(settings: Settings, layout: Layout) -> ServedLog:
     return ServedLog(
         layout.logs / "served",
         layout.home / "served.key",
+        share=settings.served_share,
         queue=settings.served_queue,
         rows=settings.served_rows,
         seconds=settings.served_s,

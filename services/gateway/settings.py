@@ -52,6 +52,10 @@ class Settings:
     served_log: bool = field(
         default=True, metadata={"help": "true: what was answered is written to logs/served/ under the state directory"}
     )
+    served_share: float = field(
+        default=0.1,
+        metadata={"help": "share of the users whose answers are logged, all of a user's or none; all of them cost a third of throughput"},
+    )
     served_queue: int = field(default=512, metadata={"help": "rankings waiting to be written beyond which new ones are not logged"})
     served_rows: int = field(default=100_000, metadata={"help": "rows after which a file of served results is written"})
     served_s: float = field(default=60.0, metadata={"help": "age at which a file of served results is written, however few rows it has"})
@@ -78,6 +82,8 @@ class Settings:
                 self._refuse(f.name, "must be finite and " + ("not negative" if zero_ok else "greater than 0"))
         if self.item_cache < _LEAST_ITEMS:
             self._refuse("item_cache", f"must be at least {_LEAST_ITEMS}, so that two of the longest lists fit")
+        if self.served_share > 1:
+            self._refuse("served_share", "must be at most 1")
         if self.as_of:
             try:
                 moment = datetime.fromisoformat(self.as_of)

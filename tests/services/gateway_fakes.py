@@ -133,7 +133,7 @@ async def gateway(home: Path, **settings: Any) -> AsyncIterator[Gateway]:
     """A gateway over fakes on a free port; over a real model server where `triton` names its address."""
     store, models = FakeStore(), FakeModels()
     real = "triton" in settings
-    chosen = {"address": "127.0.0.1:0", "home": home, "poll_s": 0.02, "drain_s": 0.0, "grace_s": 2.0} | settings
+    chosen = {"address": "127.0.0.1:0", "home": home, "poll_s": 0.02, "drain_s": 0.0, "grace_s": 2.0, "served_share": 1.0} | settings
     async with running(Settings(**chosen), store=store, models=None if real else models) as server:
         async with grpc.aio.insecure_channel(server.address) as channel:
             yield Gateway(server, channel, store, models, Layout(home))

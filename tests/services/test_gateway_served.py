@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import stat
 import threading
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from longtail.ranking.v1 import ranking_service_pb2 as pb
 
 from ranking.features import MODEL_COLUMNS, schema_hash
 from ranking.layout import Layout
+from ranking.types import Candidates, RankRequest, Surface
 from services.gateway import served as module
 from services.gateway.served import SCHEMA, Served, ServedLog, digest_key, user_digest
 from tests.deploy.releases import alter
@@ -162,13 +164,31 @@ async def test_it_can_be_switched_off(home: Path) -> None:
 
 def test_offering_hands_over_references(tmp_path: Path) -> None:
     """The request path converts nothing: the very object waits in the queue."""
-    log = ServedLog(tmp_path / "served", tmp_path / "key", queue=1, rows=10, seconds=60.0, files=1)
+    log = ServedLog(tmp_path / "served", tmp_path / "key", share=1.0, queue=1, rows=10, seconds=60.0, files=1)
     log.close()
-    empty = Served(0.0, None, None, (), np.empty((0, 0)), np.empty((0, 0), np.float32), np.empty(0, int), np.empty(0))  # type: ignore[arg-type]
+    empty = _served("u")
     log.offer(empty)
     log.offer(empty)
     assert log._waiting[0] is empty
     assert (len(log._waiting), log.dropped) == (1, 1)
+
+
+def test_a_user_is_logged_always_or_never(tmp_path: Path) -> None:
+    """About the share of the users asked for is chosen, and each of them with every answer."""
+    log = ServedLog(tmp_path / "served", tmp_path / "key", share=0.2, queue=10_000, rows=10, seconds=60.0, files=1)
+    log.close()
+    for _ in range(3):
+        for user in range(1000):
+            log.offer(_served(f"user-{user}"))
+    counts = Counter(one.request.user_id for one in log._waiting)
+    assert set(counts.values()) == {3}
+    standard_error = (0.2 * 0.8 / 1000) ** 0.5
+    assert len(counts) / 1000 == pytest.approx(0.2, abs=4 * standard_error)
+
+
+def _served(user: str) -> Served:
+    request = RankRequest("r", Surface.SEARCH, "", user, Candidates(("a",)), 1)
+    return Served(0.0, request, None, (), np.empty((0, 0)), np.empty((0, 0), np.float32), np.empty(0, int), np.empty(0))  # type: ignore[arg-type]
 
 
 def test_feature_rows_have_the_models_width() -> None:
