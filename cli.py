@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ranking.errors import LongtailError
@@ -44,7 +45,7 @@ def explained() -> Iterator[None]:
     except (LongtailError, ValueError, OSError, RuntimeError) as error:
         if os.environ.get("LONGTAIL_DEBUG"):
             raise
-        Console(stderr=True, highlight=False).print(f"[red]longtail:[/] {error}", soft_wrap=True)
+        Console(stderr=True, highlight=False).print(f"[red]longtail:[/] {escape(str(error))}", soft_wrap=True)
         raise typer.Exit(1) from None
 
 
@@ -109,7 +110,7 @@ def status() -> None:
 def rank(
     surface: Annotated[Surface, typer.Option(help="search or ads")],
     user: Annotated[str, typer.Option(help="user id; empty or unknown is ranked with defaults")] = "",
-    query: Annotated[str, typer.Option(help="search text; needed for search")] = "",
+    query: Annotated[str, typer.Option(help="search text: finds search's candidates; ads are what the store promotes, ranked for it")] = "",
     top_k: Annotated[int, typer.Option(help="number of results", min=1)] = 10,
     candidates: Annotated[int, typer.Option(help="candidates to rank", min=1, max=1000)] = 100,
     policy: Annotated[str, typer.Option(help="fairness policy by name; default: the active one")] = "",
@@ -248,7 +249,7 @@ def _ask(address: str, sample: SampleRequest, *, top_k: int, policy: str, explai
     titles = dict(zip(sample.item_ids, sample.titles, strict=True))
     bids = dict(zip(sample.item_ids, sample.bid_micros, strict=True)) if sample.bid_micros else {}
     out.print()
-    out.rule(sample.name + (f", query “{sample.query}”" if sample.query else ""))
+    out.rule(escape(sample.name + (f", query “{sample.query}”" if sample.query else "")))
     if plain is not None:
         out.print(render.before_after(plain, response, titles=titles))
     out.print(render.answer(response, titles=titles, bids=bids, bought=sample.bought))
@@ -275,12 +276,14 @@ def _print_status(state: Layout) -> bool:
     from deploy import local
 
     now = local.status(state)
-    table = Table("part", "pid", "listens on", "ready")
-    for name, part, address in (("Triton", now["triton"], "grpc"), ("gateway", now["gateway"], "address")):
-        table.add_row(name, *((str(part["pid"]), part[address], str(part["ready"])) if part else ("—", "—", "not running")))
+    table = Table("part", "pid", "listens on", "ready", "problem")
+    for name, part, pid, address in (("Triton", now["triton"], "triton_pid", "grpc"), ("gateway", now["gateway"], "pid", "address")):
+        row = (str(part[pid]), part[address], str(part["ready"]), escape(part.get("error", ""))) if part else ("—", "—", "not running", "")
+        table.add_row(name, *row)
     out.print(table)
-    out.print(f"release: {now['release'] or 'none active'}   state: {now['home']}")
-    return all(part and part["ready"] for part in (now["triton"], now["gateway"]))
+    problem = f"   [red]{escape(now['problem'])}[/]" if now.get("problem") else ""
+    out.print(f"release: {now['release'] or 'none active'}   state: {now['home']}{problem}")
+    return bool(now["release"]) and all(part and part["ready"] for part in (now["triton"], now["gateway"]))
 
 
 def _gateway(state: Layout) -> str:

@@ -46,7 +46,7 @@ class State:
     metrics: str
     ready: bool  # Triton answers and serves what it should
     release: str | None  # active and verified; None where nothing was ever activated or it is not ready
-    error: str  # why it is not ready; empty where it is, or while it starts
+    error: str  # why it is not ready, or what is wrong although it is; empty where all is well, or while it starts
 
 
 def read_state(layout: Layout) -> State | None:
@@ -110,9 +110,8 @@ class Controller:
             except Unavailable:
                 self._server.stop()  # one that hangs while starting is not waited for twice
                 raise
-        release = lifecycle.reconcile(self._layout, self._server.address)
+        release = lifecycle.reconcile(self._layout, self._server.address, otherwise=self._release)
         self._release = release.id if release else None
-        self._say(ready=True)
         _log.info("Triton (pid %d) at %s serves release %s", self._server.pid, self._server.address, self._release)
         self._watch(self._server, release)
         if not self._server.alive():
@@ -121,10 +120,15 @@ class Controller:
     def _watch(self, server: process.TritonServer, release: Release | None) -> None:
         """Return when there is something to do: the server died or hangs, the pointer moved, or a model stopped answering.
 
-        The last cannot be learnt from Triton: a model whose process has died stays READY and fails every request.
+        The last cannot be learnt from Triton: a model whose process has died stays READY and fails every request. A pointer that is
+        gone has not moved: it names nothing to serve instead, so it is only said.
         """
-        missed, next_probe = 0, time.monotonic() + _PROBE_S
-        while server.alive() and store.active(self._layout.releases) == self._release:
+        missed, next_probe, said = 0, time.monotonic() + _PROBE_S, None
+        while server.alive() and (active := store.active(self._layout.releases)) in (self._release, None):
+            error = self._missing(active)
+            if error != said:
+                self._say(ready=True, error=error)
+                said = error
             time.sleep(_POLL_S)
             if time.monotonic() < next_probe:
                 continue
@@ -140,6 +144,10 @@ class Controller:
                 _log.warning("release %s no longer answers as it should: %s", self._release, wrong)
                 return
             next_probe = time.monotonic() + _PROBE_S
+
+    def _missing(self, active: str | None) -> str:
+        """What to say where a release is served and the pointer names none."""
+        return f"{store.POINTER}: is missing; still serving {self._release}" if self._release and active is None else ""
 
     def _say(self, *, ready: bool, error: str = "") -> None:
         host, ports = process.HOST, self._ports

@@ -23,7 +23,7 @@ from deploy.triton.client import TritonClient, TritonRefused
 from ranking.errors import InvalidRelease, LongtailError, UnknownName
 from ranking.features import schema_hash
 from ranking.layout import Layout
-from ranking.release import Member, Release, TensorSpec
+from ranking.release import Member, Pointer, Release, TensorSpec
 
 KEEP_PREVIOUS = 1  # releases kept loaded behind the active one, so that a rollback needs no loading
 _NOTICE_S = 1.0  # after which every gateway has noticed that the pointer moved: some of their polls of 0.25 s
@@ -39,7 +39,7 @@ def activate(layout: Layout, release_id: str, address: str) -> Release:
 
     Args:
         layout: the state directory.
-        release_id: a release of the store.
+        release_id: a release of the store; activating it also repairs a damaged pointer.
         address: host:port of Triton's gRPC endpoint.
 
     Raises:
@@ -73,21 +73,26 @@ def rollback(layout: Layout, address: str) -> Release:
     return release
 
 
-def reconcile(layout: Layout, address: str) -> Release | None:
+def reconcile(layout: Layout, address: str, *, otherwise: str | None = None) -> Release | None:
     """Bring Triton, whatever it serves now, to the desired state: the active release and the ones kept behind it, verified.
 
     A kept release that no longer verifies is reported and left out; it takes no traffic. The one that the pointer left last stays where
     it is still loaded, but is not loaded for its own sake: what pinned it did not outlive the server it was loaded on.
 
+    Args:
+        layout: the state directory.
+        address: host:port of Triton's gRPC endpoint.
+        otherwise: the release that was served so far, which is the one to serve where the pointer is missing.
+
     Returns:
-        The active release, None where nothing was ever activated.
+        The active release, else `otherwise`; None where nothing was ever activated.
 
     Raises:
         InvalidRelease, UnknownName: the active release or the pointer is damaged.
         Unavailable: Triton did not answer.
     """
     with locked(_lock(layout)), TritonClient(address) as client:
-        wanted, active = _wanted(layout), None
+        wanted, active = _wanted(layout) or ([otherwise] if otherwise else []), None
         for rank, release_id in enumerate(wanted):
             try:
                 release = _bring_up(layout, client, release_id)
@@ -117,7 +122,8 @@ def _bring_up(layout: Layout, client: TritonClient, release_id: str) -> Release:
     _check_manifest(release)
     _mend(layout)
     served = _served(client)
-    if any(_clash(layout, m, {v for model, v in served if model == m.model}) for m in release.members):
+    _, damaged = store.look(layout.releases)  # only a pointer that can be read tells what may make way
+    if not damaged and any(_clash(layout, m, {v for model, v in served if model == m.model}) for m in release.members):
         _retire(layout, client, left=False)  # nobody rolls back to what the pointer left, so it makes way
         served = _served(client)
     try:
@@ -166,7 +172,8 @@ def _clear_away(layout: Layout, client: TritonClient, *, without: str | None = N
 
 def _mend(layout: Layout) -> None:
     """Place torn version directories of the wanted releases anew: Triton loads them again with whatever is loaded next of their model."""
-    for release_id in _wanted(layout):
+    now, _ = store.look(layout.releases)  # a damaged one tells of nothing to mend, and is itself mended by an activation
+    for release_id in _kept(now):
         try:
             members = store.read_manifest(layout.releases, release_id).members
             if any(repository.torn(layout.triton_repository, member) for member in members):
@@ -260,18 +267,24 @@ def _verify_member(client: TritonClient, key: str, member: Member) -> None:
 
 def _wanted(layout: Layout) -> list[str]:
     """Ids of the releases that should be loaded, the active one first."""
-    now = store.pointer(layout.releases)
+    return _kept(store.pointer(layout.releases))
+
+
+def _kept(now: Pointer | None) -> list[str]:
     return [now.release, *now.previous[:KEEP_PREVIOUS]] if now else []
 
 
 def _retire(layout: Layout, client: TritonClient, *, without: str | None = None, left: bool = True) -> None:
     """Unload and delete every version that no release needs: the wanted ones and, with `left`, the one that the pointer left, without
     the release `without`.
+
+    A missing pointer may have been lost, and gateways serve on what it named: then whatever is served of the store's releases stays.
     """
-    served = _served(client)
+    served, folder = _served(client), layout.triton_repository
     keep: dict[str, dict[int, Member]] = defaultdict(dict)
     wanted, last = _wanted(layout), store.left(layout.releases) if left else None
-    for release_id in dict.fromkeys([*wanted, last] if last else wanted):
+    spared = [last] if last else [] if wanted else [row.id for row in store.list_releases(layout.releases)]
+    for release_id in dict.fromkeys([*wanted, *spared]):
         if release_id == without:
             continue
         try:
@@ -280,9 +293,11 @@ def _retire(layout: Layout, client: TritonClient, *, without: str | None = None,
             _log.warning("release %s cannot be read: %s", release_id, wrong)
             continue
         for member in members:
-            if release_id in wanted or (member.model, member.version) in served:
+            there = (member.model, member.version) in served
+            if not wanted:  # any release of the store may share a version's number, the served one shares its digest
+                there = there and repository.placed_digest(folder, member.model, member.version) == member.sha256
+            if release_id in wanted or there:
                 keep[member.model].setdefault(member.version, member)
-    folder = layout.triton_repository
     for model in repository.models(folder):
         configured = repository.configured(folder, model)
         have = configured | {v for name, v in served if name == model}  # more than is configured where the configuration was lost

@@ -29,6 +29,7 @@ _GATEWAY_STATE = "gateway.json"
 CONTROLLER, GATEWAY = "deploy.controller", "services.gateway"
 _STOP_S = 30.0
 _POLL_S = 0.1
+_ERROR_S = 3.0  # after which an error that stands is not waited out: what passes by itself passes sooner
 _FOLLOW_S = 0.6  # a running gateway looks at the pointer every 0.25 s and does not say which release it serves: two looks and some
 _children: dict[int, subprocess.Popen[bytes]] = {}  # started by this very process, which has to reap them
 
@@ -90,9 +91,10 @@ def _up(layout: Layout, feature_repo: Path, release: str, address: str, triton_p
         if CONTROLLER not in known:
             known[CONTROLLER] = _start(layout, CONTROLLER, ["--grpc-port", str(triton_port)], environment)
             _remember(layout, known)
-        triton = _wait(known[CONTROLLER], lambda: _triton(layout), wait_s)["grpc"]
+        triton = _wait(known[CONTROLLER], lambda: _repairable(layout) if release else _triton(layout), wait_s)["grpc"]
         wanted = release or store.active(layout.releases) or _newest(layout)
-        if wanted != store.active(layout.releases):
+        now, _ = store.look(layout.releases)
+        if now is None or wanted != now.release:
             lifecycle.activate(layout, wanted, triton)
             time.sleep(_FOLLOW_S if GATEWAY in known else 0.0)
         if GATEWAY not in known:
@@ -116,11 +118,13 @@ def down(layout: Layout) -> list[str]:
 
 
 def status(layout: Layout) -> dict[str, Any]:
-    """What runs, where it listens and which release is active."""
+    """What runs, where it listens, which release is active and, as "problem", why the pointer does not say so (else empty)."""
+    now, problem = store.look(layout.releases)
     alive = {p.module: asdict(p) for p in processes(layout) if _alive(p)}
     return {
         "home": str(layout.home),
-        "release": store.active(layout.releases),
+        "release": now.release if now else None,
+        "problem": problem,
         "processes": alive,
         "triton": _triton(layout) if CONTROLLER in alive else None,
         "gateway": _read(layout.run / _GATEWAY_STATE) if GATEWAY in alive else None,
@@ -166,14 +170,19 @@ def _remember(layout: Layout, known: Mapping[str, Running]) -> None:
 
 
 def _wait(running: Running, look: Callable[[], dict[str, Any] | None], wait_s: float) -> dict[str, Any]:
-    """Until `look` sees a state that says "ready"."""
+    """Until `look` sees a state that says "ready"; not for as long where it goes on saying "error"."""
     deadline = time.monotonic() + wait_s
+    wrong_since: float | None = None
     while time.monotonic() < deadline:
         state = look()
         if state and state.get("ready"):
             return state
         if not _alive(running):
             raise Unavailable(f"{running.module} ended while starting:\n{_tail(Path(running.log))}")
+        error = state.get("error") if state else None
+        wrong_since = (wrong_since or time.monotonic()) if error else None
+        if wrong_since and time.monotonic() - wrong_since >= _ERROR_S:
+            raise Unavailable(f"{running.module} is not ready: {error}")
         time.sleep(_POLL_S)
     raise Unavailable(f"{running.module} was not ready after {wait_s:g} s:\n{_tail(Path(running.log))}")
 
@@ -218,6 +227,12 @@ def _start_time(pid: int) -> int | None:
 def _triton(layout: Layout) -> dict[str, Any] | None:
     state = controller.read_state(layout)
     return asdict(state) if state else None
+
+
+def _repairable(layout: Layout) -> dict[str, Any] | None:
+    """Like `_triton`, but ready as well where only a damaged pointer keeps it from being: the activation to come repairs that."""
+    state, (_, problem) = _triton(layout), store.look(layout.releases)
+    return state | {"ready": True} if state and problem and state["error"] == problem and state["triton_pid"] else state
 
 
 def _lock(layout: Layout) -> Path:

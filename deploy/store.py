@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ from ranking.release import MANIFEST, Pointer, Release, pointer_text, read_point
 POINTER = "ACTIVE"
 _LEFT = "left"  # key of the pointer file that only this room reads
 HISTORY = 20  # releases kept in the pointer: more than anyone rolls back, little enough to read
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +70,12 @@ def read_manifest(store: Path, release_id: str) -> Release:
 
 
 def list_releases(store: Path) -> list[Listed]:
-    """Every release of the store, oldest first; one whose manifest cannot be read is listed with its problem."""
-    current = active(store)
+    """Every release of the store, oldest first; one whose manifest cannot be read is listed with its problem.
+
+    Where the pointer is damaged none is the active one: whoever repairs it has to see what there is.
+    """
+    now, _ = look(store)
+    current = now.release if now else None
     rows = []
     for release_id in _ids(store):
         try:
@@ -83,13 +89,24 @@ def pointer(store: Path) -> Pointer | None:
     """What the pointer file says, None where nothing was ever activated.
 
     Raises:
-        InvalidRelease: the file is not a pointer.
+        InvalidRelease: naming the file, which is not a pointer.
     """
     try:
-        text = (store / POINTER).read_text(encoding="utf-8")
+        return read_pointer((store / POINTER).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    return read_pointer(text)
+    except UnicodeDecodeError as wrong:
+        raise InvalidRelease(POINTER, f"is not UTF-8: {wrong}") from None
+    except InvalidRelease as wrong:
+        raise InvalidRelease(wrong.key if wrong.key == POINTER else f"{POINTER}.{wrong.key}", wrong.reason) from None
+
+
+def look(store: Path) -> tuple[Pointer | None, str]:
+    """The pointer and what is wrong with its file (empty where nothing is), for those who go on without one."""
+    try:
+        return pointer(store), ""
+    except InvalidRelease as wrong:
+        return None, str(wrong)
 
 
 def active(store: Path) -> str | None:
@@ -115,7 +132,8 @@ def left(store: Path) -> str | None:
 def activate(store: Path, release_id: str) -> Pointer:
     """Point at `release_id`, in one step; the release that was active becomes the first of `previous`.
 
-    The caller has verified the release. Activating the active release changes nothing.
+    The caller has verified the release. Activating the active release changes nothing. A damaged pointer is written anew: what it
+    said of earlier releases is lost, which is logged.
 
     Raises:
         UnknownName: the store holds no such release.
@@ -123,7 +141,9 @@ def activate(store: Path, release_id: str) -> Pointer:
     known = _ids(store)
     if release_id not in known:
         raise UnknownName("release", release_id, known)
-    now = pointer(store)
+    now, problem = look(store)
+    if problem:
+        _log.warning("%s; written anew, there is no earlier release to go back to", problem)
     if now is None:
         return _point(store, release_id, (), left=None)
     if now.release == release_id:

@@ -105,8 +105,9 @@ def for_user(
 ) -> SampleRequest:
     """Candidates a backend could send for anybody at `as_of`, by a plain first stage.
 
-    ADS: what is promoted this week in the store the user went to last (unknown users: the busiest store), 70 % by promoted purchase
-    rate and 30 % at random. SEARCH: items sold lately whose text shares words with the query.
+    ADS: what is promoted this week in the store the user went to last (unknown users: the busiest store), by promoted purchase
+    rate. SEARCH: items sold lately whose text shares words with the query, by shared words and popularity. Either way 70 % of the
+    places go to the best and 30 % to the rest at random, so that tail items are among the candidates.
 
     Raises:
         ValueError: SEARCH without a query, or nothing matches it.
@@ -131,9 +132,8 @@ def for_user(
             f"query: no item that sold lately matches {query!r}" if words else f"as_of: nothing is promoted in {as_of:%Y-%m-%d}'s week"
         )
     rows.sort(key=lambda r: (-r[5], r[0]))
-    best = rows[:n] if surface == Surface.SEARCH else rows[: round(0.7 * n)]
-    rest = rows[len(best) :]
-    drawn = np.random.default_rng(seed).permutation(len(rest))[: n - len(best)] if surface == Surface.ADS else []
+    best, rest = rows[: round(0.7 * n)], rows[round(0.7 * n) :]
+    drawn = np.random.default_rng(seed).permutation(len(rest))[: n - len(best)]
     chosen = best + [rest[i] for i in drawn]
     columns = {"on_display": [float(r[2]) for r in chosen], "in_mailer": [float(r[3]) for r in chosen]}
     ads = surface == Surface.ADS

@@ -128,7 +128,15 @@ class Pipeline:
         )
         stages.end("assemble")
         text = query_text(request.query, found.user.interest_text)
-        scored = await self._scoring.score(plan.loaded, plan.spec, matrix=matrix, items=found.items, text=text, deadline=deadline)
+        scored = await self._scoring.score(
+            plan.loaded,
+            plan.spec,
+            matrix=matrix,
+            items=found.items,
+            text=text,
+            deadline=deadline,
+            every=request.explain is not Explain.NONE,
+        )
         stages.end("score")
         blended = blend(plan.spec, scored.logits, found.items.tiers)
         probabilities, key, unscored = _score(request, blended.probabilities)

@@ -67,9 +67,20 @@ class Scoring:
         self._pairs_under_way = 0
 
     async def score(
-        self, loaded: LoadedRelease, spec: BlendSpec, *, matrix: Float32Array, items: ItemFeatures, text: str, deadline: float
+        self,
+        loaded: LoadedRelease,
+        spec: BlendSpec,
+        *,
+        matrix: Float32Array,
+        items: ItemFeatures,
+        text: str,
+        deadline: float,
+        every: bool = False,
     ) -> Scores:
         """Score one list.
+
+        A member that no group gives weight is waited for only where the others left an item without any score: it would change
+        nothing else.
 
         Args:
             loaded: whose models.
@@ -78,8 +89,29 @@ class Scoring:
             items: (n,) text members' item side.
             text: text members' query side.
             deadline: monotonic seconds.
+            every: members without weight are asked as well, for an explanation.
         """
         members = [loaded.release.member(name) for name in spec.members]
+        weighted = spec.matrix().max(axis=0) > 0.0  # (m,)
+        first = [m for m, w in zip(members, weighted, strict=True) if w or every]
+        spare = [m for m in members if m not in first]
+        outcome = await self._outcomes(loaded, first, matrix, items, text, deadline)
+        if spare:
+            scored = ~np.isnan(np.stack([o.row for o in outcome.values()])).all(axis=0)  # (n,) by anybody
+            if scored.all():
+                outcome |= {m.name: _Outcome(self._at_hand(m, items, text), None, 0.0) for m in spare}
+            else:
+                outcome |= await self._outcomes(loaded, spare, matrix, items, text, deadline)
+        return Scores(
+            np.stack([outcome[m.name].row for m in members]),
+            tuple(d for m in members if (d := outcome[m.name].degradation)),
+            {m.name: outcome[m.name].ms for m in members},
+        )
+
+    async def _outcomes(
+        self, loaded: LoadedRelease, members: list[Member], matrix: Float32Array, items: ItemFeatures, text: str, deadline: float
+    ) -> dict[str, _Outcome]:
+        """What each of `members` says, all asked at once."""
         # What the cache knows needs no task of its own: of a warm list only the feature members are waited for.
         rows = {m.name: self._remembered(m, items, text) for m in members if m.kind == "text"}
         asked = [m for m in members if rows.get(m.name) is None]
@@ -90,12 +122,13 @@ class Scoring:
             for m in asked
         ]
         told = [await answers[0]] if len(answers) == 1 else await asyncio.gather(*answers)
-        outcome = {name: row for name, row in rows.items() if row is not None} | {m.name: o for m, o in zip(asked, told, strict=True)}
-        return Scores(
-            np.stack([outcome[m.name].row for m in members]),
-            tuple(d for m in members if (d := outcome[m.name].degradation)),
-            {m.name: outcome[m.name].ms for m in members},
-        )
+        return {name: row for name, row in rows.items() if row is not None} | {m.name: o for m, o in zip(asked, told, strict=True)}
+
+    def _at_hand(self, member: Member, items: ItemFeatures, text: str) -> FloatArray:
+        """(n,) what the cache knows of a member that is not asked."""
+        if member.kind == "features" or not text:
+            return np.full(len(items), np.nan)
+        return self._known(Asked(member.model, member.version, text), items)
 
     async def close(self) -> None:
         """Cancel what is under way."""

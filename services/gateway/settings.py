@@ -60,7 +60,7 @@ class Settings:
     served_rows: int = field(default=100_000, metadata={"help": "rows after which a file of served results is written"})
     served_s: float = field(default=60.0, metadata={"help": "age at which a file of served results is written, however few rows it has"})
     served_files: int = field(default=100, metadata={"help": "files of served results kept; the oldest go"})
-    max_concurrent_rpcs: int = field(default=256, metadata={"help": "calls beyond it get RESOURCE_EXHAUSTED"})
+    max_concurrent_rpcs: int = field(default=256, metadata={"help": "ranking calls at once; those beyond it get RESOURCE_EXHAUSTED"})
     drain_s: float = field(default=1.0, metadata={"help": "seconds between NOT_SERVING and refusing new calls"})
     grace_s: float = field(default=5.0, metadata={"help": "seconds running calls have to finish when stopping"})
     reuse_port: bool = field(default=False, metadata={"help": "true: several gateway processes share the port"})

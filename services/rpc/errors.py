@@ -6,6 +6,7 @@ An exception that is not in the table is a bug: it becomes INTERNAL, its text st
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import grpc
@@ -26,9 +27,11 @@ CODES: dict[type[LongtailError], grpc.StatusCode] = {
     Unavailable: grpc.StatusCode.UNAVAILABLE,
 }
 DETAILS_KEY = "grpc-status-details-bin"
-# Status and details travel as HTTP/2 trailers, of which a client takes 8 kB by default: both are cut well below that.
-_MESSAGE_LIMIT = 1000  # characters; each may take 3 bytes once percent-encoded
-_DETAILS_LIMIT = 3500  # bytes; base64 makes it a third more
+# Status and details travel as HTTP/2 trailers, of which a client takes 8 kB by default; these limits keep them within 6 kB for any text.
+# The message is there twice: percent-encoded as the call's message, and as UTF-8 in the status, which base64 makes a third longer.
+_MESSAGE_LIMIT = 1000  # bytes once percent-encoded
+_DETAILS_LIMIT = 2000  # bytes of violations, to which the last one, that counts the rest, is added
+_TEXT_LIMIT = 400  # bytes of one field's name or description
 
 
 def code_of(error: BaseException) -> grpc.StatusCode:
@@ -56,7 +59,7 @@ def to_status(error: BaseException) -> status_pb2.Status:
     if code is grpc.StatusCode.INTERNAL:
         return status_pb2.Status(code=number, message="internal error; the server's log has the cause")
     text = str(error)
-    status = status_pb2.Status(code=number, message=text if len(text) <= _MESSAGE_LIMIT else text[: _MESSAGE_LIMIT - 1] + "…")
+    status = status_pb2.Status(code=number, message=_cut(text, _MESSAGE_LIMIT, _percent_encoded))
     details = _details(error)
     if details is not None:
         packed = any_pb2.Any()
@@ -65,9 +68,30 @@ def to_status(error: BaseException) -> status_pb2.Status:
     return status
 
 
+def _percent_encoded(character: str) -> int:
+    """Bytes a character takes in a call's message: all but printable ASCII is sent as `%XX` for each UTF-8 byte."""
+    return 1 if " " <= character <= "~" and character != "%" else 3 * len(character.encode())
+
+
+def _utf8(character: str) -> int:
+    return len(character.encode())
+
+
+def _cut(text: str, limit: int, size: Callable[[str], int]) -> str:
+    """The text, or as much of its beginning as fits `limit` together with an ellipsis."""
+    used = fitting = 0
+    room = limit - size("…")
+    for character in text:
+        used += size(character)
+        if used > limit:
+            return text[:fitting] + "…"
+        fitting += used <= room
+    return text
+
+
 def _details(error: BaseException) -> Message | None:
     if isinstance(error, UnknownName):
-        info: Message = error_details_pb2.ResourceInfo(resource_type=error.field, resource_name=error.name)
+        info: Message = error_details_pb2.ResourceInfo(resource_type=error.field, resource_name=_cut(error.name, _TEXT_LIMIT, _utf8))
         return info
     found = violations(error)
     if not found:
@@ -75,11 +99,12 @@ def _details(error: BaseException) -> Message | None:
     bad: Any = error_details_pb2.BadRequest()
     size = 0
     for named, v in enumerate(found):
-        size += len(v.field.encode()) + len(v.reason.encode()) + 8
+        field, reason = _cut(v.field, _TEXT_LIMIT, _utf8), _cut(v.reason, _TEXT_LIMIT, _utf8)
+        size += len(field.encode()) + len(reason.encode()) + 8
         if size > _DETAILS_LIMIT:
-            bad.field_violations.add(field=v.field, description=f"and {len(found) - named} more violations from here on")
+            bad.field_violations.add(field=field, description=f"and {len(found) - named} more violations from here on")
             break
-        bad.field_violations.add(field=v.field, description=v.reason)
+        bad.field_violations.add(field=field, description=reason)
     assert isinstance(bad, Message)
     return bad
 

@@ -1,19 +1,43 @@
-"""The one place where exceptions become status codes: an interceptor around every unary method."""
+"""The one place where exceptions become status codes: an interceptor around every unary method.
+
+Also where calls are counted and refused beyond a limit: gRPC's own limit counts health streams too, so that idle watchers would use it up.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import grpc
+from google.protobuf.message import DecodeError
 
+from ranking.errors import InvalidField
 from services.rpc import errors
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # quoted: grpc's classes take type arguments in the stubs only
 
 
-class ErrorInterceptor(grpc.aio.ServerInterceptor):
-    """Turns whatever a unary method raises into the status `services.rpc.errors` says."""
+@dataclass(frozen=True, slots=True)
+class _Malformed:
+    """In place of a request whose bytes are no message: only the method can choose a status, what a deserializer raises is UNKNOWN."""
+
+    why: str
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """Turns whatever a unary method raises into the status `services.rpc.errors` says, and bounds the calls of some services."""
+
+    def __init__(self, limited: Iterable[str], limit: int) -> None:
+        """Start with no call running.
+
+        Args:
+            limited: full names of the services whose unary calls count.
+            limit: calls of them running at once; those beyond it get RESOURCE_EXHAUSTED.
+        """
+        self._limited = frozenset(limited)
+        self._limit = limit
+        self._running = 0
 
     async def intercept_service(
         self,
@@ -24,13 +48,36 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         if handler is None or handler.unary_unary is None:  # unknown method, or a stream (health's Watch, reflection)
             return handler
         method = handler.unary_unary
+        counted = str(handler_call_details.method).split("/")[1] in self._limited  # "/service/method"
 
         async def guarded(request: Any, context: Any) -> Any:
+            if counted and self._running >= self._limit:
+                why = f"this process already answers {self._limit} calls, its limit; retry later or elsewhere"
+                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, why)
+            self._running += counted
             try:
+                if isinstance(request, _Malformed):
+                    raise InvalidField("request", f"is not a valid message: {request.why}")
                 return await method(request, context)
             except grpc.aio.AbortError:  # the method already chose its status
                 raise
             except Exception as error:  # noqa: BLE001 - the process boundary: nothing may leave without a status
                 await errors.abort(context, error)
+            finally:
+                self._running -= counted
 
-        return grpc.unary_unary_rpc_method_handler(guarded, handler.request_deserializer, handler.response_serializer)
+        return grpc.unary_unary_rpc_method_handler(guarded, _lenient(handler.request_deserializer), handler.response_serializer)
+
+
+def _lenient(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
+    """The deserializer, giving `_Malformed` where it would raise."""
+    if deserialize is None:
+        return None
+
+    def parsed(raw: bytes) -> Any:
+        try:
+            return deserialize(raw)
+        except (DecodeError, ValueError) as error:  # ValueError: text that is not UTF-8, in some of protobuf's implementations
+            return _Malformed(str(error))
+
+    return parsed

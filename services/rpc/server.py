@@ -15,7 +15,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from services.rpc.interceptor import ErrorInterceptor
+from services.rpc.interceptor import CallInterceptor
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,8 @@ class Options:
 
     Attributes:
         reuse_port: several processes share one port (SO_REUSEPORT); off, a taken port is an error and not a silent split.
-        max_concurrent_rpcs: calls beyond it get RESOURCE_EXHAUSTED.
+        max_concurrent_rpcs: calls of the registered services running at once; those beyond it get RESOURCE_EXHAUSTED. Health and
+            reflection do not count.
         drain_s: seconds between NOT_SERVING and refusing new calls, for load balancers to notice.
         grace_s: seconds running calls have to finish.
     """
@@ -55,7 +56,7 @@ class Server:
 
         Args:
             address: `host:port`; port 0 takes a free one, see `address` afterwards.
-            services: full names of the services `register` adds, for health and reflection.
+            services: full names of the services `register` adds, for health, reflection and the limit of calls.
             register: adds the servicers.
             options: see `Options`.
 
@@ -65,13 +66,12 @@ class Server:
         self._options = options or Options()
         self._services = tuple(services)
         self._server = grpc.aio.server(
-            interceptors=[ErrorInterceptor()],
+            interceptors=[CallInterceptor(self._services, self._options.max_concurrent_rpcs)],
             options=[
                 ("grpc.so_reuseport", int(self._options.reuse_port)),
                 ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
                 ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
             ],
-            maximum_concurrent_rpcs=self._options.max_concurrent_rpcs,
         )
         register(self._server)
         self._health = health.aio.HealthServicer()

@@ -168,6 +168,38 @@ def test_the_pointer_is_followed(layout: Layout) -> None:
         _assert_scores(_state(layout).grpc, 2, 2.0)
 
 
+def test_a_missing_pointer_unloads_nothing(layout: Layout) -> None:
+    """What is served stays served, by a new Triton too, and the state says what is missing until the pointer is back or names another."""
+    for version in (1, 2):
+        build_release(layout.releases, f"r{version}", version, bias=float(version))
+    store.activate(layout.releases, "r1")
+    missing = "ACTIVE: is missing; still serving r1"
+    with _running(layout, process.free_port()):
+        _until(_ready(layout, "r1"), layout)
+        right, before = layout.pointer.read_bytes(), _state(layout)
+
+        layout.pointer.unlink()
+        _until(lambda: _state(layout).error == missing, layout)
+        assert _ready(layout, "r1")()
+        _assert_scores(before.grpc, 1, 1.0)
+
+        os.kill(before.triton_pid, signal.SIGKILL)
+        _until(lambda: _ready(layout, "r1")() and _state(layout).triton_pid != before.triton_pid, layout)
+        _until(lambda: _state(layout).error == missing, layout)
+        _assert_scores(before.grpc, 1, 1.0)
+
+        layout.pointer.write_bytes(right)
+        _until(lambda: _state(layout).error == "", layout)
+        assert _ready(layout, "r1")()
+
+        layout.pointer.unlink()
+        _until(lambda: _state(layout).error == missing, layout)
+        store.activate(layout.releases, "r2")
+        _until(_ready(layout, "r2"), layout)
+        assert _state(layout).error == ""
+        _assert_scores(before.grpc, 2, 2.0)
+
+
 def test_a_damaged_active_release_is_not_called_ready(layout: Layout) -> None:
     """It says what is wrong instead, Triton stays up, and putting it right is enough."""
     build_release(layout.releases, "r1", 1)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy import local
+from deploy import local, store
 from deploy.files import locked
 from ranking.errors import InvalidRelease, Unavailable
 from ranking.layout import Layout
@@ -55,6 +55,57 @@ def test_status_of_an_empty_home(layout: Layout) -> None:
     assert (now["processes"], now["triton"], now["gateway"], now["release"]) == ({}, None, None, None)
 
 
+@pytest.mark.parametrize("content", [b'{"release": "r1", "act', b"\xff"])
+def test_a_damaged_pointer_does_not_hide_what_runs(layout: Layout, sleeper: subprocess.Popen[bytes], content: bytes) -> None:
+    """The status names the damaged pointer beside what runs, and says nothing of one that is whole."""
+    _remember(layout, sleeper, module=local.CONTROLLER)
+    _say_ready(layout, sleeper.pid)
+    build_release(layout.releases, "r1", 1)
+    store.activate(layout.releases, "r1")
+    assert (local.status(layout)["release"], local.status(layout)["problem"]) == ("r1", "")
+    layout.pointer.write_bytes(content)
+    now = local.status(layout)
+    assert list(now["processes"]) == [local.CONTROLLER]
+    assert now["triton"]["ready"]
+    assert now["release"] is None
+    assert now["problem"].startswith("ACTIVE: is not")
+
+
+def test_an_error_that_stands_is_not_waited_out(
+    layout: Layout, tmp_path: Path, sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What keeps the controller from being ready is what `up` says."""
+    monkeypatch.setattr(local, "_ERROR_S", 0.0)
+    _remember(layout, sleeper, module=local.CONTROLLER)
+    _say_ready(layout, sleeper.pid, ready=False, error="members[0]: is wrong")
+    with pytest.raises(Unavailable, match=r"deploy\.controller is not ready: members\[0\]: is wrong"):
+        local.up(layout, tmp_path)
+    assert sleeper.poll() is None
+
+
+def test_up_with_a_release_repairs_a_damaged_pointer(
+    layout: Layout, tmp_path: Path, sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Triton that only the pointer keeps from being ready is given the release asked for; without one it is an error."""
+    asked: list[str] = []
+
+    def activate(_: Layout, release_id: str, address: str) -> None:
+        asked.append(release_id)
+        raise InvalidRelease("far", "enough")
+
+    monkeypatch.setattr("deploy.lifecycle.activate", activate)
+    monkeypatch.setattr(local, "_ERROR_S", 0.0)
+    layout.releases.mkdir(parents=True)
+    layout.pointer.write_text("{")
+    _remember(layout, sleeper, module=local.CONTROLLER)
+    _say_ready(layout, sleeper.pid, ready=False, error=local.status(layout)["problem"])
+    with pytest.raises(Unavailable, match="ACTIVE: is not JSON"):
+        local.up(layout, tmp_path)
+    with pytest.raises(InvalidRelease, match="far: enough"):
+        local.up(layout, tmp_path, release="r1")
+    assert asked == ["r1"]
+
+
 def test_up_without_triton_says_what_is_missing(layout: Layout, tmp_path: Path) -> None:
     """A process that cannot start is reported with the end of its log, and nothing stays behind."""
     with pytest.raises(Unavailable, match=r"deploy\.controller ended while starting"):
@@ -62,9 +113,10 @@ def test_up_without_triton_says_what_is_missing(layout: Layout, tmp_path: Path) 
     assert local.status(layout)["processes"] == {}
 
 
-def _say_ready(layout: Layout, pid: int) -> None:
-    """What a controller writes that is ready and serves nothing."""
-    state = {"pid": pid, "triton_pid": 0, "grpc": "127.0.0.1:1", "http": "", "metrics": "", "ready": True, "release": None, "error": ""}
+def _say_ready(layout: Layout, pid: int, *, ready: bool = True, error: str = "") -> None:
+    """What a controller writes that serves nothing and is ready, or is not and says why."""
+    state = {"pid": pid, "triton_pid": pid, "grpc": "127.0.0.1:1", "http": "", "metrics": "", "release": None}
+    state |= {"ready": ready, "error": error}
     (layout.run / "triton.json").write_text(json.dumps(state))
 
 

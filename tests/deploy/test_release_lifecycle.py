@@ -120,6 +120,29 @@ def test_rollback_goes_to_the_release_before(layout: Layout, triton: TritonServe
     assert _ready(triton.address) == _both(1, 2)
 
 
+def test_a_refused_release_unloads_nothing_else_without_a_pointer(layout: Layout, triton: TritonServer) -> None:
+    """With the pointer lost or damaged, what is served stays beside a refused release, and a right one repairs the pointer."""
+    for version in (1, 2, 3):
+        build_release(layout.releases, f"r{version}", version, bias=float(version))
+    alter(layout.releases, "r2", lambda m: m["members"][0]["golden"]["outputs"].__setitem__(0, 9.0))
+    lifecycle.activate(layout, "r1", triton.address)
+    layout.pointer.unlink()
+    with pytest.raises(InvalidRelease, match="expected 9 within"):
+        lifecycle.activate(layout, "r2", triton.address)
+    assert _ready(triton.address) == _both(1)
+    _assert_serves(triton.address, 1, 1.0)
+    layout.pointer.write_bytes(b"\xff")
+    with pytest.raises(InvalidRelease, match="expected 9 within"):
+        lifecycle.activate(layout, "r2", triton.address)
+    _assert_serves(triton.address, 1, 1.0)
+    with pytest.raises(InvalidRelease, match="ACTIVE: is not UTF-8"):
+        lifecycle.rollback(layout, triton.address)
+    lifecycle.activate(layout, "r3", triton.address)
+    assert store.active(layout.releases) == "r3"
+    assert _ready(triton.address) == _both(3)
+    _assert_serves(triton.address, 3, 3.0)
+
+
 def test_what_is_loaded_after_each_move(layout: Layout, triton: TritonServer) -> None:
     """The active release, the one a rollback would go to and the one just left; nothing piles up."""
     for version in (1, 2, 3):

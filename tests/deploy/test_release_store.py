@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -175,6 +176,23 @@ def test_a_failed_write_leaves_the_old_pointer_and_no_litter(tmp_path: Path, mon
         store.activate(tmp_path, "r2")
     assert store.active(tmp_path) == "r1"
     assert sorted(p.name for p in tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("content", [b"", b'{"release": "r1", "act', b"\xff\xfe", b"[]", b'{"release": 1}'])
+def test_an_activation_repairs_a_damaged_pointer(tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """However the pointer is damaged, its error names it, the releases are listed without it, and activating writes it anew."""
+    for version, name in enumerate(["r1", "r2"], start=1):
+        build_release(tmp_path, name, version)
+        store.activate(tmp_path, name)
+    (tmp_path / store.POINTER).write_bytes(content)
+    for reader in (store.active, store.left, store.rollback):
+        with pytest.raises(InvalidRelease, match=f"^{store.POINTER}"):
+            reader(tmp_path)
+    assert [(r.id, r.active, r.problem) for r in store.list_releases(tmp_path)] == [("r1", False, ""), ("r2", False, "")]
+    with caplog.at_level(logging.WARNING):
+        written = store.activate(tmp_path, "r1")
+    assert store.POINTER in caplog.text
+    assert (store.pointer(tmp_path), written.previous) == (written, ())
 
 
 def test_the_pointer_is_where_readers_look(layout: Layout) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from math import inf, nan
 
@@ -11,6 +12,7 @@ from longtail.ranking.v1 import ranking_service_pb2 as pb
 
 from ranking.features import MODEL_COLUMNS, VIEWS
 from services.gateway import convert
+from services.gateway.servicer import NAME
 from services.rpc.server import MAX_MESSAGE_BYTES
 from tests.services.gateway_fakes import Gateway, ads, bad_request, search
 
@@ -113,6 +115,32 @@ async def test_a_thousand_violations_still_arrive_as_invalid_argument(gw: Gatewa
         await gw.rank(request)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "candidates.bid_micros[0]" in bad_request(caught.value)
+
+
+async def test_violations_in_any_script_arrive_as_invalid_argument(gw: Gateway) -> None:
+    """Forty duplicate ids and 32 long context values, all of characters of four bytes, fit what a plain client accepts, each time."""
+    request = search(1, context={f"{'🍕' * 40}{i}": "🍕" * 65 for i in range(32)})
+    request.candidates.item_ids.extend(["🍕" * 63] * 41)
+    for _ in range(50):  # between its soft and its hard limit, a client refuses trailers at random
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await gw.rank(request)
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert bad_request(caught.value)
+
+
+@pytest.mark.parametrize("raw", [b"\xff\xff\xff\xff", b"\x0a\x02\xc3\x28"], ids=["no protobuf", "a string that is not UTF-8"])
+@pytest.mark.parametrize("method", [f"/{NAME}/Rank", f"/{NAME}/BatchRank", "/grpc.health.v1.Health/Check"])
+async def test_bytes_that_are_no_message_are_refused_without_an_alarm(
+    gw: Gateway, caplog: pytest.LogCaptureFixture, method: str, raw: bytes
+) -> None:
+    """Malformed bytes are the caller's error: INVALID_ARGUMENT with a violation of the whole request, and nothing in the error log."""
+    raw = b"\x0a" + bytes([len(raw)]) + raw if method.endswith("BatchRank") else raw
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await gw.channel.unary_unary(method)(raw)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert (caught.value.details() or "").startswith("request: is not a valid message")
+    assert list(bad_request(caught.value)) == ["request"]
+    assert [r for r in caplog.records if r.levelno >= logging.ERROR] == []
 
 
 @pytest.mark.parametrize(("field", "value"), [("policy", "nope"), ("release", "r9")])

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ranking.assemble import ItemFeatures, item_features
+from ranking.features import MODEL_COLUMNS
 from ranking.layout import Layout
 from ranking.release import Release
 from ranking.types import Surface
@@ -115,6 +116,24 @@ async def test_what_arrives_in_time_is_used(loaded: LoadedRelease) -> None:
     models.calls.clear()
     assert not (await ask(scorer, loaded, distinct(12))).degradations
     assert not models.calls
+
+
+@pytest.mark.parametrize(
+    ("gone", "every", "asked"),
+    [(set(), False, {"trees"}), ({"trees"}, False, {"trees", "bert"}), (set(), True, {"trees", "bert"})],
+)
+async def test_a_member_without_weight_is_only_asked_where_it_matters(
+    loaded: LoadedRelease, gone: set[str], every: bool, asked: set[str]
+) -> None:
+    """A weight of 0 in every group: nobody waits for that member, unless the others are gone or an explanation wants it."""
+    spec = loaded.release.blends[Surface.SEARCH]
+    alone = type(spec)(spec.members, dict.fromkeys(spec.weights, (1.0, 0.0)), spec.calibrators)
+    models = FakeModels(gone=gone)
+    items, matrix = distinct(5), np.zeros((5, len(MODEL_COLUMNS)), np.float32)
+    found = await scoring(models).score(loaded, alone, matrix=matrix, items=items, text="ice", deadline=time.monotonic() + 5.0, every=every)
+    assert {name for name, _, _ in models.calls} == asked
+    assert not np.isnan(found.logits).all(axis=0).any()
+    assert [d.component for d in found.degradations] == [f"member:{name}" for name in sorted(gone)]
 
 
 async def test_numbers_that_are_none_count_as_absent(loaded: LoadedRelease) -> None:

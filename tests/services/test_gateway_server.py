@@ -87,6 +87,39 @@ async def test_health_is_per_service(gw: Gateway) -> None:
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
 
+async def test_calls_over_the_limit_are_refused_and_health_still_answers(home: Path) -> None:
+    """With a limit of two the third Rank is RESOURCE_EXHAUSTED, health is not, and a finished call frees its place."""
+    async with gateway(home, max_concurrent_rpcs=2, budget_ms=60_000.0) as gw:
+        gw.models.hung.add("trees")
+        under_way = [asyncio.create_task(gw.rank(search(3))) for _ in range(2)]
+        await eventually(lambda: len([name for name, _, _ in gw.models.calls if name == "trees"]) == 2)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await gw.rank(search(3))
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "already answers 2 calls" in (caught.value.details() or "")
+        answer = await health_pb2_grpc.HealthStub(gw.channel).Check(health_pb2.HealthCheckRequest(service=NAME))
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        gw.models.release.set()
+        await asyncio.gather(*under_way)
+        for _ in range(3):
+            with pytest.raises(grpc.aio.AioRpcError):
+                await gw.rank(search(0))
+            assert len((await gw.rank(search(3))).results.item_ids) == 3
+
+
+async def test_idle_watchers_do_not_use_up_the_limit(home: Path) -> None:
+    """Ten open Watch streams, five times the limit, leave Rank and Check as they were."""
+    async with gateway(home, max_concurrent_rpcs=2) as gw:
+        stub = health_pb2_grpc.HealthStub(gw.channel)
+        watching = [stub.Watch(health_pb2.HealthCheckRequest(service=f"{NAME}{i}")) for i in range(10)]
+        for stream in watching:
+            await stream.read()
+        assert len((await gw.rank(search(3))).results.item_ids) == 3
+        assert (await stub.Check(health_pb2.HealthCheckRequest())).status == health_pb2.HealthCheckResponse.SERVING
+        for stream in watching:
+            stream.cancel()
+
+
 async def test_a_stopping_gateway_says_so_and_finishes_what_it_began(home: Path) -> None:
     """While draining: NOT_SERVING, calls under way are answered, and a release switch cannot turn health back on."""
     async with gateway(home, drain_s=0.3) as gw:
