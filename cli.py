@@ -172,8 +172,11 @@ def release_list() -> None:
     table = Table("release", "created", "active", "problem")
     with explained():
         for row in store.list_releases(layout().releases):
-            table.add_row(row.id, row.created, "●" if row.active else "", row.problem)
+            table.add_row(row.id, row.created, "●" if row.active else "", escape(row.problem))
+        _, problem = store.look(layout().releases)
     out.print(table)
+    if problem:
+        out.print(f"[red]{escape(problem)}[/]; `longtail release activate ID` mends it")
 
 
 @release_app.command("activate")

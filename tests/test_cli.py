@@ -61,11 +61,10 @@ def test_nothing_runs_and_nothing_is_released(home: Path) -> None:
 
 
 def test_a_damaged_pointer_is_explained(home: Path) -> None:
-    """A pointer that cannot be read is one line, not a traceback."""
+    """A pointer that cannot be read is named, by status (which is not all well) and by the list (which still lists)."""
     (home / "releases").mkdir(parents=True)
     (home / "releases" / "ACTIVE").write_text("{")
-    for words in (["status"], ["release", "list"]):
+    for words, status in ((["status"], 1), (["release", "list"], 0)):
         result = runner.invoke(app, words)
-        assert result.exit_code == 1
+        assert result.exit_code == status
         assert "ACTIVE" in result.output
-        assert result.exception is None or isinstance(result.exception, SystemExit)
