@@ -16,18 +16,23 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ranking.errors import LongtailError
+from ranking.errors import LongtailError, UnknownName
 from ranking.layout import Layout
 from ranking.types import Explain, Surface
 
 if TYPE_CHECKING:
+    from ranking.release import Release
     from training.requests import SampleRequest
 
 ROOT = Path(__file__).parent
 app = typer.Typer(help="Longtail: ranking for e-commerce search and ads that keeps tail items visible.", no_args_is_help=True)
 release_app = typer.Typer(help="Releases: what the platform serves, and what it served before.", no_args_is_help=True)
 bench_app = typer.Typer(help="Benchmarks: ours and its yardstick in one run, one JSON object last.", no_args_is_help=True)
+policy_app = typer.Typer(
+    help="Fairness policies of the active release: look at them, change them without new models.", no_args_is_help=True
+)
 app.add_typer(release_app, name="release")
+app.add_typer(policy_app, name="policy")
 app.add_typer(bench_app, name="bench")
 out = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
 
@@ -114,7 +119,7 @@ def rank(
     top_k: Annotated[int, typer.Option(help="number of results", min=1)] = 10,
     candidates: Annotated[int, typer.Option(help="candidates to rank", min=1, max=1000)] = 100,
     policy: Annotated[str, typer.Option(help="fairness policy by name; default: the active one")] = "",
-    explain: Annotated[bool, typer.Option("--explain", help="member scores, weights and ranks without the floor")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="why each result stands there: scores, features, floors and prices, and what they cost")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="the answer as JSON")] = False,
 ) -> None:
     """Ask the running gateway; candidates come from the prepared data."""
@@ -126,7 +131,7 @@ def rank(
         if not (canonical / "meta.json").exists():
             raise FileNotFoundError(f"{canonical}: no prepared data to take candidates from; `make demo` or `longtail train` makes them")
         sample = requests.for_user(state, canonical, _clock(state), surface, user_id=user, query=query, n=candidates)
-        _ask(address, sample, top_k=top_k, policy=policy, explain=Explain.SCORES if explain else Explain.NONE, as_json=as_json)
+        _ask(address, sample, top_k=top_k, policy=policy, explain=Explain.FULL if explain else Explain.NONE, as_json=as_json)
 
 
 @app.command()
@@ -157,7 +162,7 @@ def demo(
                 local.up(state, ROOT / "feature_repo", release=release.id, address="127.0.0.1:0", triton_port=0)
             _print_status(state)
             for sample in _samples(result.requests):
-                _ask(_gateway(state), sample, top_k=10, policy="", explain=Explain.SCORES, as_json=False)
+                _ask(_gateway(state), sample, top_k=10, policy="", explain=Explain.FULL, as_json=False)
         finally:
             if ours and not keep:
                 out.print(f"stopped {', '.join(local.down(state)) or 'nothing'}")
@@ -199,6 +204,51 @@ def release_rollback() -> None:
     out.print(f"release {done.id} is active")
 
 
+@policy_app.command("list")
+def policy_list() -> None:
+    """The policies of the active release."""
+    from services.client.policies import table
+
+    with explained():
+        out.print(table(_active(layout())))
+
+
+@policy_app.command("show")
+def policy_show(name: Annotated[str, typer.Argument(help="policy name")]) -> None:
+    """One policy as JSON: a starting point for a change."""
+    with explained():
+        release = _active(layout())
+        if name not in release.policies:
+            raise UnknownName("policy", name, list(release.policies))
+        print(json.dumps(release.policies[name].to_json(), indent=1))
+
+
+@policy_app.command("check")
+def policy_check(file: Annotated[Path, typer.Argument(help="JSON: one policy or a list of them")]) -> None:
+    """Say what is wrong with a file of policies, or nothing."""
+    from deploy import policies
+
+    with explained():
+        found = policies.read(file)
+    out.print(f"{escape(str(file))}: {', '.join(f'{p.name} version {p.version}' for p in found)}: in order")
+
+
+@policy_app.command("apply")
+def policy_apply(
+    file: Annotated[Path, typer.Argument(help="JSON: one policy or a list of them; those of the same name are replaced")],
+    default: Annotated[list[str] | None, typer.Option(help="SURFACE=NAME: what requests that name no policy get; may be repeated")] = None,
+) -> None:
+    """Publish the active release with these policies and activate it: no model is loaded, no request fails."""
+    from deploy import lifecycle, policies
+
+    with explained():
+        state = layout()
+        triton = _triton(state)
+        made = policies.publish(state.releases, policies.merged(_active(state), policies.read(file), _defaults(default or [])))
+        done = lifecycle.activate(state, made.id, triton)
+    out.print(f"release {done.id} is active; `longtail release rollback` goes back")
+
+
 @bench_app.command("rank")
 def bench_rank(quick: Annotated[bool, typer.Option("--quick", help="a few seconds instead of about a minute")] = False) -> None:
     """Latency and throughput of the running gateway beside a bare echo server."""
@@ -216,6 +266,27 @@ def bench_rank(quick: Annotated[bool, typer.Option("--quick", help="a few second
             quick=quick,
         )
     print(json.dumps(result))
+
+
+def _active(state: Layout) -> Release:
+    """The active release's manifest."""
+    from deploy import store
+
+    active = store.active(state.releases)
+    if active is None:
+        raise FileNotFoundError(f"{state.releases}: no release is active; `longtail up` activates the newest")
+    return store.read_manifest(state.releases, active)
+
+
+def _defaults(pairs: list[str]) -> dict[Surface, str]:
+    """SURFACE=NAME options as a mapping."""
+    out: dict[Surface, str] = {}
+    for pair in pairs:
+        surface, _, name = pair.partition("=")
+        if surface not in list(Surface) or not name:
+            raise ValueError(f"--default: must be SURFACE=NAME with a surface of {', '.join(Surface)}, got {pair!r}")
+        out[Surface(surface)] = name
+    return out
 
 
 def _ask(address: str, sample: SampleRequest, *, top_k: int, policy: str, explain: Explain, as_json: bool) -> None:

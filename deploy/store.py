@@ -44,6 +44,8 @@ def read(store: Path, release_id: str) -> Release:
     _verify(directory, "tokenizer", release.tokenizer.path, release.tokenizer.sha256)
     for i, member in enumerate(release.members):
         _verify(directory, f"members[{i}]", member.path, member.sha256)
+        if member.explainer is not None:
+            _verify(directory, f"members[{i}].explainer", member.explainer.path, member.explainer.sha256)
     return release
 
 

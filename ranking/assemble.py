@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ranking.fairness.policy import ATTRIBUTES
 from ranking.features import (
     DERIVED,
     ITEM_PROFILE,
@@ -25,9 +26,12 @@ from ranking.features import (
     USER_BEHAVIOUR,
     USER_PROFILE,
     USER_SCALARS,
+    stable_key,
 )
 from ranking.types import TIERS, Float32Array, IntArray
 
+ITEM_ATTRIBUTES: tuple[str, ...] = tuple(a for a in ATTRIBUTES if a != "popularity_tier")
+"""String features of items that a policy can make groups of; the models do not read them."""
 _USER_DEFAULTS = {f.name: f.default for v in (USER_PROFILE, USER_BEHAVIOUR) for f in v}
 _ITEM_DEFAULTS = {f.name: f.default for v in (ITEM_PROFILE, ITEM_STATISTICS) for f in v}
 _TIER_CODES = {name: code for code, name in enumerate(TIERS)}
@@ -60,6 +64,7 @@ class ItemFeatures:
     category_keys: IntArray  # (n,)
     token_ids: NDArray[np.int32]  # (n, MAX_ITEM_TOKENS) padded with 0
     text_digests: IntArray  # (n,)
+    attribute_keys: IntArray  # (n, len(ITEM_ATTRIBUTES)) stable_key of each value, 0 where the item has none
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -73,6 +78,7 @@ class ItemFeatures:
             self.category_keys[rows],
             self.token_ids[rows],
             self.text_digests[rows],
+            self.attribute_keys[rows],
         )
 
 
@@ -112,7 +118,7 @@ def item_features(keys: IntArray, columns: Mapping[str, Sequence[Any] | NDArray[
 
     Args:
         keys: (n,) int64, `stable_key` of each item id.
-        columns: name -> (n,) values; `token_ids` holds a sequence of ints (or None) per item.
+        columns: name -> (n,) values; `token_ids` holds a sequence of ints (or None) per item, `ITEM_ATTRIBUTES` strings.
     """
     n = len(keys)
     scalars = np.empty((n, len(ITEM_SCALARS)), np.float32)
@@ -133,6 +139,7 @@ def item_features(keys: IntArray, columns: Mapping[str, Sequence[Any] | NDArray[
         _integers(columns.get("category_key"), n),
         tokens,
         _integers(columns.get("text_digest"), n),
+        np.stack([_text_keys(columns.get(name), n) for name in ITEM_ATTRIBUTES], axis=1),
     )
 
 
@@ -227,6 +234,14 @@ def _integers(values: Any, n: int) -> IntArray:
     if isinstance(values, np.ndarray) and values.dtype == np.int64:
         return values
     return np.array([0 if _is_null(v) else int(v) for v in values], np.int64)
+
+
+def _text_keys(values: Any, n: int) -> IntArray:
+    """(n,) `stable_key` of strings, each distinct one hashed once; 0 for what is none."""
+    if values is None:
+        return np.zeros(n, np.int64)
+    keys = {v: stable_key(v) for v in set(values) if isinstance(v, str)}
+    return np.fromiter((keys.get(v, 0) for v in values), np.int64, n)
 
 
 UNKNOWN_USER = user_features({})

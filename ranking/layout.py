@@ -62,6 +62,11 @@ class Layout:
         return self.home / "triton" / "repository"
 
     @property
+    def exposure(self) -> Path:
+        """Exposure owed and money spent, shared by the gateways of this machine (SQLite)."""
+        return self.home / "exposure.db"
+
+    @property
     def run(self) -> Path:
         """Process ids and ports of what `longtail up` started."""
         return self.home / "run"

@@ -15,8 +15,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ranking.exposure import discounts
-from ranking.floors import rank_by_score
+from ranking.fairness.exposure import discounts
+from ranking.fairness.floors import rank_by_score
 from ranking.types import FloatArray
 
 _P_MIN = 1e-15  # probabilities of exactly 0 or 1 would make log loss infinite on a single mistake

@@ -4,6 +4,7 @@ A release is one immutable directory::
 
     <store>/<id>/release.json
     <store>/<id>/models/<member>/model.onnx      (one per member)
+    <store>/<id>/models/<member>/model.txt       (where a member has a form that feature attributions are computed from)
     <store>/<id>/tokenizer/tokenizer.json        (where a text member needs it)
 
 This module turns the manifest into values and back and refuses what cannot be trusted, naming the key. Reading files and
@@ -21,12 +22,12 @@ from typing import Any, Literal, TypeVar
 
 from ranking.blend import BlendSpec
 from ranking.errors import InvalidRelease
+from ranking.fairness.policy import OBJECTIVES, FairnessPolicy
 from ranking.parse import integer, number, numbers
-from ranking.policy import FairnessPolicy
 from ranking.text import SpecialTokens
 from ranking.types import Surface
 
-FORMAT = 1
+FORMAT = 2  # 2: policies of rules, over any attribute
 MANIFEST = "release.json"
 TENSOR_TYPES = ("FP32", "INT64")
 _ID = re.compile(r"^[a-z0-9][a-z0-9._-]{0,63}\Z")
@@ -58,6 +59,14 @@ class Golden:
 
 
 @dataclass(frozen=True, slots=True)
+class Explainer:
+    """A member in the form its feature attributions are computed from: LightGBM's text, giving the same log-odds as the ONNX file."""
+
+    path: str  # relative to the release directory
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class Member:
     """One scoring model of the ensemble.
 
@@ -68,6 +77,7 @@ class Member:
         version: the Triton version directory; every release has its own.
         path: the ONNX file, relative to the release directory.
         output: name of the (n,) or (n, 1) float32 output that holds the log-odds.
+        explainer: what its attributions come from; None: it has none.
     """
 
     name: str
@@ -79,6 +89,7 @@ class Member:
     inputs: tuple[TensorSpec, ...]
     output: str
     golden: Golden
+    explainer: Explainer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +114,7 @@ class Release:
     blends: Mapping[Surface, BlendSpec]
     policies: Mapping[str, FairnessPolicy]
     active_policy: Mapping[Surface, str]  # what a request without a policy gets
+    objectives: Mapping[Surface, Mapping[str, BlendSpec]] = field(default_factory=dict)  # how outcomes other than a click are scored
     metrics: Mapping[str, Any] = field(default_factory=dict)  # split -> surface -> ranker -> tier -> metric -> [value, low, high]
 
     def member(self, name: str) -> Member:
@@ -133,12 +145,18 @@ class Release:
                     "inputs": [{"name": t.name, "dtype": t.dtype, "shape": list(t.shape)} for t in m.inputs],
                     "output": m.output,
                     "golden": {"inputs": dict(m.golden.inputs), "outputs": list(m.golden.outputs), "atol": m.golden.atol},
+                    **({"explainer": {"path": m.explainer.path, "sha256": m.explainer.sha256}} if m.explainer else {}),
                 }
                 for m in self.members
             ],
             "blends": {s.value: b.to_json() for s, b in self.blends.items()},
             "policies": [p.to_json() for p in self.policies.values()],
             "active_policy": {s.value: name for s, name in self.active_policy.items()},
+            **(
+                {"objectives": {s.value: {o: b.to_json() for o, b in bs.items()} for s, bs in self.objectives.items()}}
+                if self.objectives
+                else {}
+            ),
             "metrics": dict(self.metrics),
         }
 
@@ -177,6 +195,13 @@ class Release:
                 _parse("active_policy", lambda s=s: Surface(s)): name  # type: ignore[misc]
                 for s, name in _need(data, "active_policy", lambda v: isinstance(v, dict), "must be an object").items()
             },
+            objectives={
+                _parse("objectives", lambda s=s: Surface(s)): {  # type: ignore[misc]
+                    o: _parse(f"objectives.{s}.{o}", lambda b=b: BlendSpec.from_json(b))  # type: ignore[misc]
+                    for o, b in _object(f"objectives.{s}", blends).items()
+                }
+                for s, blends in _object("objectives", data.get("objectives", {})).items()
+            },
             metrics=data.get("metrics", {}),
         )
         release._check()
@@ -187,14 +212,29 @@ class Release:
         if len(names) != len(self.members):
             raise InvalidRelease("members", "names must be unique")
         for surface, spec in self.blends.items():
-            for name in spec.members:
-                if name not in names:
-                    raise InvalidRelease(f"blends.{surface}.members", f"{name!r} is not a member; members: {', '.join(sorted(names))}")
+            self._check_blend(f"blends.{surface}", spec, names)
             active = self.active_policy.get(surface)
             if not isinstance(active, str) or active not in self.policies:
                 raise InvalidRelease(
                     f"active_policy.{surface}", f"{active!r} is not a policy; policies: {', '.join(sorted(self.policies))}"
                 )
+            allowed = self.policies[active].surfaces
+            if allowed and surface not in allowed:
+                raise InvalidRelease(f"active_policy.{surface}", f"{active!r} is for {', '.join(allowed)} only")
+        for surface, blends in self.objectives.items():
+            for objective, spec in blends.items():
+                key = f"objectives.{surface}.{objective}"
+                if objective == "click" or objective not in OBJECTIVES:
+                    raise InvalidRelease(key, f"must be one of {', '.join(o for o in OBJECTIVES if o != 'click')}; clicks have `blends`")
+                if surface not in self.blends:
+                    raise InvalidRelease(f"objectives.{surface}", f"the surface has no blend; surfaces: {', '.join(self.blends)}")
+                self._check_blend(key, spec, names)
+
+    @staticmethod
+    def _check_blend(key: str, spec: BlendSpec, names: set[str]) -> None:
+        for name in spec.members:
+            if name not in names:
+                raise InvalidRelease(f"{key}.members", f"{name!r} is not a member; members: {', '.join(sorted(names))}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +291,12 @@ def _need(data: Mapping[str, Any], key: str, ok: Callable[[Any], Any], why: str)
     return data[key]
 
 
+def _object(key: str, value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise InvalidRelease(key, f"must be an object, got {value!r:.80}")
+    return value
+
+
 def _parse(key: str, build: Callable[[], T]) -> T:
     """Run `build`, turning what a constructor raises into an error that names the full key."""
     try:
@@ -279,7 +325,14 @@ def _member(m: Mapping[str, Any]) -> Member:
         inputs=tuple(_parse(f"inputs[{i}]", lambda t=t: _tensor(t)) for i, t in enumerate(m["inputs"])),  # type: ignore[misc]
         output=_text(m, "output"),
         golden=_golden(m["golden"]),
+        explainer=_parse("explainer", lambda: _explainer(m["explainer"])) if "explainer" in m else None,
     )
+
+
+def _explainer(e: Any) -> Explainer:
+    if not isinstance(e, dict):
+        raise ValueError(f"must be an object, got {str(e)[:80]!r}")
+    return Explainer(_relative(e), _text(e, "sha256"))
 
 
 def _tensor(t: Mapping[str, Any]) -> TensorSpec:

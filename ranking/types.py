@@ -60,7 +60,7 @@ class Candidates:
 
     item_ids: Sequence[str]  # (n,) unique
     retrieval_scores: FloatArray | None = None  # (n,)
-    bid_micros: IntArray | None = None  # (n,) currency micros per click; ads only
+    bid_micros: IntArray | None = None  # (n,) currency micros per click; on search a candidate with a bid above 0 is an ad
     columns: Mapping[str, Float32Array] = field(default_factory=dict)  # name -> (n,) request-time features
 
     def __len__(self) -> int:
@@ -89,14 +89,41 @@ class RankRequest:
 class GroupExposure:
     """What one group got on one list, with and without the fairness policy."""
 
+    attribute: str  # whose group it is, e.g. "popularity_tier"
     group: str
     candidates: int  # how many candidates belong to the group
-    target_share: float  # the policy's floor share; 0 where the policy names none
+    target_share: float  # the policy's floor share on this list; 0 where the policy names none
+    ceiling: float  # the policy's largest share; 1 where it names none
     count: int  # how many of the returned results
     exposure: float  # its share of Σ 1/log2(rank + 1) over the returned results
     count_before: int  # the same two, ranked by score alone
     exposure_before: float
     shortfall: int  # places the floor asked for and the candidates could not fill
+    excess: int  # places above the ceiling, because no other candidates were left
+    price: float = 0.0  # added to the group's scores for exposure owed by earlier lists, in units of the score
+    debt: float = 0.0  # exposure owed to the group before this list, in lists
+
+
+@dataclass(frozen=True, slots=True)
+class ConstraintCost:
+    """What one promise of the policy cost on one list, given those before it; the costs add up to `Fairness.utility_before - utility`."""
+
+    kind: str  # "price", "floor", "ceiling" or "overlap"
+    attribute: str
+    group: str  # empty where the cost is not one group's
+    prefix: int  # the floor had to hold within so many places; 0 where it is not about a prefix
+    index: int  # the candidate the floor placed, -1 where it is not one
+    cost: float  # discounted utility: score / log2(rank + 1), in units of the score
+
+
+@dataclass(frozen=True, slots=True)
+class Fairness:
+    """What the policy does to one list's utility, Σ score / log2(rank + 1) over the page; for `report_only` what enforcing would do."""
+
+    utility_before: float  # ranked by score alone
+    utility: float  # as the policy orders the list, in the same scores
+    optimality_gap: float  # at most this share of the best possible utility was missed; 0: proven optimal
+    costs: tuple[ConstraintCost, ...] = ()  # FULL only
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +148,16 @@ class Explanation:
     rank_before: int  # 1-based, ranked by score alone
     rank: int  # 1-based, as returned
     binding_floor: str  # group whose floor lifted this result, or empty
+    binding_attribute: str = ""  # the attribute of that group
+    binding_prefix: int = 0  # within how many places that floor wanted it
+    price: float = 0.0  # added to the score for exposure owed to its groups
+    cost: float = 0.0  # FULL only: utility that the floor which placed it cost the list
+    objectives: Mapping[str, float] = field(default_factory=dict)  # outcome -> probability, where the policy weighs several
     features: Mapping[str, float] = field(default_factory=dict)  # FULL only: the model's input row
     freshness: Mapping[str, str] = field(default_factory=dict)  # FULL only: view -> Freshness
+    attributed_member: str = ""  # FULL only: the member `attributions` are of
+    attributions: Mapping[str, float] = field(default_factory=dict)  # feature -> its part of that member's log-odds (tree SHAP)
+    attribution_base: float = 0.0  # the member's mean log-odds; base + Σ attributions = its raw score
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +185,9 @@ class Ranking:
     request_id: str
     order: IntArray  # (k,) indices into the candidates
     item_ids: tuple[str, ...]  # (k,)
-    scores: FloatArray  # (k,) blended score (ads: eCPM in micros; search: probability)
+    scores: FloatArray  # (k,) sorted by before prices and floors (search: weighted probability; with bids: micros per impression)
     probabilities: FloatArray  # (k,) calibrated; untouched by re-ranking
-    price_micros: IntArray | None  # (k,) per click; ads only
+    price_micros: IntArray | None  # (k,) per click, 0 where a result has no bid; None where nothing is for sale
     explanations: tuple[Explanation, ...]
     dropped: tuple[Dropped, ...]
     degradations: tuple[Degradation, ...]
@@ -163,4 +198,5 @@ class Ranking:
     feature_schema_hash: str
     freshness: Mapping[str, int]  # Freshness value -> number of (entity, view) reads
     exposure: tuple[GroupExposure, ...]
+    fairness: Fairness | None  # None with a policy that is off
     stage_ms: Mapping[str, float]

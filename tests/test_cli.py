@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from cli import app
+from deploy import store
+from ranking.fairness.policy import FairnessPolicy
+from tests.deploy.releases import build_release
 
 runner = CliRunner()
 
@@ -23,6 +27,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         ("rank --surface ads --user 900", "no gateway runs from this state directory; start it with `longtail up`"),
         ("release activate r0001-x", "no Triton runs from this state directory; start it with `longtail up`"),
+        ("policy list", "no release is active; `longtail up` activates the newest"),
+        ("policy show tail-floor", "no release is active; `longtail up` activates the newest"),
+        ("policy apply nowhere.json", "no Triton runs from this state directory; start it with `longtail up`"),
+        ("policy check nowhere.json", "No such file or directory: 'nowhere.json'"),
         ("release rollback", "no Triton runs from this state directory; start it with `longtail up`"),
         ("bench rank --quick", "`make demo` or `longtail train` makes it"),
     ],
@@ -68,3 +76,22 @@ def test_a_damaged_pointer_is_explained(home: Path) -> None:
         result = runner.invoke(app, words)
         assert result.exit_code == status
         assert "ACTIVE" in result.output
+
+
+def test_policies_are_listed_shown_and_checked(home: Path, tmp_path: Path) -> None:
+    """What `show` prints is a file that `check` accepts; a wrong one is refused by its key."""
+    release = build_release(home / "releases", "r1", 1)
+    store.activate(home / "releases", "r1")
+    listed = runner.invoke(app, ["policy", "list"])
+    assert listed.exit_code == 0
+    assert all(name in listed.output for name in release.policies)
+    shown = runner.invoke(app, ["policy", "show", "floors"]).output
+    assert FairnessPolicy.from_json(json.loads(shown)) == release.policies["floors"]
+    file = tmp_path / "p.json"
+    file.write_text(shown)
+    assert "floors version 1: in order" in runner.invoke(app, ["policy", "check", str(file)]).output.replace("\n", "")
+    file.write_text(shown.replace("enforce", "sometimes"))
+    refused = runner.invoke(app, ["policy", "check", str(file)])
+    assert refused.exit_code == 1
+    assert "p.json: mode: 'sometimes' is not one of enforce, report_only, off" in refused.output.replace("\n", "")
+    assert runner.invoke(app, ["policy", "show", "nobody"]).exit_code == 1

@@ -35,7 +35,8 @@ def evaluate(
 
     Returns:
         ranker -> ``all`` or tier -> metric -> [value, low, high]. Overall: ``ndcg10`` and ``recall10`` against all positives of
-        the uncut list, ``tail_share10``; per tier: ``recall10`` of the tier's positives among the candidates.
+        the uncut list, ``tail_share10``; per tier: ``recall10`` of the tier's positives among the candidates; for calibrated
+        probabilities NE, predicted/actual and ECE overall, the last two per tier as well.
     """
     return {
         name: {"all": _overall(s, lists, name in probabilities, seed, n)}
@@ -75,6 +76,7 @@ def _tier(scores: NDArray[np.float64], lists: EvalLists, code: int, calibrated: 
     row = {"recall10": _row(bootstrap_interval(recall, seed, n=n))}
     if calibrated and gains.any():
         row["predicted_over_actual"] = _resampled(metrics.predicted_over_actual, scores, lists, member, seed, n)
+        row["ece"] = _resampled(metrics.expected_calibration_error, scores, lists, member, seed, n)
     return row
 
 

@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ranking.fairness.groups import list_groups, tier_attribute
+from ranking.fairness.rerank import rerank
 from ranking.features import MODEL_COLUMNS, stable_key
-from ranking.floors import rank_with_floors
 from ranking.layout import Layout
 from ranking.release import MANIFEST, Release
 from ranking.text import pair_tensors
@@ -31,9 +32,10 @@ from training import dataset, sources, tables
 from training.artefacts import load_ensemble_data, load_lists, save_ensemble_data, save_lists, write_json
 from training.ensemble import EnsembleData, EvalLists, Fitted, fit
 from training.evaluate import evaluate, versus
+from training.policies import ACTIVE_POLICY, shipped, spread
 from training.profile import PROFILES, Profile
 from training.progress import Bar, console
-from training.publish import ACTIVE_POLICY, POLICIES, Material, code_revision, publish
+from training.publish import Material, code_revision, publish
 from training.requests import from_frame
 from training.stage import CORE, Staged, key_of, stage
 from training.tables.duck import connect, views
@@ -171,7 +173,7 @@ def _release(
         from training import bert
 
         loaded = _load_frames(frames)["frames"]
-        ensembles, rows, table = {}, {}, {"validation": {}, "test": {}}
+        ensembles, rows, spreads, table = {}, {}, {}, {"validation": {}, "test": {}}
         with Bar("train the winners, measure, publish", 2 * len(SURFACES) + 1) as bar:
             for surface in SURFACES:
                 best = json.loads((found[surface].path / "result.json").read_text())["best"]
@@ -182,6 +184,7 @@ def _release(
                 for split, lists in (("validation", data.select), ("test", test)):
                     table[split][surface.value] = _measure(fitted, lists, profile)
                 ensembles[surface], rows[surface] = fitted, data.select.features[:GOLDEN_ROWS]
+                spreads[surface] = spread(surface, fitted.blend(data.select).probabilities, data.select)
                 bar.advance()
             special = bert.special_tokens(_tokenizer())
             sample = loaded[Surface.SEARCH, "valid"]
@@ -197,13 +200,14 @@ def _release(
                     special=special,
                     lineage=_lineage(layout, source, found, profile),
                     metrics=table,
+                    policies=shipped(spreads),
                 ),
             )
             bar.advance()
         write_json(out / "published.json", {"id": release.id})
 
     inputs = {"bert": text.key, "scores": scored.key, "bootstrap": profile.bootstrap, **{s.value: f.key for s, f in found.items()}}
-    code = [HERE / "publish.py", HERE / "evaluate.py", *(HERE.parent / "ranking").glob("*.py")]
+    code = [*(HERE / f"{n}.py" for n in ("publish", "evaluate", "policies")), *(HERE.parent / "ranking").rglob("*.py")]
     target = layout.training / "release"
     if (target / "published.json").exists() and not (layout.releases / _published(target) / MANIFEST).exists():
         shutil.rmtree(target)  # the release itself was deleted: publish again
@@ -236,10 +240,12 @@ def _measure(fitted: Fitted, lists: EvalLists, profile: Profile) -> dict[str, An
 
 def _floored(probabilities: NDArray[np.float64], lists: EvalLists, k: int = 10) -> NDArray[np.float64]:
     """Scores that put each list in the order the active policy makes of the probabilities: the first k by the floors, the rest behind."""
-    shares = next(p for p in POLICIES if p.name == ACTIVE_POLICY).share_vector()
+    policy = next(p for p in shipped({}) if p.name == ACTIVE_POLICY)
     out = probabilities - 2.0
     for start, end in zip(lists.offsets[:-1], lists.offsets[1:], strict=True):
-        order = rank_with_floors(probabilities[start:end], lists.tiers[start:end], shares, min(k, int(end - start))).order
+        p = probabilities[start:end]
+        rules = list_groups(policy, {"popularity_tier": tier_attribute(lists.tiers[start:end])}, p)
+        order = rerank(p, rules, min(k, len(p))).order
         out[start + order] = np.arange(len(order), 0, -1)
     return out
 

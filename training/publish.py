@@ -18,23 +18,17 @@ from numpy.typing import NDArray
 
 from ranking.blend import BlendSpec
 from ranking.errors import InvalidRelease
+from ranking.fairness.policy import FairnessPolicy
 from ranking.features import MODEL_COLUMNS, schema_hash
-from ranking.policy import FairnessPolicy
-from ranking.release import MANIFEST, Golden, Member, Release, TensorSpec, Tokenizer
+from ranking.release import MANIFEST, Explainer, Golden, Member, Release, TensorSpec, Tokenizer
 from ranking.text import PAIR_INPUTS, SpecialTokens
 from ranking.types import Surface
 from training import trees
 from training.ensemble import TEXT, TREES, Fitted
+from training.policies import ACTIVE_POLICY
 
 TREES_ATOL = 1e-4  # float32 sums of leaves in another order
 TEXT_ATOL = 5e-2  # reduced precision (bfloat16) moves log-odds by about 1e-2
-RESERVE_MICROS = 5_000  # half a cent per click: without a reserve the last ad of a list is free
-POLICIES = (
-    FairnessPolicy("tail-floor", "1", {"tail": 0.2, "new": 0.1}, reserve_micros=RESERVE_MICROS),
-    FairnessPolicy("tail-report", "1", {"tail": 0.2, "new": 0.1}, mode="report_only", reserve_micros=RESERVE_MICROS),
-    FairnessPolicy("none", "1", mode="off", reserve_micros=RESERVE_MICROS),
-)
-ACTIVE_POLICY = "tail-floor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +44,7 @@ class Material:
         special: its framing ids.
         lineage: where it all came from.
         metrics: as `training.evaluate` gives them, by split and surface.
+        policies: from `training.policies.shipped`.
     """
 
     ensembles: Mapping[Surface, Fitted]
@@ -60,6 +55,7 @@ class Material:
     special: SpecialTokens
     lineage: Mapping[str, str]
     metrics: Mapping[str, Any]
+    policies: tuple[FairnessPolicy, ...]
 
 
 def publish(store: Path, material: Material) -> Release:
@@ -88,7 +84,7 @@ def publish(store: Path, material: Material) -> Release:
             tokenizer=Tokenizer("tokenizer/tokenizer.json", tokenizer, material.special),
             members=tuple(members),
             blends={s: _renamed(f.spec, s) for s, f in material.ensembles.items()},
-            policies={p.name: p for p in POLICIES},
+            policies={p.name: p for p in material.policies},
             active_policy=dict.fromkeys(material.ensembles, ACTIVE_POLICY),
             metrics=material.metrics,
         )
@@ -142,7 +138,14 @@ def _trees_member(draft: Path, surface: Surface, fitted: Fitted, rows: NDArray[n
         inputs=(TensorSpec(trees.INPUT, "FP32", (-1, len(MODEL_COLUMNS))),),
         output=trees.OUTPUT,
         golden=Golden({trees.INPUT: rows.tolist()}, tuple(map(float, got)), TREES_ATOL),
+        explainer=_explainer(draft, name, fitted),
     )
+
+
+def _explainer(draft: Path, name: str, fitted: Fitted) -> Explainer:
+    path = f"models/{name}/model.txt"
+    (draft / path).write_text(trees.to_text(fitted.booster, offset=fitted.offset))
+    return Explainer(path, _sha256(draft / path))
 
 
 def _text_member(draft: Path, material: Material, version: int) -> Member:

@@ -1,4 +1,4 @@
-"""The feature ranker: boosted trees over the assembled matrix, and their exact ONNX form."""
+"""The feature ranker: boosted trees over the assembled matrix, their exact ONNX form, and the text that attributions are computed from."""
 
 from __future__ import annotations
 
@@ -83,6 +83,21 @@ def to_onnx(booster: Any, *, offset: float, columns: int) -> bytes:
         node.output[:] = [OUTPUT if o == last else o for o in node.output]
     model.graph.output[0].name = OUTPUT
     return bytes(model.SerializeToString())
+
+
+def to_text(booster: Any, *, offset: float) -> str:
+    """The booster as LightGBM's text, with the offset in its leaves: its raw output is what the ONNX model gives.
+
+    Feature attributions (`pred_contrib`) of this text sum to that log-odds, the offset being part of their base value.
+
+    Args:
+        booster: from `train`.
+        offset: added to the log-odds.
+    """
+    shifted = _reload(booster, lambda text: text)
+    for leaf in range(shifted.dump_model(num_iteration=1)["tree_info"][0]["num_leaves"]):  # every row falls into one leaf of the first tree
+        shifted.set_leaf_output(0, leaf, shifted.get_leaf_output(0, leaf) + offset)
+    return str(shifted.model_to_string())
 
 
 def _round_thresholds(booster: Any) -> Any:

@@ -37,7 +37,22 @@ def canned(n: int) -> pb.RankResponse:
         policy_version="1",
         feature_schema_hash="0" * 16,
         feature_freshness=pb.FeatureFreshness(fresh=2 * n + 2),
-        exposure=[pb.GroupExposure(group=g, candidates=n, count=n, exposure=0.3, exposure_before=0.3) for g in ("head", "tail", "new")],
+        exposure=[
+            pb.GroupExposure(
+                attribute="popularity_tier",
+                group=g,
+                candidates=n,
+                target_share=0.3,
+                ceiling=1.0,
+                count=n,
+                exposure=0.3,
+                count_before=n,
+                exposure_before=0.3,
+                debt=0.3,
+            )
+            for g in ("head", "tail", "new")
+        ],
+        fairness=pb.Fairness(utility_before=0.3, utility=0.3),
         stage_durations={stage: Duration(nanos=1) for stage in STAGES},
     )
 

@@ -1,15 +1,21 @@
-"""An answer as tables for a terminal: the list with and without the fairness floor, exposure, versions, times."""
+"""An answer as a person reads it in a terminal: the list with and without fairness, why, what it cost, exposure, versions, times."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from services.client import words
+
 STAGES = ("total", "convert", "features", "assemble", "score", "blend", "fairness", "explain")
+TOLD = 3  # results explained in words, from the top
+TOLD_LIFTED = 2  # and of those behind them that the policy moved up
+REASONS = 3  # named per direction
+GROUPS = 12  # lines of the table of groups, costs or prices; a policy for every seller has hundreds
 
 
 def answer(response: Any, *, titles: Mapping[str, str], bids: Mapping[str, int], bought: Collection[str] = ()) -> RenderableType:
@@ -21,7 +27,12 @@ def answer(response: Any, *, titles: Mapping[str, str], bids: Mapping[str, int],
         bids: item id -> bid in micros; empty for search.
         bought: items the user went on to buy, marked where the truth is known.
     """
-    parts: list[RenderableType] = [_results(response, titles, bids, bought), _exposure(response), Text(_footer(response))]
+    parts: list[RenderableType] = [_results(response, titles, bids, bought)]
+    if response.explanations:
+        parts.append(_why(response, titles, bids))
+    if response.HasField("fairness") and response.fairness.costs:
+        parts.append(_costs(response, titles, bids))
+    parts += [_exposure(response, bids), Text(_footer(response))]
     if response.degradations:
         parts.append(
             Text("degraded: " + "; ".join(f"{d.component} {d.reason} ({d.detail})" for d in response.degradations), style="yellow")
@@ -31,17 +42,15 @@ def answer(response: Any, *, titles: Mapping[str, str], bids: Mapping[str, int],
 
 def before_after(plain: Any, fair: Any, *, titles: Mapping[str, str], width: int = 48) -> RenderableType:
     """The list by score alone beside the list with the floor; both answers need explanations."""
-    table = Table(title="by score alone → with the fairness floor", title_justify="left")
+    table = Table(title="by score alone → with the fairness policy", title_justify="left")
     table.add_column("#", justify="right")
     table.add_column("by score alone", max_width=width, no_wrap=True)
-    table.add_column("with the floor", max_width=width + 12, no_wrap=True)
+    table.add_column("with the policy", max_width=width + 12, no_wrap=True)
     kept = {e.item_id for e in fair.explanations}
     for before, after in zip(plain.explanations, fair.explanations, strict=False):
         was = Text(f"{before.group:<4} {titles.get(before.item_id, before.item_id)}", style="" if before.item_id in kept else "dim strike")
-        now = Text(
-            f"{after.group:<4} {titles.get(after.item_id, after.item_id)[: width - 5]}", style="green" if after.binding_floor else ""
-        )
-        if after.binding_floor:
+        now = Text(f"{after.group:<4} {titles.get(after.item_id, after.item_id)[: width - 5]}", style="green" if _up(after) else "")
+        if _up(after):
             now.append(f"  ↑ from {after.rank_before}", style="bold green")
         table.add_row(str(after.rank), was, now)
     return table
@@ -91,7 +100,7 @@ def _results(response: Any, titles: Mapping[str, str], bids: Mapping[str, int], 
         cells: list[str | Text] = [str(rank)]
         if item in explained:
             e = explained[item]
-            cells += [str(e.rank_before) + (" ↑" if e.binding_floor else ""), e.group]
+            cells += [str(e.rank_before) + (" ↑" if _up(e) else ""), e.group]
         cells += [Text(item), Text(titles.get(item, ""))]  # not str: an id or a title with [brackets] is no markup
         if bids:
             cells += [_money(bids.get(item, 0)), _money(results.scores[rank - 1]), _money(results.price_micros[rank - 1])]
@@ -100,24 +109,77 @@ def _results(response: Any, titles: Mapping[str, str], bids: Mapping[str, int], 
         cells.append(f"{results.probabilities[rank - 1]:.4f}")
         if bought:
             cells.append("✓" if item in bought else "")
-        table.add_row(*cells, style="green" if item in explained and explained[item].binding_floor else "")
+        table.add_row(*cells, style="green" if item in explained and _up(explained[item]) else "")
     return table
 
 
-def _exposure(response: Any) -> Table:
-    table = Table(title=f"exposure by group (policy {response.policy} version {response.policy_version})", title_justify="left")
-    for column in ("group", "candidates", "floor", "places before → after", "exposure before → after", "shortfall"):
-        table.add_column(column, justify="left" if column == "group" else "right")
-    for g in response.exposure:
-        table.add_row(
-            g.group,
-            str(g.candidates),
-            f"{g.target_share:.0%}",
-            f"{g.count_before} → {g.count}",
-            f"{g.exposure_before:.1%} → {g.exposure:.1%}",
-            str(g.shortfall),
-        )
+def _why(response: Any, titles: Mapping[str, str], bids: Mapping[str, int]) -> RenderableType:
+    """The first results, and the first that the policy moved up, in words."""
+    several = len({g.attribute for g in response.exposure}) > 1
+    lifted = [e for e in response.explanations[TOLD:] if _up(e)][:TOLD_LIFTED]
+    member = next((e.attributed_member for e in response.explanations if e.attributed_member), "")
+    note = f" (± parts of {member}'s log-odds; 0.7 doubles the odds)" if member else ""
+    table = Table(title=f"why they stand there{note}", title_justify="left", box=None, show_header=False, pad_edge=False)
+    table.add_column("#", justify="right", style="bold")
+    table.add_column("why")
+    for e in [*response.explanations[:TOLD], *lifted]:
+        why = Text(titles.get(e.item_id, e.item_id), style="bold")
+        why.append(f"  {words.standing(e, _figure(bids), attribute=several)}", style="green not bold" if _up(e) else "not bold")
+        for mark, style, up in (("↑", "cyan", True), ("↓", "magenta", False)):
+            if said := words.strongest(e, REASONS, up=up):
+                why.append(f"\n{mark} {' · '.join(said)}", style=f"{style} not bold")
+        table.add_row(str(e.rank), why)
     return table
+
+
+def _costs(response: Any, titles: Mapping[str, str], bids: Mapping[str, int]) -> RenderableType:
+    """What each promise cost, in the order they were added, and all of them together."""
+    figure, f = _figure(bids), response.fairness
+    together = f"utility {figure(f.utility_before)} → {figure(f.utility)}"
+    if f.utility_before > 0:
+        together += f" ({(f.utility - f.utility_before) / f.utility_before:+.2%})".replace("-", "\N{MINUS SIGN}")
+    table = Table(title="what each promise cost, given those above it", title_justify="left", show_footer=True)
+    table.add_column("promise", footer="together")
+    table.add_column("item placed", max_width=48, no_wrap=True, footer=together)
+    table.add_column("cost", justify="right", footer=figure(f.utility_before - f.utility))
+    for c in f.costs[:GROUPS]:
+        table.add_row(Text(words.promise(c)), Text(titles.get(c.item_id, c.item_id)), figure(c.cost))
+    if rest := f.costs[GROUPS:]:
+        table.add_row(f"{len(rest)} more", "", figure(sum(c.cost for c in rest)), style="dim")
+    if f.optimality_gap > 0:
+        table.caption = f"at most {f.optimality_gap:.2%} short of the best possible list"
+        table.caption_justify = "left"
+    return table
+
+
+def _exposure(response: Any, bids: Mapping[str, int]) -> RenderableType:
+    """A line per group; columns that say nothing for any of them are left out."""
+    groups = list(response.exposure)
+    attributes = {g.attribute for g in groups}
+    shown = groups if len(groups) <= GROUPS else [g for g in groups if g.count or g.count_before or g.shortfall or g.excess][:GROUPS]
+    figure = _figure(bids)
+    columns: list[tuple[str, Callable[[Any], str], bool]] = [
+        ("attribute", lambda g: words.plain(g.attribute), len(attributes) > 1),
+        ("group", lambda g: g.group, True),
+        ("candidates", lambda g: str(g.candidates), True),
+        ("floor", lambda g: f"{g.target_share:.0%}", True),
+        ("ceiling", lambda g: f"{g.ceiling:.0%}" if g.ceiling < 1 else "", any(0 < g.ceiling < 1 for g in groups)),
+        ("places before → after", lambda g: f"{g.count_before} → {g.count}", True),
+        ("exposure before → after", lambda g: f"{g.exposure_before:.1%} → {g.exposure:.1%}", True),
+        ("shortfall", lambda g: str(g.shortfall), True),
+        ("excess", lambda g: str(g.excess), any(g.excess for g in groups)),
+        ("owed, in lists", lambda g: f"{g.debt:.2f}", any(g.debt or g.price for g in groups)),
+        ("price", lambda g: figure(g.price), any(g.debt or g.price for g in groups)),
+    ]
+    used = [(name, cell) for name, cell, says in columns if says]
+    by = f"by {words.plain(next(iter(attributes)))}" if len(attributes) == 1 and "" not in attributes else "by group"
+    table = Table(title=f"exposure {by} (policy {response.policy} version {response.policy_version})", title_justify="left")
+    for name, _ in used:
+        table.add_column(name, justify="left" if name in ("attribute", "group") else "right")
+    for g in shown:
+        table.add_row(*(Text(cell(g)) for _, cell in used))
+    hidden = len(groups) - len(shown)
+    return Group(table, Text(f"and {hidden} more groups", style="dim")) if hidden else table
 
 
 def _footer(response: Any) -> str:
@@ -132,8 +194,24 @@ def _footer(response: Any) -> str:
     )
 
 
+def _up(e: Any) -> bool:
+    """Whether the policy moved this result up."""
+    return bool(e.rank < e.rank_before)
+
+
 def _member(score: Any) -> str:
     return f"{score.probability:.4f} ({score.weight:.2f})" if score.HasField("probability") else "—"
+
+
+def _figure(bids: Mapping[str, int]) -> Callable[[float], str]:
+    """How a score is written: a probability, or with bids an amount of money; small ones with up to six digits."""
+
+    def written(value: float) -> str:
+        size = abs(value) / (1e6 if bids else 1.0)
+        digits = f"{size:.4f}" if size >= 0.01 else f"{size:.6f}".rstrip("0").ljust(6, "0")
+        return ("\N{MINUS SIGN}" if value < 0 and size >= 5e-7 else "") + digits
+
+    return written
 
 
 def _money(micros: float) -> str:

@@ -6,7 +6,7 @@ import math
 
 from longtail.ranking.v1 import ranking_service_pb2 as pb
 
-from ranking.types import Explanation, Freshness, Ranking, RankRequest
+from ranking.types import Explanation, Fairness, Freshness, Ranking, RankRequest
 from services.rpc import errors
 
 
@@ -32,18 +32,24 @@ def to_response(ranking: Ranking) -> pb.RankResponse:
         feature_freshness=pb.FeatureFreshness(**{state.value: ranking.freshness.get(state, 0) for state in Freshness}),
         exposure=[
             pb.GroupExposure(
+                attribute=g.attribute,
                 group=g.group,
                 candidates=g.candidates,
                 target_share=g.target_share,
+                ceiling=g.ceiling,
                 count=g.count,
                 exposure=g.exposure,
                 count_before=g.count_before,
                 exposure_before=g.exposure_before,
                 shortfall=g.shortfall,
+                excess=g.excess,
+                price=g.price,
+                debt=g.debt,
             )
             for g in ranking.exposure
         ],
         explanations=[_explanation(e) for e in ranking.explanations],
+        fairness=None if ranking.fairness is None else _fairness(ranking.fairness, ranking),
     )
     for stage, ms in ranking.stage_ms.items():
         response.stage_durations[stage].FromNanoseconds(round(ms * 1e6))
@@ -65,6 +71,19 @@ def to_error(error: BaseException) -> pb.RankError:
     )
 
 
+def _fairness(f: Fairness, ranking: Ranking) -> pb.Fairness:
+    ids = dict(zip(ranking.order.tolist(), ranking.item_ids, strict=True)) if f.costs else {}
+    return pb.Fairness(
+        utility_before=f.utility_before,
+        utility=f.utility,
+        optimality_gap=f.optimality_gap,
+        costs=[
+            pb.ConstraintCost(kind=c.kind, attribute=c.attribute, group=c.group, prefix=c.prefix, item_id=ids.get(c.index, ""), cost=c.cost)
+            for c in f.costs
+        ],
+    )
+
+
 def _explanation(e: Explanation) -> pb.Explanation:
     return pb.Explanation(
         item_id=e.item_id,
@@ -83,6 +102,14 @@ def _explanation(e: Explanation) -> pb.Explanation:
         rank_before=e.rank_before,
         rank=e.rank,
         binding_floor=e.binding_floor,
+        binding_attribute=e.binding_attribute,
+        binding_prefix=e.binding_prefix,
+        price=e.price,
+        cost=e.cost,
+        objectives=e.objectives,
         features=e.features,
         freshness=e.freshness,
+        attributed_member=e.attributed_member,
+        attributions=e.attributions,
+        attribution_base=e.attribution_base,
     )

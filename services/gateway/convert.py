@@ -14,6 +14,7 @@ from longtail.ranking.v1 import ranking_service_pb2 as pb
 
 from ranking.errors import InvalidField, InvalidFields
 from ranking.types import Candidates, Explain, Float32Array, FloatArray, IntArray, RankRequest, Surface
+from services.gateway.objectives import COLUMNS as PROBABILITY_COLUMNS
 
 MAX_CANDIDATES = 1000
 MAX_ID_BYTES = 256
@@ -136,6 +137,8 @@ def _candidates(wrong: list[InvalidField], message: pb.Candidates, surface: Surf
         _check_size(wrong, f"{path}.name", column.name, MAX_ID_BYTES)
         values = np.fromiter(column.values, np.float32, len(column.values))
         _check_column(wrong, f"{path}.values", values, n)
+        if column.name in PROBABILITY_COLUMNS.values():
+            _check_probabilities(wrong, f"{path}.values", values)
         columns[column.name] = values
     return Candidates(ids, scores, _bids(wrong, message, surface, n), columns)
 
@@ -169,14 +172,20 @@ def _check_column(wrong: list[InvalidField], field: str, values: FloatArray | Fl
         wrong.extend(InvalidField(f"{field}[{i}]", f"must be finite, got {values[i]}") for i in np.flatnonzero(~finite))
 
 
+def _check_probabilities(wrong: list[InvalidField], field: str, values: Float32Array) -> None:
+    out = (values < 0.0) | (values > 1.0)  # what is not finite is reported already
+    if out.any():
+        wrong.extend(
+            InvalidField(f"{field}[{i}]", f"must be a probability within 0 and 1, got {values[i]}")
+            for i in np.flatnonzero(out & np.isfinite(values))
+        )
+
+
 def _bids(wrong: list[InvalidField], message: pb.Candidates, surface: Surface | None, n: int) -> IntArray | None:
     field = "candidates.bid_micros"
     if not message.bid_micros:
         if surface is Surface.ADS and n:
             wrong.append(InvalidField(field, f"SURFACE_ADS needs one bid per candidate ({n}), got none"))
-        return None
-    if surface is Surface.SEARCH:
-        wrong.append(InvalidField(field, "only allowed for SURFACE_ADS"))
         return None
     bids = np.fromiter(message.bid_micros, np.int64, len(message.bid_micros))
     if len(bids) != n:

@@ -16,13 +16,14 @@ from typing import Any
 
 import numpy as np
 
+from ranking.assemble import ITEM_ATTRIBUTES
 from ranking.errors import Unavailable
 from ranking.features import FEATURE_SERVICES, ITEM_SCALARS, Entity
 from services.gateway.ports import ENTITY_VIEWS, FeatureRows
 
 JOIN_KEYS = {Entity.USER: "user_id", Entity.ITEM: "item_id"}
-_ITEM_WANTED = frozenset((*ITEM_SCALARS, "popularity_tier", "category_key", "token_ids", "text_digest"))
-"""The item features ranking reads; the others (title, brand …) cost as much to read and are for people."""
+_ITEM_WANTED = frozenset((*ITEM_SCALARS, "popularity_tier", "category_key", "token_ids", "text_digest", *ITEM_ATTRIBUTES))
+"""The item features ranking reads; the others (title …) cost as much to read and are for people."""
 
 
 class FeastStore:

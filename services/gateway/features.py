@@ -10,10 +10,10 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,7 @@ class ListFeatures:
     items: ItemFeatures  # (n,)
     user_states: NDArray[np.int8]  # (user views, 1) index into `Freshness`
     item_states: NDArray[np.int8]  # (item views, n)
+    names: Mapping[int, str]  # what each of `items.attribute_keys` stands for
     degradations: tuple[Degradation, ...]
 
     def counts(self) -> dict[str, int]:
@@ -118,6 +119,7 @@ class Features:
             found = await asyncio.gather(*waits)
             user = user or found[0]
         items, item_times = self._gather(item_ids)
+        names = self._items.names
         clock = self._clock()
         user_times = user.event_times if user else _UNKNOWN_TIMES[Entity.USER]
         user_states = freshness_codes(user_times, _TTLS[Entity.USER], clock)
@@ -130,7 +132,7 @@ class Features:
         if "features:item" not in failed and unknown:
             detail = f"{unknown} of {len(item_ids)} items have no stored features; declared defaults were used"
             degraded.append(Degradation("features:item", "NOT_FOUND", detail))
-        return ListFeatures(user.features if user else UNKNOWN_USER, items, user_states, item_states, tuple(degraded))
+        return ListFeatures(user.features if user else UNKNOWN_USER, items, user_states, item_states, names, tuple(degraded))
 
     async def close(self) -> None:
         """Stop background refreshes and the threads; running reads end on their own."""
@@ -202,8 +204,8 @@ class Features:
         times = np.full((len(ENTITY_VIEWS[Entity.ITEM]), len(item_ids)), np.nan)
         if known.any():
             found, times[:, known] = self._items.gather(rows[known], now)
-            for name in ("scalars", "tiers", "category_keys", "token_ids", "text_digests"):
-                getattr(blank, name)[known] = getattr(found, name)
+            for column in fields(ItemFeatures):
+                getattr(blank, column.name)[known] = getattr(found, column.name)
         return blank, times
 
     def _refresh_later(self, rows: IntArray, now: float) -> None:

@@ -5,7 +5,7 @@ Feast stays the source of truth: a row is a copy with the time it was read. Know
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from itertools import repeat
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranking.assemble import ItemFeatures, item_features
+from ranking.assemble import ITEM_ATTRIBUTES, ItemFeatures, item_features
 from ranking.features import Entity, stable_key
 from ranking.types import FloatArray, IntArray
 from services.gateway.ports import ENTITY_VIEWS, FeatureRows
@@ -37,12 +37,18 @@ class ItemTable:
         self._rows: dict[str, int] = {}
         self._ids: list[str] = []
         self._features = unknown_items(())
+        self._names: dict[int, str] = {0: ""}
         self._event_times = np.empty((_V, 0))
         self._read_at = np.empty(0)
         self._used_at = np.empty(0)
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    @property
+    def names(self) -> Mapping[int, str]:
+        """What each key in `ItemFeatures.attribute_keys` stands for; holds the keys of every row gathered before it was asked for."""
+        return self._names
 
     def rows(self, item_ids: Sequence[str]) -> IntArray:
         """(n,) row of each item, -1 where the table has none."""
@@ -69,6 +75,9 @@ class ItemTable:
         for item in fresh:
             self._rows[item] = len(self._ids)
             self._ids.append(item)
+        for name, column in zip(ITEM_ATTRIBUTES, features.attribute_keys.T.tolist(), strict=True):
+            if name in read.values:
+                self._names.update((key, text) for key, text in zip(column, read.values[name], strict=True) if key)
         rows = self.rows(item_ids)
         for name in _COLUMNS:
             getattr(self._features, name)[rows] = getattr(features, name)
@@ -92,6 +101,7 @@ class ItemTable:
         self._ids = [self._ids[i] for i in kept]
         self._rows = {item: row for row, item in enumerate(self._ids)}
         self._keep(kept, len(self._read_at))
+        self._names = {key: self._names[key] for key in np.unique(self._features.attribute_keys).tolist()}
 
     def _keep(self, rows: NDArray[np.int64], capacity: int) -> None:
         """Move `rows` to the front of columns of `capacity` rows."""

@@ -1,46 +1,48 @@
-"""One list from request to ranking: features, members, blend, score, fairness, price.
+"""One list from request to ranking: features, members, blend, objectives, auction, fairness, prices.
 
 Degrades instead of failing. Where no member could score an item its probability is 0.0 on the wire (NaN has no place there) and a
 degradation says so; where none could score any, the list stands in retrieval order, else as it came, and `scores` holds what it was
 sorted by. An ad without a probability is charged its bid: no second price can be computed for it, a price of 0 would give clicks away,
-and the bid is the most the advertiser agreed to. Knows no protobuf, no Feast and no Triton.
+and the bid is the most the advertiser agreed to. Knows no protobuf, no Feast, no Triton and no store of accounts.
 """
 
 from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ranking.assemble import assemble
-from ranking.auction import expected_value, gsp_prices
 from ranking.blend import Blended, BlendSpec, blend
-from ranking.errors import UnknownName
-from ranking.explain import explain
-from ranking.exposure import exposure_report
+from ranking.errors import InvalidField, UnknownName
+from ranking.explain import Attributed, explain
+from ranking.fairness.amortised import Delta
+from ranking.fairness.floors import rank_by_score
+from ranking.fairness.groups import ListGroups
+from ranking.fairness.policy import FairnessPolicy
 from ranking.features import REQUEST_COLUMNS
-from ranking.floors import FairRanking, rank_by_score, rank_with_floors
-from ranking.policy import FairnessPolicy
 from ranking.text import query_text
 from ranking.types import (
-    TIERS,
     Degradation,
-    Dropped,
     Explain,
     Explanation,
+    Fairness,
     Float32Array,
     FloatArray,
-    GroupExposure,
     IntArray,
     Ranking,
     RankRequest,
     Surface,
 )
+from services.gateway import ads, objectives
+from services.gateway.attributions import Attributions
+from services.gateway.fairness import Fair, Page, attribute_of, deltas, groups_of, rank_fairly
 from services.gateway.features import Features, ListFeatures
+from services.gateway.ledger import Ledger
+from services.gateway.ledger_store import Key, keys_of
 from services.gateway.releases import LoadedRelease, Releases
 from services.gateway.scoring import Scores, Scoring
 from services.gateway.served import Served
@@ -56,51 +58,75 @@ class Plan:
     loaded: LoadedRelease
     spec: BlendSpec
     policy: FairnessPolicy
+    objectives: Mapping[str, BlendSpec]  # blends of further outcomes the policy weighs
 
 
 @dataclass(frozen=True, slots=True)
 class _Ordered:
-    """The competing candidates and their order; index arrays count within `kept`."""
+    """The competing candidates and their order; index arrays of `fair` count within `auction.kept`."""
 
-    kept: IntArray  # (m,) candidates that compete
+    auction: ads.Auction
+    paced: ads.Advertisers | None  # of all candidates
     key: FloatArray  # (m,) what they are sorted by
-    groups: NDArray[np.int8]  # (m,)
-    fair: FairRanking  # as returned
-    exposure: tuple[GroupExposure, ...]
+    fair: Fair
+    page: Page
 
 
 class Pipeline:
     """Ranks lists; any number at once on one event loop."""
 
-    def __init__(self, releases: Releases, features: Features, scoring: Scoring, keep: Callable[[Served], None] | None = None) -> None:
+    def __init__(
+        self,
+        releases: Releases,
+        features: Features,
+        scoring: Scoring,
+        ledger: Ledger,
+        attributions: Attributions,
+        *,
+        keep: Callable[[Served], None] | None = None,
+        observe: Callable[[RankRequest, Ranking, FairnessPolicy, Sequence[ListGroups]], None] | None = None,
+    ) -> None:
         """Wire the parts.
 
         Args:
             releases: what to rank with.
             features: of users and items.
             scoring: the members.
+            ledger: what groups are owed and advertisers spent.
+            attributions: of scores to features, for full explanations.
             keep: handed every answer and what it was made of; must neither raise nor wait.
+            observe: handed every answer, its policy and the groups of its results, for the metrics; must neither raise nor wait.
         """
-        self._keep = keep
         self._releases = releases
         self._features = features
         self._scoring = scoring
+        self._ledger = ledger
+        self._attributions = attributions
+        self._keep = keep
+        self._observe = observe
 
     def plan(self, request: RankRequest) -> Plan:
-        """Which release, blend and policy answer.
+        """Which release, blends and policy answer.
 
         Raises:
             NotReady: no release is active.
             UnknownName: the release, or its policy or surface, is not known.
+            InvalidField: the policy is not for this surface, or there are bids it has no use for.
         """
         loaded = self._releases.get(request.release)
-        release = loaded.release
-        if request.surface not in release.blends:
-            raise UnknownName("surface", request.surface.value, [s.value for s in release.blends])
-        name = request.policy or release.active_policy[request.surface]
+        release, surface = loaded.release, request.surface
+        if surface not in release.blends:
+            raise UnknownName("surface", surface.value, [s.value for s in release.blends])
+        name = request.policy or release.active_policy[surface]
         if name not in release.policies:
             raise UnknownName("policy", name, list(release.policies))
-        return Plan(loaded, release.blends[request.surface], release.policies[name])
+        policy = release.policies[name]
+        if policy.surfaces and surface not in policy.surfaces:
+            allowed = ", ".join(f"SURFACE_{s.name}" for s in policy.surfaces)
+            raise InvalidField("policy", f"{name!r} is for {allowed} only, the request is for SURFACE_{surface.name}")
+        if surface is Surface.SEARCH and request.candidates.bid_micros is not None and not policy.ad_slots:
+            raise InvalidField("candidates.bid_micros", "only allowed for SURFACE_ADS")
+        return Plan(loaded, release.blends[surface], policy, objectives.blends_for(policy, release.objectives.get(surface, {})))
 
     async def rank(self, request: RankRequest, deadline: float, stage_ms: Mapping[str, float] | None = None) -> Ranking:
         """Rank one list.
@@ -111,11 +137,11 @@ class Pipeline:
             stage_ms: time already spent, by stage; part of the answer.
 
         Raises:
-            NotReady, UnknownName: as `plan`.
+            NotReady, UnknownName, InvalidField: as `plan`.
         """
         stages = _Stages(stage_ms or {})
         plan = self.plan(request)
-        release = plan.loaded.release
+        release, policy = plan.loaded.release, plan.policy
         candidates = request.candidates
         now = time.monotonic()
         found = await self._features.get(request.user_id, candidates.item_ids, now + _FEATURES_SHARE * max(deadline - now, 0.0))
@@ -127,52 +153,157 @@ class Pipeline:
             columns=candidates.columns,
         )
         stages.end("assemble")
-        text = query_text(request.query, found.user.interest_text)
         scored = await self._scoring.score(
             plan.loaded,
             plan.spec,
             matrix=matrix,
             items=found.items,
-            text=text,
+            text=query_text(request.query, found.user.interest_text),
             deadline=deadline,
             every=request.explain is not Explain.NONE,
+            objectives=tuple(plan.objectives.values()),
         )
         stages.end("score")
-        blended = blend(plan.spec, scored.logits, found.items.tiers)
-        probabilities, key, unscored = _score(request, blended.probabilities)
+        tiers = found.items.tiers
+        blended = blend(plan.spec, scored.of(plan.spec), tiers)
+        worth = objectives.worth(policy, blended.probabilities, plan.objectives, scored, tiers, candidates.columns)
+        probabilities = np.where(np.isnan(blended.probabilities), 0.0, blended.probabilities)
         stages.end("blend")
-        ordered, dropped = _order(request, plan.policy, key, found.items.tiers)
-        order = ordered.kept[ordered.fair.order]
-        prices = _prices(request, plan.policy, ordered, probabilities, np.isnan(blended.probabilities))
+        ordered = self._order(request, policy, worth.score, probabilities, found)
+        kept, fair = ordered.auction.kept, ordered.fair
+        order = kept[fair.ranking.order]
+        prices = ads.click_prices(policy, ordered.auction, fair, worth.score[kept], ordered.page.length)
         stages.end("fairness")
-        explanations = _explain(
-            request, plan.spec, ordered, scored=scored, blended=blended, probabilities=probabilities, matrix=matrix, found=found
+        explanations, unexplained = await self._explain(
+            request, plan, ordered, scored=scored, blended=blended, outcomes=worth.objectives, matrix=matrix, found=found, deadline=deadline
         )
         if explanations:
             stages.end("explain")
+        degradations = (
+            *_ignored(request, policy),
+            *found.degradations,
+            *scored.degradations,
+            *_made_up(request, blended.probabilities, worth.score),
+            *worth.degradations,
+            *unexplained,
+        )
+        accounted = ordered.paced is not None or (policy.mode != "off" and policy.rules)
+        trouble = self._ledger.degradation if accounted else None
         ranking = Ranking(
             ranking_id=uuid.uuid4().hex,
             request_id=request.request_id,
             order=order,
             item_ids=tuple(candidates.item_ids[i] for i in order.tolist()),
-            scores=key[order],
+            scores=ordered.key[fair.ranking.order],
             probabilities=probabilities[order],
             price_micros=prices,
             explanations=explanations,
-            dropped=dropped,
-            degradations=(*_ignored(request), *found.degradations, *scored.degradations, *unscored),
+            dropped=ordered.auction.dropped,
+            degradations=degradations if trouble is None else (*degradations, trouble),
             release=release.id,
-            model_versions={m: str(release.member(m).version) for m in plan.spec.members},
-            policy=plan.policy.name,
-            policy_version=plan.policy.version,
+            model_versions={m: str(release.member(m).version) for m in scored.members},
+            policy=policy.name,
+            policy_version=policy.version,
             feature_schema_hash=release.feature_schema_hash,
             freshness=found.counts(),
-            exposure=ordered.exposure,
+            exposure=fair.exposure,
+            fairness=_in_request(fair, kept),
             stage_ms=stages.total({f"score.{name}": ms for name, ms in scored.member_ms.items()}),
         )
+        self._record(request.surface, policy, ordered, ranking)
         if self._keep is not None:
-            self._keep(Served(time.time(), request, ranking, plan.spec.members, scored.logits, matrix, ordered.kept, ordered.key))
+            self._keep(Served(time.time(), request, ranking, scored.members, scored.logits, matrix, kept, ordered.key))
+        if self._observe is not None:
+            self._observe(request, ranking, policy, [rule.take(fair.ranking.order) for rule in fair.groups])
         return ranking
+
+    def _order(self, request: RankRequest, policy: FairnessPolicy, worth: FloatArray, click: FloatArray, found: ListFeatures) -> _Ordered:
+        """Admit, then order the candidates by what the policy says and the ledger knows.
+
+        Args:
+            request: n candidates.
+            policy: decides.
+            worth: (n,) weighted probability, NaN where there is none.
+            click: (n,) probability, 0 where there is none.
+            found: the candidates' attributes.
+        """
+        surface, candidates = request.surface, request.candidates
+        paced: ads.Advertisers | None = None
+        if policy.pacing is not None and candidates.bid_micros is not None:
+            paced = ads.advertisers(policy.pacing, attribute_of(policy.pacing.attribute, found.items, found.names))
+            spends = self._ledger.spends(_spend_keys(policy, paced), [float(b) for b in paced.budgets])
+            most = ads.most_spent(paced, candidates.bid_micros, click, request.top_k)
+            auction = ads.admit(policy, surface, candidates, paced, spends, most)
+        else:
+            auction = ads.admit(policy, surface, candidates)
+        key = _key(request, policy, worth, auction)
+        items, merit = (found.items, click) if not auction.dropped else (found.items.take(auction.kept), click[auction.kept])
+        groups = groups_of(policy, items, found.names, merit)
+        owed = [self._ledger.accounts(_keys(surface, policy, rule)) for rule in groups]
+        k = min(request.top_k, len(auction.kept))
+        slots = policy.ad_slots if surface is Surface.SEARCH and auction.sponsored is not None else ()
+        if slots and auction.sponsored is not None:
+            k = ads.places(slots, auction.sponsored, k)
+        page = Page(k, min(policy.page_length, k) or k, slots, auction.sponsored if slots else None)
+        return _Ordered(auction, paced, key, rank_fairly(policy, key, groups, owed, page, costs=request.explain is Explain.FULL), page)
+
+    async def _explain(
+        self,
+        request: RankRequest,
+        plan: Plan,
+        ordered: _Ordered,
+        *,
+        scored: Scores,
+        blended: Blended,
+        outcomes: Mapping[str, FloatArray],
+        matrix: Float32Array,
+        found: ListFeatures,
+        deadline: float,
+    ) -> tuple[tuple[Explanation, ...], tuple[Degradation, ...]]:
+        """One explanation per result, if asked for."""
+        if request.explain is Explain.NONE:
+            return (), ()
+        kept, fair = ordered.auction.kept, ordered.fair
+        full = request.explain is Explain.FULL
+        logits = scored.of(plan.spec)
+        attributed: Attributed | None = None
+        degraded: tuple[Degradation, ...] = ()
+        order = kept[fair.ranking.order]
+        if full and len(order):
+            attributed, degraded = await self._attributions.of(
+                plan.loaded.release, plan.spec.members, matrix[order], logits[:, order], deadline
+            )
+        explanations = explain(
+            request.explain,
+            fair.ranking,
+            item_ids=[request.candidates.item_ids[i] for i in kept.tolist()],
+            members=plan.spec.members,
+            logits=logits[:, kept],
+            blended=Blended(np.nan_to_num(blended.probabilities[kept]), blended.member_probabilities[:, kept], blended.weights[:, kept]),
+            scores=ordered.key,
+            before=rank_by_score(ordered.key),
+            rules=fair.groups,
+            prices=fair.lifts,
+            costs=fair.fairness.costs if fair.fairness is not None and plan.policy.mode == "enforce" else (),
+            objectives={name: p[kept] for name, p in outcomes.items()},
+            rows=matrix[kept],
+            freshness=found.states(kept) if full else None,
+            attributions=attributed,
+        )
+        return explanations, degraded
+
+    def _record(self, surface: Surface, policy: FairnessPolicy, ordered: _Ordered, ranking: Ranking) -> None:
+        """Put what the list did into the ledger."""
+        fair, paced = ordered.fair, ordered.paced
+        exposed: dict[Key, Delta] = {}
+        for rule, changes in deltas(policy, fair, ordered.page):
+            exposed.update(zip(_keys(surface, policy, rule), changes, strict=True))
+        if exposed:
+            self._ledger.record(exposed, policy.controller)
+        if paced is not None and ranking.price_micros is not None:
+            spent = ads.spending(paced, ranking.order, ranking.price_micros, ranking.probabilities).tolist()
+            entries = zip(_spend_keys(policy, paced), spent, map(float, paced.budgets), strict=True)
+            self._ledger.record_spend(entry for entry in entries if entry[1] > 0.0)
 
 
 class _Stages:
@@ -193,103 +324,68 @@ class _Stages:
         return {**self._ms, **parts, "total": self._before + (time.perf_counter() - self._began) * 1e3}
 
 
-def _score(request: RankRequest, blended: FloatArray) -> tuple[FloatArray, FloatArray, tuple[Degradation, ...]]:
-    """(n,) probabilities without NaN, (n,) sort key, and what had to be made up."""
-    absent = np.isnan(blended)
+def _keys(surface: Surface, policy: FairnessPolicy, rule: ListGroups) -> tuple[Key, ...]:
+    """(g,) accounts of a rule's groups."""
+    return keys_of(surface.value, policy.name, rule.attribute, rule.names)
+
+
+def _spend_keys(policy: FairnessPolicy, paced: ads.Advertisers) -> tuple[Key, ...]:
+    """(a,) accounts of advertisers: a budget is one for all surfaces."""
+    return keys_of("", policy.name, paced.attribute, paced.names)
+
+
+def _key(request: RankRequest, policy: FairnessPolicy, worth: FloatArray, auction: ads.Auction) -> FloatArray:
+    """(m,) what the competing candidates are sorted by."""
+    candidates, kept, bids = request.candidates, auction.kept, auction.paced
+    absent = np.isnan(worth)
+    if absent.any():
+        if absent.all():
+            return np.zeros(len(kept)) if candidates.retrieval_scores is None else candidates.retrieval_scores[kept]
+        worth = np.where(absent, 0.0, worth)
+    if auction.dropped:
+        worth = worth[kept]
+    if request.surface is Surface.SEARCH:
+        if not policy.ad_slots:
+            return worth
+        value = float(policy.organic_value_micros)
+        return worth * (value if bids is None or auction.sponsored is None else np.where(auction.sponsored, bids, value))
+    return worth if bids is None else bids * worth
+
+
+def _made_up(request: RankRequest, click: FloatArray, worth: FloatArray) -> tuple[Degradation, ...]:
+    """What is said of (n,) probabilities that are not there."""
+    absent = np.isnan(click)
     if not absent.any():
-        key = blended if request.candidates.bid_micros is None else expected_value(request.candidates.bid_micros, blended)
-        return blended, key, ()
-    probabilities = np.where(absent, 0.0, blended)
-    if not absent.all():
-        key = probabilities if request.candidates.bid_micros is None else expected_value(request.candidates.bid_micros, probabilities)
-        detail = f"{int(absent.sum())} of {len(absent)} candidates have no score; their probability is given as 0{_at_bid(request)}"
-        return probabilities, key, (Degradation("blend", "PARTIAL", detail),)
-    retrieval = request.candidates.retrieval_scores
-    by = "candidate order" if retrieval is None else "retrieval_scores"
-    held = "0" if retrieval is None else "them"
-    detail = f"no member could score; sorted by {by}, `scores` holds {held}, probabilities are given as 0{_at_bid(request)}"
-    return probabilities, np.zeros(len(absent)) if retrieval is None else retrieval, (Degradation("blend", "UNAVAILABLE", detail),)
-
-
-def _at_bid(request: RankRequest) -> str:
-    return "; without one an ad's price is its bid" if request.surface is Surface.ADS else ""
-
-
-def _order(request: RankRequest, policy: FairnessPolicy, key: FloatArray, tiers: NDArray[np.int8]) -> tuple[_Ordered, tuple[Dropped, ...]]:
-    """Drop bids below the reserve, then rank with the policy's floors."""
-    kept = np.arange(len(key))
-    dropped: tuple[Dropped, ...] = ()
-    bids = request.candidates.bid_micros
-    if bids is not None and policy.reserve_micros > 0:
-        low = bids < policy.reserve_micros
-        dropped = tuple(Dropped(i, "BELOW_RESERVE") for i in np.flatnonzero(low).tolist())
-        kept = np.flatnonzero(~low)
-    key, groups = key[kept], tiers[kept]
-    k = min(request.top_k, len(kept))
-    none = np.zeros(len(TIERS), np.int64)
-    by_score = FairRanking(rank_by_score(key, k), np.full(k, -1), none)
-    if policy.mode == "off" or k == 0:
-        return _Ordered(kept, key, groups, by_score, ()), dropped
-    shares = policy.share_vector()
-    fair = rank_with_floors(key, groups, shares, k)
-    # With `report_only` the report says what the floors would have done to a list that is returned without them.
-    exposure = exposure_report(by_score.order, fair.order, groups, TIERS, shares, fair.shortfall)
-    return _Ordered(kept, key, groups, fair if policy.mode == "enforce" else by_score, exposure), dropped
-
-
-def _prices(
-    request: RankRequest, policy: FairnessPolicy, ordered: _Ordered, probabilities: FloatArray, absent: NDArray[np.bool_]
-) -> IntArray | None:
-    """(k,) second prices; the bid where a result has no probability."""
-    bids = request.candidates.bid_micros
-    if request.surface is not Surface.ADS or bids is None:
-        return None
-    kept = ordered.kept
-    prices = gsp_prices(
-        ordered.fair.order,
-        bids[kept],
-        probabilities[kept],
-        reserve_micros=policy.reserve_micros,
-        lifted=ordered.fair.binding,
-        groups=ordered.groups,
-    )
-    order = kept[ordered.fair.order]
-    return np.where(absent[order], bids[order], prices)
-
-
-def _ignored(request: RankRequest) -> list[Degradation]:
-    return [
-        Degradation(f"column:{name}", "IGNORED", "the feature schema declares no such request column")
-        for name in request.candidates.columns
-        if name not in _DECLARED_COLUMNS
-    ]
-
-
-def _explain(
-    request: RankRequest,
-    spec: BlendSpec,
-    ordered: _Ordered,
-    *,
-    scored: Scores,
-    blended: Blended,
-    probabilities: FloatArray,
-    matrix: Float32Array,
-    found: ListFeatures,
-) -> tuple[Explanation, ...]:
-    if request.explain is Explain.NONE:
         return ()
-    kept = ordered.kept
-    return explain(
-        request.explain,
-        ordered.fair,
-        item_ids=[request.candidates.item_ids[i] for i in kept.tolist()],
-        members=spec.members,
-        logits=scored.logits[:, kept],
-        blended=Blended(probabilities[kept], blended.member_probabilities[:, kept], blended.weights[:, kept]),
-        scores=ordered.key,
-        before=rank_by_score(ordered.key),
-        groups=ordered.groups,
-        names=TIERS,
-        rows=matrix[kept],
-        freshness=found.states(kept) if request.explain is Explain.FULL else None,
-    )
+    at_bid = "; without one an ad's price is its bid" if request.candidates.bid_micros is not None and np.isnan(worth).any() else ""
+    if not absent.all():
+        detail = f"{int(absent.sum())} of {len(absent)} candidates have no score; their probability is given as 0{at_bid}"
+        return (Degradation("blend", "PARTIAL", detail),)
+    if not np.isnan(worth).all():
+        detail = f"no member could score; sorted by the policy's other objectives, probabilities are given as 0{at_bid}"
+    else:
+        by, held = ("candidate order", "0") if request.candidates.retrieval_scores is None else ("retrieval_scores", "them")
+        detail = f"no member could score; sorted by {by}, `scores` holds {held}, probabilities are given as 0{at_bid}"
+    return (Degradation("blend", "UNAVAILABLE", detail),)
+
+
+def _ignored(request: RankRequest, policy: FairnessPolicy) -> list[Degradation]:
+    wanted = objectives.weighed(policy)
+    of_objective = {column: name for name, column in objectives.COLUMNS.items()}
+    out = []
+    for name in request.candidates.columns:
+        if name not in _DECLARED_COLUMNS and of_objective.get(name) not in wanted:
+            why = (
+                f"policy {policy.name!r} gives it no weight"
+                if name in of_objective
+                else "the feature schema declares no such request column"
+            )
+            out.append(Degradation(f"column:{name}", "IGNORED", why))
+    return out
+
+
+def _in_request(fair: Fair, kept: IntArray) -> Fairness | None:
+    """The policy's effect, with candidates counted as in the request."""
+    if fair.fairness is None or not fair.fairness.costs:
+        return fair.fairness
+    return replace(fair.fairness, costs=tuple(replace(c, index=int(kept[c.index])) if c.index >= 0 else c for c in fair.fairness.costs))

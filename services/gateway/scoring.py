@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -34,9 +34,14 @@ _BUG = "unexpected error; the server's log has the cause"
 class Scores:
     """What the members said of one list."""
 
-    logits: FloatArray  # (m, n) in the blend's member order, NaN where absent
+    members: tuple[str, ...]  # (m,) the blend's in its order, then those only the objectives' blends have
+    logits: FloatArray  # (m, n) NaN where absent
     degradations: tuple[Degradation, ...]
     member_ms: Mapping[str, float]
+
+    def of(self, spec: BlendSpec) -> FloatArray:
+        """The rows of one blend's members, in its order."""
+        return self.logits[[self.members.index(name) for name in spec.members]]
 
 
 class _Outcome(NamedTuple):
@@ -76,6 +81,7 @@ class Scoring:
         text: str,
         deadline: float,
         every: bool = False,
+        objectives: Sequence[BlendSpec] = (),
     ) -> Scores:
         """Score one list.
 
@@ -90,19 +96,25 @@ class Scoring:
             text: text members' query side.
             deadline: monotonic seconds.
             every: members without weight are asked as well, for an explanation.
+            objectives: blends of further outcomes, whose members are asked together with the others, each once.
         """
-        members = [loaded.release.member(name) for name in spec.members]
-        weighted = spec.matrix().max(axis=0) > 0.0  # (m,)
-        first = [m for m, w in zip(members, weighted, strict=True) if w or every]
+        wanted = dict.fromkeys(spec.members, every)
+        for one in (spec, *objectives):
+            for name, weight in zip(one.members, one.matrix().max(axis=0).tolist(), strict=True):
+                wanted[name] = wanted.get(name, False) or weight > 0.0
+        members = [loaded.release.member(name) for name in wanted]
+        first = [m for m in members if wanted[m.name]]
         spare = [m for m in members if m not in first]
         outcome = await self._outcomes(loaded, first, matrix, items, text, deadline)
         if spare:
-            scored = ~np.isnan(np.stack([o.row for o in outcome.values()])).all(axis=0)  # (n,) by anybody
+            own = [outcome[name].row for name in spec.members if name in outcome]
+            scored = ~np.isnan(np.stack(own)).all(axis=0)  # (n,) by anybody
             if scored.all():
                 outcome |= {m.name: _Outcome(self._at_hand(m, items, text), None, 0.0) for m in spare}
             else:
                 outcome |= await self._outcomes(loaded, spare, matrix, items, text, deadline)
         return Scores(
+            tuple(wanted),
             np.stack([outcome[m.name].row for m in members]),
             tuple(d for m in members if (d := outcome[m.name].degradation)),
             {m.name: outcome[m.name].ms for m in members},

@@ -24,8 +24,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ranking.fairness.floors import rank_by_score
 from ranking.features import MODEL_COLUMNS, stable_key
-from ranking.floors import rank_by_score
 from ranking.types import Float32Array, FloatArray, IntArray, Ranking, RankRequest
 
 log = logging.getLogger(__name__)

@@ -15,8 +15,14 @@ import grpc
 from longtail.ranking.v1.ranking_service_pb2_grpc import add_RankingServiceServicer_to_server
 
 from ranking.layout import Layout
+from services.gateway.attributions import Attributions
 from services.gateway.feast_store import FeastStore
 from services.gateway.features import Features
+from services.gateway.ledger import Ledger
+from services.gateway.ledger_sqlite import SqliteStore
+from services.gateway.ledger_store import LedgerStore
+from services.gateway.metrics import Metrics, registry
+from services.gateway.metrics_http import exposed
 from services.gateway.pipeline import Pipeline
 from services.gateway.ports import FeatureStore, ModelServer
 from services.gateway.releases import Releases
@@ -31,16 +37,19 @@ log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def running(settings: Settings, *, store: FeatureStore | None = None, models: ModelServer | None = None) -> AsyncIterator[Server]:
+async def running(
+    settings: Settings, *, store: FeatureStore | None = None, models: ModelServer | None = None, accounts: LedgerStore | None = None
+) -> AsyncIterator[Server]:
     """A gateway that answers while the context lasts, and drains when it ends.
 
     Args:
         settings: all of it.
         store: in place of Feast.
         models: in place of Triton.
+        accounts: in place of SQLite or Redis.
 
     Raises:
-        PortTakenError: the address is in use.
+        PortTakenError: an address is in use.
     """
     layout = Layout(settings.home)
     async with AsyncExitStack() as closing:  # whatever fails, here or in the caller, what was opened is closed, the last first
@@ -60,14 +69,20 @@ async def running(settings: Settings, *, store: FeatureStore | None = None, mode
         served = _served(settings, layout) if settings.served_log else None
         if served is not None:
             closing.push_async_callback(asyncio.to_thread, served.close)
+        ledger = Ledger(accounts or _accounts(settings, layout), sync_s=settings.ledger_sync_s)
+        closing.push_async_callback(ledger.close, settings.ledger_wait_s)
         status = layout.run / "gateway.json"
 
         async def serving(_release: str) -> None:
             await server.set_serving(serving=True)
-            await asyncio.to_thread(_write_status, status, server.address, ready=True)
+            await asyncio.to_thread(_write_status, status, server.address, scraped, ready=True)
 
         releases = Releases(layout.releases, layout.pointer, kept=settings.releases_kept, on_active=serving)
-        pipeline = Pipeline(releases, features, scoring, served.offer if served else None)
+        metrics = Metrics(ledger, lambda: releases.active.release if releases.active else None)
+        attributions = Attributions(layout.releases)
+        closing.callback(attributions.close)
+        keep = served.offer if served else None
+        pipeline = Pipeline(releases, features, scoring, ledger, attributions, keep=keep, observe=metrics.observe)
         servicer = RankingServicer(pipeline, budget_s=settings.budget_ms / 1e3, margin_s=settings.margin_ms / 1e3)
 
         def register(target: grpc.aio.Server) -> None:
@@ -79,11 +94,15 @@ async def running(settings: Settings, *, store: FeatureStore | None = None, mode
             register,
             Options(settings.reuse_port, settings.max_concurrent_rpcs, settings.drain_s, settings.grace_s),
         )
+        scraped = ""
+        if settings.metrics_address != "off":
+            scraped = await closing.enter_async_context(exposed(settings.metrics_address, registry(metrics)))
         closing.push_async_callback(_remove, status)  # not before the port is ours: the file may be another gateway's
         closing.push_async_callback(server.stop)
-        await asyncio.to_thread(_write_status, status, server.address, ready=False)
+        await asyncio.to_thread(_write_status, status, server.address, scraped, ready=False)
         await server.start()
-        log.info("listening", extra={"address": server.address})
+        log.info("listening", extra={"address": server.address, "metrics": scraped})
+        await ledger.start(settings.ledger_wait_s)  # before SERVING: the first list knows what is owed
         await features.warm()  # before the first release makes it SERVING: Feast takes seconds to import
         await releases.poll()
         watching = asyncio.create_task(releases.watch(settings.poll_s))
@@ -101,6 +120,14 @@ def _features(settings: Settings, store: FeatureStore | None) -> Features:
         item_cache=settings.item_cache,
         clock=time.time if fixed is None else lambda: fixed,
     )
+
+
+def _accounts(settings: Settings, layout: Layout) -> LedgerStore:
+    if not settings.ledger:
+        return SqliteStore(layout.exposure)
+    from services.gateway.ledger_redis import RedisStore
+
+    return RedisStore(settings.ledger)
 
 
 def _served(settings: Settings, layout: Layout) -> ServedLog:
@@ -127,9 +154,12 @@ async def serve(settings: Settings) -> None:
         await asked.wait()
 
 
-def _write_status(path: Path, address: str, *, ready: bool) -> None:
-    """Tell `longtail up` and `status` where this process listens; written beside and renamed, so that it is never read half."""
+def _write_status(path: Path, address: str, metrics: str, *, ready: bool) -> None:
+    """Tell `longtail up` and `status` where this process listens, and where its metrics are.
+
+    Written beside and renamed, so that it is never read half.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(f".{os.getpid()}")
-    draft.write_text(json.dumps({"pid": os.getpid(), "address": address, "ready": ready}) + "\n")
+    draft.write_text(json.dumps({"pid": os.getpid(), "address": address, "metrics": metrics, "ready": ready}) + "\n")
     draft.replace(path)

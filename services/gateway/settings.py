@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 _LEAST_ITEMS = 2000
+_LEDGER_URLS = ("redis://", "rediss://", "unix://")
 
 
 class InvalidSettingError(ValueError):
@@ -49,6 +52,22 @@ class Settings:
     releases_kept: int = field(  # more would be of no use: their models are gone from Triton
         default=2, metadata={"help": "releases usable for requests that pin one: the active one and, as in Triton, the one before"}
     )
+    ledger: str = field(
+        default="",
+        metadata={
+            "help": "where all gateways share what groups are owed and advertisers spent: redis://, rediss:// or unix:// URL; empty: "
+            "exposure.db under the state directory, for gateways of one machine"
+        },
+    )
+    ledger_sync_s: float = field(
+        default=0.5,
+        metadata={"help": "how often that is exchanged: so late a gateway hears of the others' lists, and so many of its own die with it"},
+    )
+    ledger_wait_s: float = field(default=2.0, metadata={"help": "longest a start waits to read it, and a stop to write it"})
+    metrics_address: str = field(  # free by default: gateways of one machine, and tests, must not meet; a scraper wants a fixed one
+        default="127.0.0.1:0",
+        metadata={"help": "host:port of Prometheus metrics over HTTP; port 0 takes a free one, named in run/gateway.json; off: none"},
+    )
     served_log: bool = field(
         default=True, metadata={"help": "true: what was answered is written to logs/served/ under the state directory"}
     )
@@ -67,12 +86,16 @@ class Settings:
     log_level: str = field(default="INFO", metadata={"help": "least level logged: DEBUG, INFO, WARNING or ERROR"})
 
     def __post_init__(self) -> None:
-        for name in ("address", "triton"):
+        for name in ("address", "triton", *(("metrics_address",) if self.metrics_address != "off" else ())):
             host, _, port = getattr(self, name).rpartition(":")
             if not host or not port.isdigit() or int(port) > 65535:
                 self._refuse(name, "must be host:port")
         if self.triton.endswith(":0"):
             self._refuse("triton", "port must not be 0")
+        if self.ledger and not self.ledger.startswith(_LEDGER_URLS):
+            self._refuse("ledger", f"must be empty or begin with {', '.join(_LEDGER_URLS)}")
+        if not _has_port(self.ledger):
+            self._refuse("ledger", "must name a port from 0 to 65535, or none")
         for f in fields(self):
             value = getattr(self, f.name)
             if isinstance(value, bool) or not isinstance(value, int | float):
@@ -96,12 +119,20 @@ class Settings:
             self._refuse("log_level", "must be DEBUG, INFO, WARNING or ERROR")
 
     def _refuse(self, name: str, why: str) -> None:
-        raise InvalidSettingError(f"{variable(name)}: {why}, got {str(getattr(self, name))!r}")
+        shown = re.sub(r"//[^@/]*@", "//…@", str(getattr(self, name)))  # a password in a URL is nobody's to read
+        raise InvalidSettingError(f"{variable(name)}: {why}, got {shown!r}")
 
     @property
     def fixed_time(self) -> float | None:
         """`as_of` in seconds since 1970, None for the wall clock."""
         return datetime.fromisoformat(self.as_of).timestamp() if self.as_of else None
+
+
+def _has_port(url: str) -> bool:
+    try:
+        return urlsplit(url).port is not None or True
+    except ValueError:
+        return False
 
 
 def variable(name: str) -> str:

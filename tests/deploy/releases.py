@@ -21,8 +21,8 @@ from tokenizers import models, normalizers, pre_tokenizers
 
 from ranking.blend import BlendSpec
 from ranking.calibrate import Calibrator
+from ranking.fairness.policy import FairnessPolicy, GroupRule, Share
 from ranking.features import MODEL_COLUMNS, schema_hash
-from ranking.policy import FairnessPolicy
 from ranking.release import MANIFEST, Golden, Member, Release, TensorSpec, Tokenizer
 from ranking.text import SpecialTokens
 from ranking.types import Surface
@@ -32,6 +32,7 @@ VOCABULARY = 97  # token ids are taken modulo this, so any tokenizer's ids will 
 WIDTH = 8
 WORDS = ("ice", "milk", "bread", "pizza", "frozen", "cheese", "beer", "soda", "national", "private", "buys", "crushed", "oz", "lb")
 TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+FLOORS = (GroupRule("popularity_tier", {"tail": Share(0.3), "new": Share(0.1)}),)
 
 _generator = np.random.default_rng(7)
 TREES_WEIGHTS = _generator.normal(0, 0.05, (COLUMNS, 1)).astype(np.float32)
@@ -149,7 +150,7 @@ def build_release(store: Path, id: str, version: int, *, bias: float = 0.0) -> R
         {"head": (0.7, 0.3), "tail": (0.3, 0.7), "new": (0.1, 0.9)},
         (Calibrator("platt", 1.0, -1.0), Calibrator("platt", 1.0, -1.0)),
     )
-    policies = (FairnessPolicy("floors", "1", {"tail": 0.3, "new": 0.1}), FairnessPolicy("none", "1", mode="off"))
+    policies = (FairnessPolicy("floors", "1", FLOORS), FairnessPolicy("none", "1", mode="off"))
     release = Release(
         id=id,
         created=f"2026-01-01T00:00:{version % 60:02d}Z",

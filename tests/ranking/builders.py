@@ -32,7 +32,7 @@ def manifest() -> dict[str, Any]:
         }
 
     return {
-        "format": 1,
+        "format": 2,
         "id": "2017-w46-a",
         "created": "2017-11-20T00:00:00Z",
         "lineage": {"code_revision": "abc", "data_digest": "def"},
@@ -55,10 +55,20 @@ def manifest() -> dict[str, Any]:
             {
                 "name": "tail_floor",
                 "version": "1",
-                "shares": {"tail": 0.3, "new": 0.1},
+                "rules": [
+                    {"attribute": "popularity_tier", "floors": {"tail": 0.3, "new": {"of_candidates": 0.5}}, "ceilings": {"head": 0.9}}
+                ],
                 "mode": "enforce",
-                "group_by": "popularity_tier",
+                "scope": "both",
+                "surfaces": ["search", "ads"],
+                "page_length": 10,
+                "controller": {"kind": "dual", "gain": 0.1, "debt_bound": 4.0},
+                "objectives": {"click": 1.0},
                 "reserve_micros": 10_000,
+                "pricing": "gsp",
+                "pacing": None,
+                "ad_slots": [],
+                "organic_value_micros": 100_000,
             }
         ],
         "active_policy": {"search": "tail_floor", "ads": "tail_floor"},

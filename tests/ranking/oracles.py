@@ -1,4 +1,5 @@
-"""Slow, independent ways of finding what `rank_with_floors` should find: an assignment solver, an integer program, all permutations.
+"""Slow, independent ways of finding what the solvers of `ranking.fairness` should find: an assignment solver, integer programs, a dynamic
+program, all permutations.
 
 None of them shares a line with the code under test; each turns the definition into somebody else's problem.
 """
@@ -83,3 +84,94 @@ def best_by_integer_program(
     )
     assert found.success, found.message
     return -float(found.fun)
+
+
+def prefix_counts(order: list[int], codes: NDArray[np.int64], g: int) -> NDArray[np.int64]:
+    """(g, K) how many of each flat group are among the first 1 … K of the list; codes is (A, n)."""
+    return np.cumsum((codes[:, None, order] == np.arange(g)[:, None]).any(axis=0), axis=1)
+
+
+def shares_as_bounds(floors: Sequence[Fraction], ceilings: Sequence[Fraction], k: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Two (g, k) tables: floor(j · floor_g) and ceil(j · ceiling_g) for j = 1 … k, in exact rational arithmetic."""
+    lower = np.array([[math.floor(j * p) for j in range(1, k + 1)] for p in floors])
+    return lower, np.array([[math.ceil(j * q) for j in range(1, k + 1)] for q in ceilings])
+
+
+def best_in_windows(
+    scores: NDArray[np.float64],
+    groups: NDArray[np.int64],
+    lower: NDArray[np.int64],
+    upper: NDArray[np.int64],
+    discount: NDArray[np.float64],
+) -> tuple[int, float]:
+    """The fewest places above the ceilings, summed over prefixes, and the best Σ d_t s of a list with so few that keeps the floors.
+
+    An assignment of items to places in which the j-th best of a group pays for every place before its ceiling allows j, and may not
+    stand behind its deadline. Items are dropped to places behind the list, except those a floor needs.
+    """
+    n, k = len(scores), len(discount)
+    early, late = np.zeros((n, n)), np.zeros((n, n), bool)
+    for g, (low, high) in enumerate(zip(lower, upper, strict=True)):
+        members = sorted((i for i in range(n) if groups[i] == g), key=lambda i: -scores[i])
+        for j, i in enumerate(members, 1):
+            early[i, :k] = np.maximum(np.count_nonzero(high < j) - np.arange(k), 0)
+            late[i, np.count_nonzero(low < j) + 1 :] = low[-1] >= j
+    value = np.zeros((n, n))
+    value[:, :k] = np.outer(scores - scores.min(), discount)
+    unit = value.sum() + 1.0
+    rows, places = linear_sum_assignment(value - unit * early - unit * n**3 * late, maximize=True)
+    assert not late[rows, places].any(), "the oracle found no feasible order"
+    return int(early[rows, places].sum()), float(value[rows, places].sum() + scores.min() * discount.sum())
+
+
+def best_of_cells(
+    scores: NDArray[np.float64],
+    codes: NDArray[np.int64],
+    lower: NDArray[np.int64],
+    upper: NDArray[np.int64],
+    discount: NDArray[np.float64],
+) -> float | None:
+    """The best Σ d_t s under bounds on overlapping groups, or None: a dynamic program over how many of each kind of item are used."""
+    kinds = sorted({tuple(c) for c in codes.T.tolist()})
+    members = [sorted((scores[i] for i in range(len(scores)) if tuple(codes[:, i]) == kind), reverse=True) for kind in kinds]
+    belongs = np.array([[g in kind for kind in kinds] for g in range(len(lower))], int)  # (G, kinds)
+    best: dict[tuple[int, ...], float] = {(0,) * len(kinds): 0.0}
+    for t, d in enumerate(discount):
+        longer: dict[tuple[int, ...], float] = {}
+        for used, value in best.items():
+            for c, of_kind in enumerate(members):
+                if used[c] < len(of_kind):
+                    state = (*used[:c], used[c] + 1, *used[c + 1 :])
+                    longer[state] = max(longer.get(state, -np.inf), value + float(d * of_kind[used[c]]))
+        states = np.array(list(longer)).reshape(-1, len(kinds))
+        counts = states @ belongs.T
+        inside = ((counts >= lower[:, t]) & (counts <= upper[:, t])).all(axis=1)
+        best = {state: value for (state, value), ok in zip(longer.items(), inside.tolist(), strict=True) if ok}
+    return max(best.values(), default=None)
+
+
+def best_within_by_integer_program(
+    scores: NDArray[np.float64],
+    codes: NDArray[np.int64],
+    lower: NDArray[np.int64],
+    upper: NDArray[np.int64],
+    discount: NDArray[np.float64],
+) -> float | None:
+    """The same as a 0/1 program over x[i, t] that states the bounds on every prefix as they are defined."""
+    n, k = len(scores), len(discount)
+    x = np.arange(n * k).reshape(n, k)
+    rows = [(x[i], 0, 1) for i in range(n)] + [(x[:, t], 1, 1) for t in range(k)]
+    for g in range(len(lower)):
+        members = (codes == g).any(axis=0)
+        rows += [(x[members][:, : t + 1].ravel(), int(lower[g, t]), int(upper[g, t])) for t in range(k)]
+    matrix = np.zeros((len(rows), n * k))
+    for r, (variables, _, _) in enumerate(rows):
+        matrix[r, variables] = 1
+    found = milp(
+        -np.outer(scores, discount).ravel(),
+        integrality=np.ones(n * k),
+        bounds=Bounds(0, 1),
+        constraints=LinearConstraint(matrix, [r[1] for r in rows], [r[2] for r in rows]),
+        options={"mip_rel_gap": 0.0},
+    )
+    return -float(found.fun) if found.success else None

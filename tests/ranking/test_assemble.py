@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ranking.assemble import UNKNOWN_USER, UserFeatures, assemble, user_features
+from ranking.assemble import ITEM_ATTRIBUTES, UNKNOWN_USER, UserFeatures, assemble, user_features
 from ranking.features import (
     DERIVED,
     ITEM_SCALARS,
@@ -174,3 +174,17 @@ def test_take_keeps_columns_together() -> None:
     assert (len(picked), picked.tiers.tolist(), picked.text_digests.tolist()) == (2, [2, 0], [9, 7])
     assert block.take(np.array([True, False, True])).keys.tolist() == [stable_key("a"), stable_key("c")]
     assert picked.scalars[:, ITEM_SCALARS.index("price_28d")].tolist() == [3.0, 1.0]
+
+
+def test_attributes_are_the_keys_of_their_names() -> None:
+    """Brand, seller, category and department become stable keys; what an item lacks is 0, and no model column depends on them."""
+    block = items(["a", "b", "c"], brand=["Acme", None, math.nan], seller=["", "s1", "s1"])
+    assert dict(zip(ITEM_ATTRIBUTES, block.attribute_keys.T.tolist(), strict=True)) == {
+        "brand": [stable_key("Acme"), 0, 0],
+        "seller": [0, stable_key("s1"), stable_key("s1")],
+        "category": [0, 0, 0],
+        "department": [0, 0, 0],
+    }
+    assert block.take(np.array([2, 0])).attribute_keys.tolist() == block.attribute_keys[[2, 0]].tolist()
+    rows = [assemble(UNKNOWN_USER, b, query_tokens=NO_QUERY, columns={}) for b in (block, items(["a", "b", "c"]))]
+    np.testing.assert_array_equal(*rows)

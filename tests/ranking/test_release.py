@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ranking.errors import InvalidRelease
-from ranking.release import Pointer, Release, parse_pointer, pointer_text, read_pointer
+from ranking.release import Explainer, Pointer, Release, parse_pointer, pointer_text, read_pointer
 from ranking.types import Surface
 from tests.ranking.builders import manifest
 
@@ -36,6 +36,16 @@ def test_what_a_manifest_says_is_found_under_its_name() -> None:
     assert release.tokenizer.special.sep == 102
 
 
+def test_a_member_may_name_what_its_attributions_come_from() -> None:
+    """An explainer comes back as it was written; a member without one says nothing of it, as releases always did."""
+    data = manifest()
+    data["members"][0]["explainer"] = {"path": "models/behaviour/model.txt", "sha256": "2" * 64}
+    release = Release.from_json(data)
+    assert release.member("behaviour").explainer == Explainer("models/behaviour/model.txt", "2" * 64)
+    assert release.member("bert").explainer is None
+    assert release.to_json() == data
+
+
 def put(*path: str | int, value: Any) -> Callable[[Json], None]:
     def change(data: Any) -> None:
         for step in path[:-1]:
@@ -55,7 +65,7 @@ def drop(*path: str | int) -> Callable[[Json], None]:
 
 
 BROKEN: list[tuple[Callable[[Json], None], str, str]] = [
-    (put("format", value=2), "format", "must be 1"),
+    (put("format", value=1), "format", "must be 2"),
     (drop("id"), "id", "is missing"),
     (put("id", value="../etc"), "id", "must match"),
     (put("id", value="a\n"), "id", "must match"),
@@ -84,6 +94,9 @@ BROKEN: list[tuple[Callable[[Json], None], str, str]] = [
     (drop("members", 0, "golden", "outputs"), "members[0].golden.outputs", "is missing"),
     (put("members", 0, "golden", "outputs", value=["a"]), "members[0]", "golden.outputs[0]: must be a number"),
     (put("members", 0, "golden", "atol", value=0), "members[0].golden.atol", "above 0"),
+    (put("members", 0, "explainer", value="model.txt"), "members[0].explainer", "must be an object"),
+    (put("members", 0, "explainer", value={"path": "m.txt"}), "members[0].explainer.sha256", "is missing"),
+    (put("members", 0, "explainer", value={"path": "../m", "sha256": "0"}), "members[0].explainer.path", "must stay inside"),
     (put("blends", value={}), "blends", "need at least one surface"),
     (put("blends", "radio", value={}), "blends", "'radio' is not a valid Surface"),
     (drop("blends", "ads", "final"), "blends.ads.final", "is missing"),
@@ -93,7 +106,7 @@ BROKEN: list[tuple[Callable[[Json], None], str, str]] = [
     (put("blends", "ads", "calibrators", value=[]), "blends.ads", "calibrators: need one per member (2)"),
     (put("blends", "ads", "final", value={"kind": "magic"}), "blends.ads", "kind: 'magic' is not one of"),
     (put("policies", value={}), "policies", "need at least one"),
-    (put("policies", 0, "shares", value={"tail": 2.0}), "policies[0]", "shares.tail: must be within [0, 1]"),
+    (put("policies", 0, "rules", 0, "floors", "tail", value=2.0), "policies[0]", "rules[0].floors.tail: must be within [0, 1]"),
     (drop("policies", 0, "name"), "policies[0].name", "is missing"),
     (lambda d: d["policies"].append(d["policies"][0]), "policies", "names must be unique"),
     (put("active_policy", "ads", value="none"), "active_policy.ads", "'none' is not a policy; policies: tail_floor"),

@@ -24,24 +24,27 @@ from ranking.layout import Layout
 from ranking.release import Pointer, pointer_text
 from ranking.text import text_digest
 from ranking.types import Float32Array
+from services.gateway.ledger_store import LedgerStore
 from services.gateway.ports import ENTITY_VIEWS, FeatureRows
 from services.gateway.server import running
 from services.gateway.settings import Settings
 from services.rpc.errors import DETAILS_KEY
 from services.rpc.server import Server
-from tests.deploy.releases import bert_logits, trees_logits
+from tests.deploy.releases import alter, bert_logits, trees_logits
 
 TIERS = ("head", "tail", "new")
 
 
 def item(i: int) -> dict[str, Any]:
-    """Item `i<n>`: tiers take turns, four texts in all, every tenth item has none."""
+    """Item `i<n>`: tiers take turns, four texts in all, every tenth item has none; sellers `s0` … `s4`, every eighth item has none."""
     words = [4 + i % 4, 8 + i % 4] if i % 10 != 9 else []
     return {
         "price_28d": float(i % 7 + 1),
         "popularity_rank": i % 100 / 100,
         "popularity_tier": TIERS[i % 3],
         "category_key": i % 5 + 1,
+        "brand": "own" if i % 2 else "other",
+        "seller": f"s{i % 5}" if i % 8 != 7 else None,
         "token_ids": words,
         "text_digest": text_digest(str(words)) if words else 0,
     }
@@ -129,12 +132,13 @@ class Gateway:
 
 
 @asynccontextmanager
-async def gateway(home: Path, **settings: Any) -> AsyncIterator[Gateway]:
+async def gateway(home: Path, accounts: LedgerStore | None = None, **settings: Any) -> AsyncIterator[Gateway]:
     """A gateway over fakes on a free port; over a real model server where `triton` names its address."""
     store, models = FakeStore(), FakeModels()
     real = "triton" in settings
-    chosen = {"address": "127.0.0.1:0", "home": home, "poll_s": 0.02, "drain_s": 0.0, "grace_s": 2.0, "served_share": 1.0} | settings
-    async with running(Settings(**chosen), store=store, models=None if real else models) as server:
+    fixed = {"address": "127.0.0.1:0", "home": home, "poll_s": 0.02, "drain_s": 0.0, "grace_s": 2.0, "served_share": 1.0}
+    chosen = fixed | {"metrics_address": "off"} | settings
+    async with running(Settings(**chosen), store=store, models=None if real else models, accounts=accounts) as server:
         async with grpc.aio.insecure_channel(server.address) as channel:
             yield Gateway(server, channel, store, models, Layout(home))
         store.hold.set()
@@ -155,6 +159,27 @@ def activate(home: Path, release_id: str) -> None:
     draft = layout.releases / "ACTIVE.new"
     draft.write_text(pointer_text(Pointer(release_id, "2026-01-01T00:00:00Z")))
     draft.replace(layout.pointer)
+
+
+def add_policy(home: Path, name: str, release_id: str = "r1", *, active: bool = True, **fields: Any) -> None:
+    """Give a release one more policy, by the keys of its JSON; `active`: on both surfaces."""
+
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["policies"].append({"name": name, "version": "1"} | fields)
+        if active:
+            manifest["active_policy"] = dict.fromkeys(manifest["active_policy"], name)
+
+    alter(Layout(home).releases, release_id, change)
+
+
+def floors(attribute: str, **shares: Any) -> list[dict[str, Any]]:
+    """A policy's `rules`: floors for groups of one attribute."""
+    return [{"attribute": attribute, "floors": shares}]
+
+
+def seller(item_id: str) -> str:
+    """The seller of an item, empty for none."""
+    return item(int(item_id[1:]))["seller"] or ""
 
 
 def search(n: int = 20, **fields: Any) -> pb.RankRequest:

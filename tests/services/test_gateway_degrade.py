@@ -172,7 +172,7 @@ async def test_unknown_items_are_ranked_as_new_and_flagged(gw: Gateway) -> None:
     request = search(2, explain=pb.EXPLAIN_LEVEL_FULL)
     request.candidates.item_ids.append("unheard-of")
     answer = await gw.rank(request)
-    assert reasons(answer) == {"features:item": "NOT_FOUND"}
+    assert reasons(answer) == {"features:item": "NOT_FOUND", "attributions": "UNAVAILABLE"}  # these models have nothing to explain them
     assert "1 of 3 items" in answer.degradations[0].detail
     unknown = next(e for e in answer.explanations if e.item_id == "unheard-of")
     assert unknown.group == "new"
@@ -235,7 +235,7 @@ async def test_undeclared_columns_are_ignored_and_reported(gw: Gateway) -> None:
     request.candidates.columns.add(name="on_display", values=[1, 0, 1])
     request.candidates.columns.add(name="mood", values=[1, 2, 3])
     answer = await gw.rank(request)
-    assert reasons(answer) == {"column:mood": "IGNORED"}
+    assert reasons(answer) == {"column:mood": "IGNORED", "attributions": "UNAVAILABLE"}
     assert {e.item_id: e.features["on_display"] for e in answer.explanations} == {"i0": 1.0, "i1": 0.0, "i2": 1.0}
 
 

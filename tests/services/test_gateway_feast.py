@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from feast import FeatureStore
 
-from ranking.assemble import item_features, user_features
+from ranking.assemble import ITEM_ATTRIBUTES, item_features, user_features
 from ranking.errors import Unavailable
 from ranking.features import Entity, stable_key
 from services.gateway.feast_store import FeastStore
@@ -30,7 +30,9 @@ def feast_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         store = FeatureStore(repo_path=str(feast_home.REPO))
         users = {"u": {"orders_all": 3.0, "interest_text": "buys ice", "category_keys": [], "category_shares": [], **HISTORY}}
         feast_home.write(store, "user_behaviour", NOW, users)
-        profile = {f"i{i}": {"category_key": -(2**62) + i, "text_digest": 2**62 + i, "token_ids": [4, 5, 6]} for i in range(3)}
+        profile = {
+            f"i{i}": {"category_key": -(2**62) + i, "text_digest": 2**62 + i, "token_ids": [4, 5, 6], "seller": f"s{i}"} for i in range(3)
+        }
         feast_home.write(store, "item_profile", NOW, profile)
         old = {"i0": {"price_28d": 2.5, "popularity_tier": "tail"}}
         feast_home.write(store, "item_statistics", NOW - timedelta(days=15), old)
@@ -56,6 +58,8 @@ def test_values_come_back_as_they_were_written(store: FeastStore) -> None:
     assert items.category_keys.tolist() == [-(2**62) + 1, -(2**62)]
     assert items.text_digests.tolist() == [2**62 + 1, 2**62]
     assert items.token_ids[:, :4].tolist() == [[4, 5, 6, 0]] * 2
+    assert rows.values["seller"] == ["s1", "s0"]
+    assert items.attribute_keys.tolist() == [[stable_key(f"s{i}") if name == "seller" else 0 for name in ITEM_ATTRIBUTES] for i in (1, 0)]
     assert items.tiers.tolist() == [2, 1]  # unknown statistics: new; i0: tail
 
 

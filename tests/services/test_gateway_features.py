@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ranking.assemble import item_features
+from ranking.assemble import ITEM_ATTRIBUTES, ItemFeatures, item_features
 from ranking.features import Entity, stable_key
 from services.gateway.features import Features
 from services.gateway.items import ItemTable
@@ -38,8 +39,8 @@ async def test_a_second_list_reads_only_what_is_new() -> None:
     found = await reader.get("u", ids(3, 4, 2, 5), soon())
     assert sorted(store.reads) == [(Entity.ITEM, ("i1", "i2", "i3")), (Entity.ITEM, ("i4", "i5")), (Entity.USER, ("u",))]
     expected = item_features(np.array([stable_key(i) for i in ids(3, 4, 2, 5)]), {n: [item(i)[n] for i in (3, 4, 2, 5)] for n in item(0)})
-    for name in ("keys", "scalars", "tiers", "category_keys", "token_ids", "text_digests"):
-        np.testing.assert_array_equal(getattr(found.items, name), getattr(expected, name))
+    for column in fields(ItemFeatures):
+        np.testing.assert_array_equal(getattr(found.items, column.name), getattr(expected, column.name))
     await reader.close()
 
 
@@ -120,6 +121,26 @@ def test_the_item_table_agrees_with_a_dictionary(batches: list[list[int]], capac
         price = found.scalars.max(axis=1)
         assert price.tolist() == [model[name] if model[name] > 0 else 0.0 for name in held]
         assert found.keys.tolist() == [stable_key(name) for name in held]
+
+
+async def test_an_items_attributes_have_their_names() -> None:
+    """What the store calls the seller is what its key stands for, in warm and cold lists; nothing is called nothing."""
+    reader = features(FakeStore())
+    column = ITEM_ATTRIBUTES.index("seller")
+    for _ in range(2):
+        found = await reader.get("u", [*ids(0, 1, 7), "unheard-of"], soon())
+        assert [found.names[key] for key in found.items.attribute_keys[:, column].tolist()] == ["s0", "s1", "", ""]
+    await reader.close()
+
+
+def test_names_go_with_the_last_item_that_has_them() -> None:
+    """However many sellers come and go, the table knows those of the items it holds and no others."""
+    table = ItemTable(10)
+    for i in range(100):
+        table.put([f"i{i}"], FeatureRows({"seller": [f"s{i}"], "brand": ["b"]}, np.zeros((2, 1))), now=float(i))
+    found, _ = table.gather(table.rows(["i99"]), 100.0)
+    assert {table.names[key] for key in found.attribute_keys[0].tolist()} == {"s99", "b", ""}
+    assert len(table.names) <= 10 + 2
 
 
 def test_freshness_follows_event_time_and_ttl() -> None:

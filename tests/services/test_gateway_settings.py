@@ -29,6 +29,11 @@ from services.rpc.log import JsonFormatter
         ("LONGTAIL_AS_OF", "yesterday", "must be RFC 3339"),
         ("LONGTAIL_AS_OF", "2017-11-19T00:00:00", "must say its time zone"),
         ("LONGTAIL_LOG_LEVEL", "LOUD", "must be DEBUG"),
+        ("LONGTAIL_LEDGER", "localhost:6379", "must be empty or begin with redis://"),
+        ("LONGTAIL_LEDGER", "redis://localhost:port/0", "must name a port"),
+        ("LONGTAIL_LEDGER_SYNC_S", "0", "greater than 0"),
+        ("LONGTAIL_LEDGER_WAIT_S", "-1", "greater than 0"),
+        ("LONGTAIL_METRICS_ADDRESS", "9464", "must be host:port"),
     ],
 )
 def test_nonsense_is_refused_and_the_key_named(variable: str, value: str, why: str) -> None:
@@ -46,6 +51,18 @@ def test_the_command_line_wins_over_the_environment() -> None:
     assert (settings.budget_ms, settings.poll_s, settings.text_chunk) == (10.0, 0.5, Settings().text_chunk)
     assert settings.home == Path.cwd() / "state"
     assert load(["--reuse-port", "true"], {}).reuse_port is True
+
+
+def test_a_password_is_not_shown() -> None:
+    """What is refused is quoted without the credentials in it."""
+    with pytest.raises(InvalidSettingError, match=r"LONGTAIL_LEDGER: .*//…@host:port/0") as caught:
+        load([], {"LONGTAIL_LEDGER": "redis://user:secret@host:port/0"})
+    assert "secret" not in str(caught.value)
+
+
+def test_metrics_can_be_off() -> None:
+    """`off` stands for no address."""
+    assert load([], {"LONGTAIL_METRICS_ADDRESS": "off"}).metrics_address == "off"
 
 
 def test_as_of_is_a_moment() -> None:

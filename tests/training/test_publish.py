@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
+import lightgbm
 import numpy as np
 import onnx
 import pytest
@@ -15,6 +17,7 @@ from ranking.types import Surface
 from tests.deploy.releases import bert_model, text_batch
 from tests.training.data import ensemble_data
 from training.ensemble import DEFAULT, fit
+from training.policies import shipped
 from training.publish import Material, next_version, publish
 
 
@@ -33,6 +36,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
         special=SpecialTokens(2, 3, 0),
         lineage={"code_revision": "abc"},
         metrics={"test": {}},
+        policies=shipped({Surface.ADS: 300.0, Surface.SEARCH: 0.01}),
     )
 
 
@@ -85,6 +89,20 @@ def test_golden_scores_are_the_members_own(material: Material, tmp_path: Path) -
     rows = np.array(golden.inputs["features"], np.float32)
     want = fitted.booster.predict(rows, raw_score=True) + fitted.offset
     np.testing.assert_allclose(golden.outputs, want, atol=golden.atol)
+
+
+def test_the_trees_come_with_what_their_attributions_are_computed_from(material: Material, tmp_path: Path) -> None:
+    """The published text has the digest the manifest says, and base + Σ attributions are the golden scores; BERT has none."""
+    release = publish(tmp_path, material)
+    assert release.member("bert").explainer is None
+    trees = release.member("trees_ads")
+    assert trees.explainer is not None
+    content = (tmp_path / release.id / trees.explainer.path).read_bytes()
+    assert hashlib.sha256(content).hexdigest() == trees.explainer.sha256
+    rows = np.array(trees.golden.inputs["features"], np.float32)
+    parts = lightgbm.Booster(model_str=content.decode()).predict(rows, pred_contrib=True)
+    assert parts.shape == (len(rows), len(MODEL_COLUMNS) + 1)
+    np.testing.assert_allclose(parts.sum(axis=1), trees.golden.outputs, atol=trees.golden.atol)
 
 
 def test_a_manifest_that_does_not_read_back_is_not_published(material: Material, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import lightgbm
 import numpy as np
 import onnxruntime
 import pytest
@@ -25,6 +26,27 @@ def test_onnx_gives_the_booster_s_log_odds(data: tuple[np.ndarray, np.ndarray]) 
     (got,) = session.run([trees.OUTPUT], {trees.INPUT: x})
     assert got.shape == (len(x), 1)
     np.testing.assert_allclose(got[:, 0], trees.predict(booster, x) - 1.5, atol=1e-5)
+
+
+@pytest.mark.parametrize("rounds", [1, 40])
+def test_attributions_of_the_text_add_up_to_the_onnx_output(data: tuple[np.ndarray, np.ndarray], rounds: int) -> None:
+    """Base + Σ attributions is the exported model's log-odds, offset included, and the offset is in the base alone."""
+    x, y = data
+    booster = trees.train(x, y, rounds=rounds, leaves=31)
+    session = onnxruntime.InferenceSession(trees.to_onnx(booster, offset=-1.5, columns=6), providers=["CPUExecutionProvider"])
+    (onnx,) = session.run([trees.OUTPUT], {trees.INPUT: x})
+    parts = lightgbm.Booster(model_str=trees.to_text(booster, offset=-1.5)).predict(x, pred_contrib=True)
+    np.testing.assert_allclose(parts.sum(axis=1), onnx[:, 0], atol=1e-4)
+    unshifted = booster.predict(x, pred_contrib=True)
+    np.testing.assert_allclose(parts - unshifted, np.broadcast_to([0.0] * 6 + [-1.5], parts.shape), atol=1e-9)
+
+
+def test_the_text_of_trees_that_found_nothing_is_the_offset() -> None:
+    """With constant features there is no split: every attribution is 0 and the base says it all."""
+    x, y = np.ones((200, 2), np.float32), np.arange(200, dtype=np.int8) % 2
+    booster = trees.train(x, y, rounds=3)
+    parts = lightgbm.Booster(model_str=trees.to_text(booster, offset=2.0)).predict(x[:1], pred_contrib=True)
+    np.testing.assert_allclose(parts, [[0.0, 0.0, trees.predict(booster, x[:1])[0] + 2.0]], atol=1e-12)
 
 
 def test_training_is_deterministic(data: tuple[np.ndarray, np.ndarray]) -> None:

@@ -31,9 +31,13 @@ class _SurfaceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Surface.Value
     SURFACE_UNSPECIFIED: _Surface.ValueType  # 0
     """Not set: INVALID_ARGUMENT."""
     SURFACE_SEARCH: _Surface.ValueType  # 1
-    """Organic search: ordered by the blended probability."""
+    """Organic search: ordered by what the policy weighs, by default the probability of a click. With
+    a policy that has ad slots, the candidates with a bid fill exactly these places.
+    """
     SURFACE_ADS: _Surface.ValueType  # 2
-    """Sponsored results: ordered by expected revenue, bid × probability of a click."""
+    """Sponsored results: ordered by bid × what the policy weighs, by default the probability of a
+    click: expected revenue.
+    """
 
 class Surface(_Surface, metaclass=_SurfaceEnumTypeWrapper):
     """Where the list is shown. Decides the blend and the score."""
@@ -41,9 +45,13 @@ class Surface(_Surface, metaclass=_SurfaceEnumTypeWrapper):
 SURFACE_UNSPECIFIED: Surface.ValueType  # 0
 """Not set: INVALID_ARGUMENT."""
 SURFACE_SEARCH: Surface.ValueType  # 1
-"""Organic search: ordered by the blended probability."""
+"""Organic search: ordered by what the policy weighs, by default the probability of a click. With
+a policy that has ad slots, the candidates with a bid fill exactly these places.
+"""
 SURFACE_ADS: Surface.ValueType  # 2
-"""Sponsored results: ordered by expected revenue, bid × probability of a click."""
+"""Sponsored results: ordered by bid × what the policy weighs, by default the probability of a
+click: expected revenue.
+"""
 Global___Surface: _TypeAlias = Surface  # noqa: Y015
 
 class _ExplainLevel:
@@ -59,7 +67,9 @@ class _ExplainLevelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExplainL
     EXPLAIN_LEVEL_SCORES: _ExplainLevel.ValueType  # 2
     """Member scores, weights, group, rank without fairness."""
     EXPLAIN_LEVEL_FULL: _ExplainLevel.ValueType  # 3
-    """The same, and the feature row and the freshness of its sources."""
+    """The same, and the feature row and the freshness of its sources, what each promise of the policy
+    cost, and what each feature contributed.
+    """
 
 class ExplainLevel(_ExplainLevel, metaclass=_ExplainLevelEnumTypeWrapper):
     """How much each result says about itself."""
@@ -71,7 +81,9 @@ EXPLAIN_LEVEL_NONE: ExplainLevel.ValueType  # 1
 EXPLAIN_LEVEL_SCORES: ExplainLevel.ValueType  # 2
 """Member scores, weights, group, rank without fairness."""
 EXPLAIN_LEVEL_FULL: ExplainLevel.ValueType  # 3
-"""The same, and the feature row and the freshness of its sources."""
+"""The same, and the feature row and the freshness of its sources, what each promise of the policy
+cost, and what each feature contributed.
+"""
 Global___ExplainLevel: _TypeAlias = ExplainLevel  # noqa: Y015
 
 @_typing.final
@@ -130,7 +142,7 @@ class RankRequest(_message.Message):
     """
     policy: _builtins.str
     """Optional, a fairness policy of the release by name. Empty: the surface's active policy.
-    Unknown: NOT_FOUND.
+    Unknown: NOT_FOUND. Not for this surface: INVALID_ARGUMENT.
     """
     release: _builtins.str
     """Optional, pins a release by id. Empty: the active release. Not served here: NOT_FOUND."""
@@ -194,14 +206,16 @@ class Candidates(_message.Message):
 
     @_builtins.property
     def bid_micros(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Required for SURFACE_ADS, not allowed otherwise. Most the advertiser pays per click, in
-        millionths of the currency unit; not negative, at most 10^12.
+        """Required for SURFACE_ADS. For SURFACE_SEARCH only allowed with a policy that has ad slots: a
+        candidate with a bid above 0 is an ad, the others are organic. Most the advertiser pays per
+        click, in millionths of the currency unit; not negative, at most 10^12.
         """
 
     @_builtins.property
     def columns(self) -> _containers.RepeatedCompositeFieldContainer[Global___FloatColumn]:
-        """Optional, at most 64 named columns, e.g. "on_display". Names the feature schema does not
-        declare are ignored and reported in `degradations`.
+        """Optional, at most 64 named columns, e.g. "on_display". "p_conversion" and "p_satisfaction"
+        hold probabilities in [0, 1] for policies that weigh these objectives. Other names the feature
+        schema does not declare are ignored and reported in `degradations`.
         """
 
     def __init__(
@@ -309,6 +323,7 @@ class RankResponse(_message.Message):
     FEATURE_FRESHNESS_FIELD_NUMBER: _builtins.int
     EXPOSURE_FIELD_NUMBER: _builtins.int
     STAGE_DURATIONS_FIELD_NUMBER: _builtins.int
+    FAIRNESS_FIELD_NUMBER: _builtins.int
     ranking_id: _builtins.str
     """Unique id of this answer; feedback events name it."""
     request_id: _builtins.str
@@ -353,6 +368,10 @@ class RankResponse(_message.Message):
     def stage_durations(self) -> _containers.MessageMap[_builtins.str, _duration_pb2.Duration]:
         """Where the time went, by stage name, e.g. "features", "score", "blend", "total"."""
 
+    @_builtins.property
+    def fairness(self) -> Global___Fairness:
+        """What the policy did to the list's utility; unset for a policy that is off."""
+
     def __init__(
         self,
         *,
@@ -370,14 +389,99 @@ class RankResponse(_message.Message):
         feature_freshness: Global___FeatureFreshness | None = ...,
         exposure: _abc.Iterable[Global___GroupExposure] | None = ...,
         stage_durations: _abc.Mapping[_builtins.str, _duration_pb2.Duration] | None = ...,
+        fairness: Global___Fairness | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["feature_freshness", b"feature_freshness", "results", b"results"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_fairness", b"_fairness", "fairness", b"fairness", "feature_freshness", b"feature_freshness", "results", b"results"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["degradations", b"degradations", "dropped", b"dropped", "explanations", b"explanations", "exposure", b"exposure", "feature_freshness", b"feature_freshness", "feature_schema_hash", b"feature_schema_hash", "model_versions", b"model_versions", "policy", b"policy", "policy_version", b"policy_version", "ranking_id", b"ranking_id", "release", b"release", "request_id", b"request_id", "results", b"results", "stage_durations", b"stage_durations"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fairness", b"_fairness", "degradations", b"degradations", "dropped", b"dropped", "explanations", b"explanations", "exposure", b"exposure", "fairness", b"fairness", "feature_freshness", b"feature_freshness", "feature_schema_hash", b"feature_schema_hash", "model_versions", b"model_versions", "policy", b"policy", "policy_version", b"policy_version", "ranking_id", b"ranking_id", "release", b"release", "request_id", b"request_id", "results", b"results", "stage_durations", b"stage_durations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__fairness: _TypeAlias = _typing.Literal["fairness"]  # noqa: Y015
+    _WhichOneofArgType__fairness: _TypeAlias = _typing.Literal["_fairness", b"_fairness"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__fairness) -> _WhichOneofReturnType__fairness | None: ...
+
+Global___RankResponse: _TypeAlias = RankResponse  # noqa: Y015
+
+@_typing.final
+class Fairness(_message.Message):
+    """What the policy did to the list's utility: the sum over the page of score / log2(rank + 1). With
+    a policy that only reports, what enforcing it would have done.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UTILITY_BEFORE_FIELD_NUMBER: _builtins.int
+    UTILITY_FIELD_NUMBER: _builtins.int
+    OPTIMALITY_GAP_FIELD_NUMBER: _builtins.int
+    COSTS_FIELD_NUMBER: _builtins.int
+    utility_before: _builtins.float
+    """Ranked by score alone."""
+    utility: _builtins.float
+    """As the policy orders the list, in the same scores."""
+    optimality_gap: _builtins.float
+    """At most this share of the best possible utility was missed; 0: the order is proven optimal."""
+    @_builtins.property
+    def costs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConstraintCost]:
+        """EXPLAIN_LEVEL_FULL only: what each promise cost, given those before it. They add up to
+        utility_before - utility.
+        """
+
+    def __init__(
+        self,
+        *,
+        utility_before: _builtins.float = ...,
+        utility: _builtins.float = ...,
+        optimality_gap: _builtins.float = ...,
+        costs: _abc.Iterable[Global___ConstraintCost] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["costs", b"costs", "optimality_gap", b"optimality_gap", "utility", b"utility", "utility_before", b"utility_before"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___RankResponse: _TypeAlias = RankResponse  # noqa: Y015
+Global___Fairness: _TypeAlias = Fairness  # noqa: Y015
+
+@_typing.final
+class ConstraintCost(_message.Message):
+    """What one promise of the policy cost."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    ATTRIBUTE_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    PREFIX_FIELD_NUMBER: _builtins.int
+    ITEM_ID_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """"price", "floor", "ceiling" or "overlap" (several attributes at once)."""
+    attribute: _builtins.str
+    """The attribute the promise is about; empty for "overlap"."""
+    group: _builtins.str
+    """The group it is about; empty where it is not one group's."""
+    prefix: _builtins.int
+    """The floor had to hold within this many places; 0 where it is not about a prefix."""
+    item_id: _builtins.str
+    """The result the floor placed; empty where it is not one."""
+    cost: _builtins.float
+    """Discounted utility, in units of the score; can be negative for what came after a price."""
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        attribute: _builtins.str = ...,
+        group: _builtins.str = ...,
+        prefix: _builtins.int = ...,
+        item_id: _builtins.str = ...,
+        cost: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribute", b"attribute", "cost", b"cost", "group", b"group", "item_id", b"item_id", "kind", b"kind", "prefix", b"prefix"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConstraintCost: _TypeAlias = ConstraintCost  # noqa: Y015
 
 @_typing.final
 class Results(_message.Message):
@@ -400,8 +504,11 @@ class Results(_message.Message):
 
     @_builtins.property
     def scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """What the list is sorted by before floors: SEARCH the probability, ADS the expected
-        revenue per impression in micros.
+        """What the list is sorted by before prices for exposure owed and floors. With w the weighted mean
+        of the probabilities of the policy's objectives (by default the probability of a click):
+        SEARCH w; ADS bid × w in micros per impression, the bid as lowered by pacing; SEARCH with a
+        policy that has ad slots, in the same unit, bid × w for ads and the policy's
+        organic_value_micros × w for the others.
         """
 
     @_builtins.property
@@ -410,7 +517,9 @@ class Results(_message.Message):
 
     @_builtins.property
     def price_micros(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """ADS only: price per click in micros, at most the bid."""
+        """ADS, and SEARCH with bids: price per click in micros, at most the bid; 0 for a result without
+        a bid.
+        """
 
     def __init__(
         self,
@@ -475,6 +584,46 @@ class Explanation(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class ObjectivesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class AttributionsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ITEM_ID_FIELD_NUMBER: _builtins.int
     GROUP_FIELD_NUMBER: _builtins.int
     MEMBERS_FIELD_NUMBER: _builtins.int
@@ -485,6 +634,14 @@ class Explanation(_message.Message):
     BINDING_FLOOR_FIELD_NUMBER: _builtins.int
     FEATURES_FIELD_NUMBER: _builtins.int
     FRESHNESS_FIELD_NUMBER: _builtins.int
+    BINDING_ATTRIBUTE_FIELD_NUMBER: _builtins.int
+    BINDING_PREFIX_FIELD_NUMBER: _builtins.int
+    PRICE_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
+    OBJECTIVES_FIELD_NUMBER: _builtins.int
+    ATTRIBUTED_MEMBER_FIELD_NUMBER: _builtins.int
+    ATTRIBUTIONS_FIELD_NUMBER: _builtins.int
+    ATTRIBUTION_BASE_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
     """The result's item."""
     group: _builtins.str
@@ -492,13 +649,25 @@ class Explanation(_message.Message):
     probability: _builtins.float
     """Blended, recalibrated probability."""
     score: _builtins.float
-    """What the list is sorted by before floors."""
+    """As in `Results.scores`."""
     rank_before: _builtins.int
     """1-based rank by score alone."""
     rank: _builtins.int
     """1-based rank as returned."""
     binding_floor: _builtins.str
     """The group whose floor lifted this result above its rank by score; empty for none."""
+    binding_attribute: _builtins.str
+    """The attribute of `binding_floor`."""
+    binding_prefix: _builtins.int
+    """Within how many places that floor wanted this result."""
+    price: _builtins.float
+    """Added to the score for exposure owed to the result's groups by earlier lists."""
+    cost: _builtins.float
+    """EXPLAIN_LEVEL_FULL only: the utility that the floor which placed this result cost the list."""
+    attributed_member: _builtins.str
+    """EXPLAIN_LEVEL_FULL only: the member that `attributions` explain; empty where there is none."""
+    attribution_base: _builtins.float
+    """The member's expected log-odds; with all attributions it adds up to the member's `raw`."""
     @_builtins.property
     def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemberScore]:
         """One per member of the blend."""
@@ -510,6 +679,14 @@ class Explanation(_message.Message):
     @_builtins.property
     def freshness(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """EXPLAIN_LEVEL_FULL only: feature view to "fresh", "stale", "missing" or "defaulted"."""
+
+    @_builtins.property
+    def objectives(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """Outcome to probability, where the policy weighs several, e.g. "click", "conversion"."""
+
+    @_builtins.property
+    def attributions(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """Feature to its part of that member's log-odds (exact tree SHAP)."""
 
     def __init__(
         self,
@@ -524,10 +701,18 @@ class Explanation(_message.Message):
         binding_floor: _builtins.str = ...,
         features: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         freshness: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        binding_attribute: _builtins.str = ...,
+        binding_prefix: _builtins.int = ...,
+        price: _builtins.float = ...,
+        cost: _builtins.float = ...,
+        objectives: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        attributed_member: _builtins.str = ...,
+        attributions: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        attribution_base: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["binding_floor", b"binding_floor", "features", b"features", "freshness", b"freshness", "group", b"group", "item_id", b"item_id", "members", b"members", "probability", b"probability", "rank", b"rank", "rank_before", b"rank_before", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributed_member", b"attributed_member", "attribution_base", b"attribution_base", "attributions", b"attributions", "binding_attribute", b"binding_attribute", "binding_floor", b"binding_floor", "binding_prefix", b"binding_prefix", "cost", b"cost", "features", b"features", "freshness", b"freshness", "group", b"group", "item_id", b"item_id", "members", b"members", "objectives", b"objectives", "price", b"price", "probability", b"probability", "rank", b"rank", "rank_before", b"rank_before", "score", b"score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -585,7 +770,9 @@ class Dropped(_message.Message):
     index: _builtins.int
     """Index in the request's candidates."""
     reason: _builtins.str
-    """Machine-readable reason, e.g. "BELOW_RESERVE"."""
+    """Machine-readable reason: "BELOW_RESERVE" (the bid), "BUDGET_SPENT" (the advertiser's, for
+    today) or "BUDGET_PACED" (its bid, lowered to spread the budget over the day, is too low).
+    """
     def __init__(
         self,
         *,
@@ -610,7 +797,7 @@ class Degradation(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
     component: _builtins.str
-    """What was affected, e.g. "member:bert" or "features:user"."""
+    """What was affected, e.g. "member:bert", "features:user", "objective:conversion" or "exposure"."""
     reason: _builtins.str
     """Machine-readable reason, e.g. "UNAVAILABLE", "DEADLINE", "NOT_FOUND"."""
     detail: _builtins.str
@@ -666,7 +853,10 @@ Global___FeatureFreshness: _TypeAlias = FeatureFreshness  # noqa: Y015
 
 @_typing.final
 class GroupExposure(_message.Message):
-    """What one group got on this list."""
+    """What one group got on this list. Places and exposure are those of the page: the policy's
+    page_length, or all results. With a policy that only reports, `count`, `exposure`, `shortfall`
+    and `excess` are what enforcing it would have done.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -678,6 +868,11 @@ class GroupExposure(_message.Message):
     COUNT_BEFORE_FIELD_NUMBER: _builtins.int
     EXPOSURE_BEFORE_FIELD_NUMBER: _builtins.int
     SHORTFALL_FIELD_NUMBER: _builtins.int
+    ATTRIBUTE_FIELD_NUMBER: _builtins.int
+    CEILING_FIELD_NUMBER: _builtins.int
+    EXCESS_FIELD_NUMBER: _builtins.int
+    PRICE_FIELD_NUMBER: _builtins.int
+    DEBT_FIELD_NUMBER: _builtins.int
     group: _builtins.str
     """Group name, e.g. "tail"."""
     candidates: _builtins.int
@@ -685,15 +880,25 @@ class GroupExposure(_message.Message):
     target_share: _builtins.float
     """The policy's floor; 0 where it names none."""
     count: _builtins.int
-    """Results of the group."""
+    """Results of the group on the page."""
     exposure: _builtins.float
-    """Its share of the discounted exposure, Σ 1/log2(rank + 1), of the results."""
+    """Its share of the page's discounted exposure, Σ 1/log2(rank + 1)."""
     count_before: _builtins.int
     """`count` when ranked by score alone."""
     exposure_before: _builtins.float
     """`exposure` when ranked by score alone."""
     shortfall: _builtins.int
     """Places the floor asked for and the candidates could not fill."""
+    attribute: _builtins.str
+    """The item attribute whose group this is, e.g. "popularity_tier"."""
+    ceiling: _builtins.float
+    """The policy's largest share of the places; 1 where it names none."""
+    excess: _builtins.int
+    """Places above the ceiling, because no other candidates were left."""
+    price: _builtins.float
+    """Added to the scores of the group's items for exposure owed, in units of the score."""
+    debt: _builtins.float
+    """Exposure owed to the group before this list, in lists."""
     def __init__(
         self,
         *,
@@ -705,10 +910,15 @@ class GroupExposure(_message.Message):
         count_before: _builtins.int = ...,
         exposure_before: _builtins.float = ...,
         shortfall: _builtins.int = ...,
+        attribute: _builtins.str = ...,
+        ceiling: _builtins.float = ...,
+        excess: _builtins.int = ...,
+        price: _builtins.float = ...,
+        debt: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "count", b"count", "count_before", b"count_before", "exposure", b"exposure", "exposure_before", b"exposure_before", "group", b"group", "shortfall", b"shortfall", "target_share", b"target_share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribute", b"attribute", "candidates", b"candidates", "ceiling", b"ceiling", "count", b"count", "count_before", b"count_before", "debt", b"debt", "excess", b"excess", "exposure", b"exposure", "exposure_before", b"exposure_before", "group", b"group", "price", b"price", "shortfall", b"shortfall", "target_share", b"target_share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

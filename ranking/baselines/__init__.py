@@ -1,0 +1,1 @@
+"""Published re-rankers to compare with, implemented from their papers; nothing of them is served."""

@@ -1,0 +1,115 @@
+"""What a policy says of one list: the groups of its candidates, and each group's floor and ceiling there.
+
+Knows integer codes and shares; not where an item's attributes come from, nor how places are given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranking.fairness.policy import EVERY, FairnessPolicy, GroupRule, Share
+from ranking.types import TIERS, FloatArray, IntArray
+
+OTHER = "(other)"
+"""The group of items that no rule names, or that lack the attribute."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """One attribute of a list's candidates: `names[codes[i]]` is what candidate i has; an empty name is none."""
+
+    codes: IntArray  # (n,) index into `names`
+    names: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ListGroups:
+    """One rule applied to one list of n candidates: g groups that partition it.
+
+    Attributes:
+        attribute: whose groups these are.
+        names: (g,) group names; the last may be `OTHER`.
+        codes: (n,) group of each candidate.
+        floors: (g,) least shares on this list, each in [0, 1], together at most 1.
+        ceilings: (g,) largest shares of the places, 1 where there is none.
+    """
+
+    attribute: str
+    names: tuple[str, ...]
+    codes: IntArray
+    floors: FloatArray
+    ceilings: FloatArray
+
+    def take(self, rows: NDArray[Any]) -> ListGroups:
+        """The same groups and shares for some of the candidates."""
+        return ListGroups(self.attribute, self.names, self.codes[rows], self.floors, self.ceilings)
+
+
+def list_groups(policy: FairnessPolicy, attributes: Mapping[str, Attribute], merit: FloatArray) -> tuple[ListGroups, ...]:
+    """The policy's rules applied to one list; a policy without rules groups by popularity tier and promises nothing.
+
+    Args:
+        policy: whose rules.
+        attributes: by name, those the rules need (and `popularity_tier`).
+        merit: (n,) the candidates' probabilities, for shares of merit; NaN counts as none.
+    """
+    rules = policy.rules or (GroupRule("popularity_tier"),)
+    return tuple(_apply(rule, attributes[rule.attribute], merit) for rule in rules)
+
+
+def tier_attribute(tiers: NDArray[Any]) -> Attribute:
+    """The attribute `popularity_tier` from (n,) codes into `TIERS`."""
+    return Attribute(tiers.astype(np.int64), TIERS)
+
+
+def keyed_attribute(keys: IntArray, names: Mapping[int, str]) -> Attribute:
+    """The attribute from (n,) integer keys and what each stands for; a key without a name is none."""
+    present, codes = np.unique(keys, return_inverse=True)
+    return Attribute(codes.astype(np.int64, copy=False), [names.get(key, "") for key in present.tolist()])
+
+
+def _apply(rule: GroupRule, attribute: Attribute, merit: FloatArray) -> ListGroups:
+    n = len(attribute.codes)
+    if rule.attribute == "popularity_tier":
+        names: tuple[str, ...] = TIERS
+        codes = attribute.codes
+    else:
+        names, codes = _named(rule, attribute)
+    counts = np.bincount(codes, minlength=len(names))
+    share = {
+        "fixed": np.ones(len(names)),
+        "of_candidates": counts / max(n, 1),
+        "of_merit": _merit_share(codes, merit, len(names)) if any(s.kind == "of_merit" for s in rule.floors.values()) else counts,
+    }
+    floors = np.zeros(len(names))
+    for g, name in enumerate(names):
+        floor = rule.floors.get(name, rule.floors.get(EVERY, Share(0.0)) if name != OTHER else Share(0.0))
+        floors[g] = floor.value * share[floor.kind][g]
+    ceilings = np.array([rule.ceilings.get(name, 1.0) for name in names])
+    return ListGroups(rule.attribute, names, codes, np.minimum(floors, ceilings), ceilings)
+
+
+def _named(rule: GroupRule, attribute: Attribute) -> tuple[tuple[str, ...], IntArray]:
+    """Groups the rule names (with `*`: all that are there), and one for the rest, last."""
+    named = [g for g in dict.fromkeys((*rule.floors, *rule.ceilings)) if g != EVERY]
+    if EVERY in rule.floors:
+        present = (attribute.names[c] for c in np.unique(attribute.codes).tolist())
+        named = list(dict.fromkeys((*named, *(name for name in present if name))))
+    index = {name: g for g, name in enumerate(named)}
+    of_code = np.array([index.get(name, len(named)) for name in attribute.names], np.int64)
+    codes: IntArray = of_code[attribute.codes] if len(attribute.codes) else np.empty(0, np.int64)
+    return (*named, OTHER), codes
+
+
+def _merit_share(codes: IntArray, merit: FloatArray, g: int) -> FloatArray:
+    """(g,) share of the sum of merit; of the candidates where nobody has any."""
+    weight = np.nan_to_num(merit)
+    if not weight.sum() > 0.0:
+        weight = np.ones(len(codes))
+    share: FloatArray = np.bincount(codes, weights=weight, minlength=g) / max(weight.sum(), 1e-300)
+    return share

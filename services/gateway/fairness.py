@@ -1,0 +1,151 @@
+"""The fairness step of one list: from scores, the policy's groups and what they are owed to an order, and what that order did to whom.
+
+Pure: accounts come in, changes to them go out. Knows neither where scores come from nor who keeps the accounts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranking.assemble import ITEM_ATTRIBUTES, ItemFeatures
+from ranking.fairness.amortised import Account, Delta, delivered, prices, promised
+from ranking.fairness.costs import list_utility, promise_costs
+from ranking.fairness.exposure import exposure_report
+from ranking.fairness.floors import FairRanking, rank_by_score
+from ranking.fairness.groups import Attribute, ListGroups, keyed_attribute, list_groups, tier_attribute
+from ranking.fairness.policy import FairnessPolicy
+from ranking.fairness.rerank import rerank
+from ranking.types import Fairness, FloatArray, GroupExposure
+
+_NOBODY = np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """How many places there are, and who may stand where."""
+
+    k: int  # results
+    length: int  # of them on the page; floors, ceilings and exposure cover these
+    slots: tuple[int, ...] = ()  # 1-based places reserved for ads
+    sponsored: NDArray[np.bool_] | None = None  # (n,) which candidates are ads; with `slots`
+
+
+@dataclass(frozen=True, slots=True)
+class Fair:
+    """One list in the order it is returned in, and what the policy did to it.
+
+    Attributes:
+        ranking: of the k results.
+        groups: the policy's groups on this list and what they are promised.
+        bound: the same with the shares that bound this very order; none where only the exposure of many lists counts, or nothing is
+            enforced.
+        lifts: (n,) price of each candidate's groups, in units of the score; None: nobody has one, or it did not count here.
+        exposure: a line per group, as the policy orders the list.
+        fairness: the policy's effect on utility, candidates counted as in the scores; None for a policy that is off.
+    """
+
+    ranking: FairRanking
+    groups: tuple[ListGroups, ...]
+    bound: tuple[ListGroups, ...]
+    lifts: FloatArray | None = None
+    exposure: tuple[GroupExposure, ...] = ()
+    fairness: Fairness | None = None
+
+
+def groups_of(policy: FairnessPolicy, items: ItemFeatures, names: Mapping[int, str], merit: FloatArray) -> tuple[ListGroups, ...]:
+    """The policy's groups among n candidates.
+
+    Args:
+        policy: whose rules.
+        items: (n,) the candidates.
+        names: what each of `items.attribute_keys` stands for.
+        merit: (n,) the candidates' probabilities.
+    """
+    needed = [rule.attribute for rule in policy.rules] or ["popularity_tier"]
+    return list_groups(policy, {name: attribute_of(name, items, names) for name in needed}, merit)
+
+
+def attribute_of(name: str, items: ItemFeatures, names: Mapping[int, str]) -> Attribute:
+    """What n items have of one attribute."""
+    if name == "popularity_tier":
+        return tier_attribute(items.tiers)
+    return keyed_attribute(items.attribute_keys[:, ITEM_ATTRIBUTES.index(name)], names)
+
+
+def rank_fairly(
+    policy: FairnessPolicy,
+    scores: FloatArray,
+    groups: tuple[ListGroups, ...],
+    owed: Sequence[Sequence[Account]],
+    page: Page,
+    *,
+    costs: bool = False,
+) -> Fair:
+    """Order one list.
+
+    With `enforce` it is ranked by score + price under the floors and ceilings; with `report_only` and `off` by score alone. With
+    `report_only` the report says what enforcing would have done, and the accounts get what the list as returned did.
+
+    Args:
+        policy: decides.
+        scores: (n,) finite.
+        groups: from `groups_of`, of the same candidates.
+        owed: per rule, one account per group.
+        page: the places.
+        costs: work out what each promise cost, too.
+    """
+    if page.k == 0:
+        return Fair(
+            FairRanking(_NOBODY, _NOBODY, _NOBODY), groups, groups, fairness=None if policy.mode == "off" else Fairness(0.0, 0.0, 0.0)
+        )
+    by_score = rank_by_score(scores, page.k)
+    plain = FairRanking(by_score, np.full(page.k, -1), np.zeros(page.k, np.int64))
+    if page.slots:
+        plain = _reranked(scores, (), page)
+    if policy.mode == "off":
+        return Fair(plain, groups, _unbound(groups))
+    bound = groups if policy.scope != "amortised" else tuple(replace(g, floors=np.zeros(len(g.names))) for g in groups)
+    debts = np.array([account.debt for rule in owed for account in rule])
+    lambdas, lifts = np.zeros(len(debts)), None
+    if policy.scope != "list":
+        lambdas = np.concatenate([prices(rule, policy.controller) for rule in owed])
+        if lambdas.any():
+            lifts = _lifts(groups, lambdas)
+    fair = _reranked(scores if lifts is None else scores + lifts, bound, page)
+    before, after = by_score[: page.length], fair.order[: page.length]
+    report = exposure_report(before, after, groups, fair.shortfall, fair.excess, lambdas, debts)
+    parts = promise_costs(scores, fair, bound, page.k, prices=lambdas, page=page.length, slots=page.slots) if costs else ()
+    effect = Fairness(list_utility(scores, before), list_utility(scores, after), fair.gap, parts)
+    if policy.mode == "enforce":
+        return Fair(fair, groups, bound, lifts, report, effect)
+    return Fair(plain, groups, _unbound(groups), None, report, effect)
+
+
+def deltas(policy: FairnessPolicy, fair: Fair, page: Page) -> Iterator[tuple[ListGroups, tuple[Delta, ...]]]:
+    """What a list as returned changes in the accounts of each rule's groups; nothing for a policy that is off or has no rules."""
+    if policy.mode == "off" or not policy.rules or not page.k:
+        return
+    shown = fair.ranking.order[: page.length]
+    for rule in fair.groups:
+        pairs = zip(promised(rule, page.length).tolist(), delivered(rule, shown).tolist(), strict=True)
+        yield rule, tuple(Delta(1.0, target, got) for target, got in pairs)
+
+
+def _reranked(scores: FloatArray, groups: Sequence[ListGroups], page: Page) -> FairRanking:
+    return rerank(scores, groups, page.k, page=page.length, slots=page.slots, sponsored=page.sponsored)
+
+
+def _lifts(groups: Sequence[ListGroups], lambdas: FloatArray) -> FloatArray:
+    """(n,) sum of the prices of each candidate's groups."""
+    starts = np.cumsum([0, *(len(g.names) for g in groups)])
+    out: FloatArray = np.sum([lambdas[start + g.codes] for start, g in zip(starts[:-1].tolist(), groups, strict=True)], axis=0)
+    return out
+
+
+def _unbound(groups: Sequence[ListGroups]) -> tuple[ListGroups, ...]:
+    """The same groups, promised nothing."""
+    return tuple(replace(g, floors=np.zeros(len(g.names)), ceilings=np.ones(len(g.names))) for g in groups)

@@ -1,0 +1,1 @@
+"""How fair rankers compare: on real lists, in simulations, and in time."""
