@@ -23,30 +23,26 @@ def fit_platt(logits: NDArray[np.float64], labels: NDArray[Any]) -> Calibrator:
     Raises:
         ValueError: no scored row, or only one class among them.
     """
-    scored = ~np.isnan(logits)
-    x, y = logits[scored], np.asarray(labels)[scored].astype(np.float64)
-    if len(y) == 0 or y.min() == y.max():
-        raise ValueError(f"labels: need both classes among the {len(y)} scored rows")
-    design = np.stack([x, np.ones_like(x)], axis=1)  # (n, 2)
-    prior = np.array([1.0, 0.0])
-    theta = prior.copy()
+    x, y = _scored(logits, labels)
+    a, b = _newton(np.stack([x, np.ones_like(x)], axis=1), y, np.array([1.0, 0.0]))
+    return Calibrator("platt", a=max(a, _LEAST_SLOPE), b=b)
 
-    def loss(t: NDArray[np.float64]) -> float:
-        z = design @ t
-        return float(np.logaddexp(0.0, z).sum() - y @ z + 0.5 * _RIDGE * ((t - prior) ** 2).sum())
 
-    for _ in range(100):
-        p = sigmoid(design @ theta)
-        gradient = design.T @ (p - y) + _RIDGE * (theta - prior)
-        hessian = (design * (p * (1 - p))[:, None]).T @ design + _RIDGE * np.eye(2)
-        step = np.linalg.solve(hessian, gradient)
-        size = 1.0
-        while loss(theta - size * step) > loss(theta) and size > 1e-6:
-            size /= 2
-        theta = theta - size * step
-        if np.abs(size * step).max() < 1e-10:
-            break
-    return Calibrator("platt", a=max(float(theta[0]), _LEAST_SLOPE), b=float(theta[1]))
+def fit_temperature(logits: NDArray[np.float64], labels: NDArray[Any]) -> Calibrator:
+    """Maximum-likelihood T of sigmoid(x / T), ridge towards T = 1 (Guo et al. 2017): Platt's map with a = 1/T and b = 0.
+
+    It changes how sure a member is and not how often it says yes, so it cannot undo a changed prior.
+
+    Args:
+        logits: (n,) log-odds; NaN rows are left out.
+        labels: (n,) 0 or 1.
+
+    Raises:
+        ValueError: no scored row, or only one class among them.
+    """
+    x, y = _scored(logits, labels)
+    (slope,) = _newton(x[:, None], y, np.array([1.0]))
+    return Calibrator("platt", a=max(slope, _LEAST_SLOPE), b=0.0)
 
 
 def fit_isotonic(logits: NDArray[np.float64], labels: NDArray[Any]) -> Calibrator:
@@ -58,5 +54,35 @@ def fit_isotonic(logits: NDArray[np.float64], labels: NDArray[Any]) -> Calibrato
     return Calibrator("isotonic", x=tuple(map(float, model.X_thresholds_)), y=tuple(map(float, model.y_thresholds_)))
 
 
-CALIBRATORS = {"platt": fit_platt, "isotonic": fit_isotonic}
+CALIBRATORS = {"platt": fit_platt, "isotonic": fit_isotonic, "temperature": fit_temperature}
 """By name, for the search."""
+
+
+def _scored(logits: NDArray[np.float64], labels: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    scored = ~np.isnan(logits)
+    x, y = logits[scored], np.asarray(labels)[scored].astype(np.float64)
+    if len(y) == 0 or y.min() == y.max():
+        raise ValueError(f"labels: need both classes among the {len(y)} scored rows")
+    return x, y
+
+
+def _newton(design: NDArray[np.float64], y: NDArray[np.float64], prior: NDArray[np.float64]) -> list[float]:
+    """Logistic regression of y on the (n, k) design without further intercept, by Newton's method with step halving."""
+    theta = prior.copy()
+
+    def loss(t: NDArray[np.float64]) -> float:
+        z = design @ t
+        return float(np.logaddexp(0.0, z).sum() - y @ z + 0.5 * _RIDGE * ((t - prior) ** 2).sum())
+
+    for _ in range(100):
+        p = sigmoid(design @ theta)
+        gradient = design.T @ (p - y) + _RIDGE * (theta - prior)
+        hessian = (design * (p * (1 - p))[:, None]).T @ design + _RIDGE * np.eye(len(prior))
+        step = np.linalg.solve(hessian, gradient)
+        size = 1.0
+        while loss(theta - size * step) > loss(theta) and size > 1e-6:
+            size /= 2
+        theta = theta - size * step
+        if np.abs(size * step).max() < 1e-10:
+            break
+    return [float(t) for t in theta]

@@ -20,7 +20,7 @@ from ranking.calibrate import logit
 from ranking.types import TIERS
 from training import trees
 from training.calibrators import CALIBRATORS, fit_platt
-from training.resample import resample
+from training.imbalance.resample import resample
 
 TREES, TEXT = "trees", "bert"
 MEMBERS = (TREES, TEXT)

@@ -152,7 +152,8 @@ def _scores(layout: Layout, frames: Staged, text: Staged) -> Staged:
 
 def _search(layout: Layout, scored: Staged, surface: Surface, profile: Profile) -> Staged:
     inputs = {"scores": scored.key, "trials": profile.trials, "rounds": profile.trial_rounds, "seed": profile.seed}
-    code = [HERE / f"{n}.py" for n in ("search", "ensemble", "resample", "trees", "calibrators")]
+    code = [HERE / f"{n}.py" for n in ("search", "ensemble", "trees", "calibrators")]
+    code += [HERE / "imbalance" / f"{n}.py" for n in ("resample", "samplers", "columns", "gan")]
     code += [HERE.parent / "ranking" / f"{n}.py" for n in ("blend", "calibrate", "metrics")]
     name = f"{surface.value}-{key_of(inputs, code)[:8]}"
 

@@ -24,8 +24,8 @@ from ray import tune
 from training.artefacts import load_ensemble_data, write_json
 from training.calibrators import CALIBRATORS
 from training.ensemble import DEFAULT, TREES_ALONE, EnsembleData, objective
+from training.imbalance.resample import RESAMPLERS
 from training.progress import Bar
-from training.resample import RESAMPLERS
 
 METRIC = "ndcg10"
 CALIBRATED = (0.7, 1.4)  # predicted over actual a winner must lie in, on the selection lists

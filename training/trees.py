@@ -62,7 +62,7 @@ def to_onnx(booster: Any, *, offset: float, columns: int) -> bytes:
 
     Args:
         booster: from `train`.
-        offset: added to the log-odds (undoes sampling; see `training.resample`).
+        offset: added to the log-odds (undoes sampling; see `training.imbalance.resample`).
         columns: width of the input.
     """
     from onnx import helper

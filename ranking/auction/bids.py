@@ -50,6 +50,7 @@ def checked_order(order: NDArray[Any], n: int) -> IntArray:
         ValueError: naming `order`.
     """
     shown = np.asarray(order, np.int64)
-    if shown.ndim != 1 or len(np.unique(shown)) != len(shown) or ((shown < 0) | (shown >= n)).any():
+    inside = shown.ndim == 1 and not ((shown < 0) | (shown >= n)).any()
+    if not inside or np.bincount(shown, minlength=n).max(initial=0) > 1:
         raise ValueError(f"order: must be distinct indices of the {n} candidates, got {shown.tolist()!r:.80}")
     return shown

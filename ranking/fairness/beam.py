@@ -79,7 +79,7 @@ def search(cells: Cells, scores: FloatArray, lower: IntArray, upper: IntArray, w
     member = np.zeros((len(cells.groups), len(lower)), np.int64)
     for a, groups in enumerate(cells.groups):
         member[a, groups] = 1
-    names = np.random.default_rng(0).integers(0, 1 << 63, len(size), np.uint64)
+    names = _scattered(len(size))
     unbearable = 4.0 / _CEILING * (float(weights @ scores[:k]) or 1.0)  # a single place broken outweighs all utility
     beam = _Beam(
         np.zeros((1, len(size)), np.int64),
@@ -120,6 +120,14 @@ def search(cells: Cells, scores: FloatArray, lower: IntArray, upper: IntArray, w
     # What is to come was bounded for lists that keep the floors: it says nothing about rivals that break them.
     bound = max([value_at_last, *rivals]) if broken_at_last <= 0.0 or not rivals else np.inf
     return Found(sequence, broken_at_last, value_at_last, bound)
+
+
+def _scattered(n: int) -> NDArray[np.uint64]:
+    """(n,) numbers whose sums hardly ever coincide: SplitMix64 (Steele, Lea, Flood 2014) of 1 … n."""
+    z = np.arange(1, n + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
 
 
 def _deadlines(lower: IntArray) -> IntArray:

@@ -7,6 +7,7 @@ page's. This module looks at one list; it remembers nothing between lists.
 from __future__ import annotations
 
 from collections.abc import Sequence
+
 import numpy as np
 
 from ranking.fairness.groups import ListGroups

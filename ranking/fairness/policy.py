@@ -148,7 +148,8 @@ class FairnessPolicy:
         mode: `enforce` re-ranks, `report_only` reports what enforcing would do, `off` does neither.
         scope: `list`: floors hold at every prefix of every list; `amortised`: they hold for the exposure of all lists together; `both`.
         surfaces: where it may be used; empty: everywhere.
-        page_length: places that floors, ceilings and exposure cover; what stands behind them is by score. 0: all results asked for.
+        page_length: places that floors, ceilings and exposure cover; what stands behind them is by score. 0: all results asked for. Where
+            several rules or ad slots make groups overlap, serving covers the first 50 places at most.
         controller: of `amortised` and `both`.
         objectives: outcome -> weight ≥ 0 of its probability in the score, Σ weight · probability / Σ weight. An ad's score is that times
             its bid, so other outcomes than clicks count as its quality: it pays per click the least bid with which it would keep its place.

@@ -19,8 +19,10 @@ from ranking.fairness.floors import FairRanking, rank_by_score
 from ranking.fairness.groups import Attribute, ListGroups, keyed_attribute, list_groups, tier_attribute
 from ranking.fairness.policy import FairnessPolicy
 from ranking.fairness.rerank import rerank
-from ranking.types import Fairness, FloatArray, GroupExposure
+from ranking.types import Fairness, FloatArray, GroupExposure, IntArray
 
+SEARCHED_PLACES = 50
+"""Most places that floors cover where groups overlap or ads have slots: the search for a good order takes about a millisecond a place."""
 _NOBODY = np.zeros(0, np.int64)
 
 
@@ -103,11 +105,8 @@ def rank_fairly(
             FairRanking(_NOBODY, _NOBODY, _NOBODY), groups, groups, fairness=None if policy.mode == "off" else Fairness(0.0, 0.0, 0.0)
         )
     by_score = rank_by_score(scores, page.k)
-    plain = FairRanking(by_score, np.full(page.k, -1), np.zeros(page.k, np.int64))
-    if page.slots:
-        plain = _reranked(scores, (), page)
     if policy.mode == "off":
-        return Fair(plain, groups, _unbound(groups))
+        return Fair(_plain(scores, by_score, page), groups, _unbound(groups))
     bound = groups if policy.scope != "amortised" else tuple(replace(g, floors=np.zeros(len(g.names))) for g in groups)
     debts = np.array([account.debt for rule in owed for account in rule])
     lambdas, lifts = np.zeros(len(debts)), None
@@ -122,7 +121,7 @@ def rank_fairly(
     effect = Fairness(list_utility(scores, before), list_utility(scores, after), fair.gap, parts)
     if policy.mode == "enforce":
         return Fair(fair, groups, bound, lifts, report, effect)
-    return Fair(plain, groups, _unbound(groups), None, report, effect)
+    return Fair(_plain(scores, by_score, page), groups, _unbound(groups), None, report, effect)
 
 
 def deltas(policy: FairnessPolicy, fair: Fair, page: Page) -> Iterator[tuple[ListGroups, tuple[Delta, ...]]]:
@@ -135,8 +134,29 @@ def deltas(policy: FairnessPolicy, fair: Fair, page: Page) -> Iterator[tuple[Lis
         yield rule, tuple(Delta(1.0, target, got) for target, got in pairs)
 
 
+def _plain(scores: FloatArray, by_score: IntArray, page: Page) -> FairRanking:
+    """The page without the policy's promises: by score, with ads in their places."""
+    if page.slots:
+        return _reranked(scores, (), replace(page, length=0))
+    return FairRanking(by_score, np.full(page.k, -1), np.zeros(page.k, np.int64))
+
+
 def _reranked(scores: FloatArray, groups: Sequence[ListGroups], page: Page) -> FairRanking:
-    return rerank(scores, groups, page.k, page=page.length, slots=page.slots, sponsored=page.sponsored)
+    if not page.slots or page.sponsored is None:
+        return rerank(scores, groups, page.k, page=page.length)
+    # Behind the page and the last slot only organic results are left, by score: the search need not go there.
+    first = min(max(page.length, page.slots[-1]), page.k)
+    fair = rerank(scores, groups, first, page=page.length, slots=page.slots, sponsored=page.sponsored)
+    left = ~page.sponsored
+    left[fair.order] = False
+    rest = np.flatnonzero(left)
+    rest = rest[rank_by_score(scores[rest], page.k - first)]
+    return replace(
+        fair,
+        order=np.concatenate((fair.order, rest)),
+        binding=np.concatenate((fair.binding, np.full(len(rest), -1))),
+        prefix=np.concatenate((fair.prefix, np.zeros(len(rest), np.int64))),
+    )
 
 
 def _lifts(groups: Sequence[ListGroups], lambdas: FloatArray) -> FloatArray:

@@ -8,10 +8,12 @@ and the bid is the most the advertiser agreed to. Knows no protobuf, no Feast, n
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -39,7 +41,7 @@ from ranking.types import (
 )
 from services.gateway import ads, objectives
 from services.gateway.attributions import Attributions
-from services.gateway.fairness import Fair, Page, attribute_of, deltas, groups_of, rank_fairly
+from services.gateway.fairness import SEARCHED_PLACES, Fair, Page, attribute_of, deltas, groups_of, rank_fairly
 from services.gateway.features import Features, ListFeatures
 from services.gateway.ledger import Ledger
 from services.gateway.ledger_store import Key, keys_of
@@ -47,6 +49,7 @@ from services.gateway.releases import LoadedRelease, Releases
 from services.gateway.scoring import Scores, Scoring
 from services.gateway.served import Served
 
+_LONG = 50  # results beyond which truthful prices and the costs of promises take more than a few milliseconds
 _DECLARED_COLUMNS = frozenset(f.name for f in REQUEST_COLUMNS)
 _FEATURES_SHARE = 0.5  # of the budget: a hanging feature store leaves the models time to answer on defaults
 
@@ -169,10 +172,10 @@ class Pipeline:
         worth = objectives.worth(policy, blended.probabilities, plan.objectives, scored, tiers, candidates.columns)
         probabilities = np.where(np.isnan(blended.probabilities), 0.0, blended.probabilities)
         stages.end("blend")
-        ordered = self._order(request, policy, worth.score, probabilities, found)
+        arrange = partial(self._arrange, request, policy, worth.score, probabilities, found)
+        ordered, prices = await asyncio.to_thread(arrange) if _slow(request, policy) else arrange()
         kept, fair = ordered.auction.kept, ordered.fair
         order = kept[fair.ranking.order]
-        prices = ads.click_prices(policy, ordered.auction, fair, worth.score[kept], ordered.page.length)
         stages.end("fairness")
         explanations, unexplained = await self._explain(
             request, plan, ordered, scored=scored, blended=blended, outcomes=worth.objectives, matrix=matrix, found=found, deadline=deadline
@@ -217,6 +220,13 @@ class Pipeline:
             self._observe(request, ranking, policy, [rule.take(fair.ranking.order) for rule in fair.groups])
         return ranking
 
+    def _arrange(
+        self, request: RankRequest, policy: FairnessPolicy, worth: FloatArray, click: FloatArray, found: ListFeatures
+    ) -> tuple[_Ordered, IntArray | None]:
+        """The order, and what a click on each result costs."""
+        ordered = self._order(request, policy, worth, click, found)
+        return ordered, ads.click_prices(policy, ordered.auction, ordered.fair, worth[ordered.auction.kept], ordered.page.length)
+
     def _order(self, request: RankRequest, policy: FairnessPolicy, worth: FloatArray, click: FloatArray, found: ListFeatures) -> _Ordered:
         """Admit, then order the candidates by what the policy says and the ledger knows.
 
@@ -244,7 +254,10 @@ class Pipeline:
         slots = policy.ad_slots if surface is Surface.SEARCH and auction.sponsored is not None else ()
         if slots and auction.sponsored is not None:
             k = ads.places(slots, auction.sponsored, k)
-        page = Page(k, min(policy.page_length, k) or k, slots, auction.sponsored if slots else None)
+        length = min(policy.page_length, k) or k
+        if slots or len(policy.rules) > 1:
+            length = min(length, SEARCHED_PLACES)
+        page = Page(k, length, slots, auction.sponsored if slots else None)
         return _Ordered(auction, paced, key, rank_fairly(policy, key, groups, owed, page, costs=request.explain is Explain.FULL), page)
 
     async def _explain(
@@ -304,6 +317,13 @@ class Pipeline:
             spent = ads.spending(paced, ranking.order, ranking.price_micros, ranking.probabilities).tolist()
             entries = zip(_spend_keys(policy, paced), spent, map(float, paced.budgets), strict=True)
             self._ledger.record_spend(entry for entry in entries if entry[1] > 0.0)
+
+
+def _slow(request: RankRequest, policy: FairnessPolicy) -> bool:
+    """Whether ordering may take tens of milliseconds, so that it must not hold up the other calls on the event loop."""
+    searched = len(policy.rules) > 1 or bool(policy.ad_slots)
+    long = request.top_k > _LONG and (policy.pricing == "truthful" or request.explain is Explain.FULL)
+    return policy.mode != "off" and (searched or long)
 
 
 class _Stages:

@@ -8,6 +8,11 @@ import pickle
 import signal
 import threading
 import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -15,8 +20,12 @@ import numpy as np
 import onnxruntime
 import pytest
 from longtail.ranking.v1 import ranking_service_pb2 as pb
+from prometheus_client.parser import text_string_to_metric_families
+from typer.testing import CliRunner
 
+from cli import app
 from ranking.blend import blend
+from ranking.fairness.policy import GroupRule, Share
 from ranking.features import MODEL_COLUMNS
 from ranking.types import TIERS, Explain, Surface
 from services.client.client import rank_request
@@ -141,12 +150,81 @@ def test_anybody_can_be_asked_for(platform: Platform, surface: Surface, query: s
     assert not answer.degradations
 
 
+def test_an_explanation_adds_up(platform: Platform) -> None:
+    """On every list: base and parts of the attributed member are its log-odds, and the promises' costs are the utility given up."""
+    stub = platform.stub()
+    for sample in platform.samples:
+        answer = stub.Rank(_request(sample, top_k=10, explain=Explain.FULL), timeout=60)
+        for e in answer.explanations:
+            raw = {m.member: m.raw for m in e.members}[e.attributed_member]
+            assert e.attribution_base + sum(e.attributions.values()) == pytest.approx(raw, abs=1e-4)
+        lost = answer.fairness.utility_before - answer.fairness.utility
+        assert sum(c.cost for c in answer.fairness.costs) == pytest.approx(lost, rel=1e-9, abs=1e-12)
+        assert lost >= 0.0
+
+
+def test_what_is_owed_becomes_a_price_and_is_paid(platform: Platform) -> None:
+    """Under a share of exposure over all lists, a group that is owed gets a price, and in the end what it was promised."""
+    stub, samples = platform.stub(), [s for s in platform.samples if s.surface == "search"]
+    policy = platform.release.policies["tail-share-search"]
+    for i in range(300):
+        answer = stub.Rank(_request(samples[i % len(samples)], top_k=policy.page_length, policy=policy.name), timeout=60)
+        assert not answer.degradations
+    owed = {g.group: g for g in answer.exposure}
+    assert owed["tail"].price > 0.0
+    assert all(g.debt <= policy.controller.debt_bound for g in owed.values())
+    metrics = json.loads((platform.layout.run / "gateway.json").read_text())["metrics"]
+    scraped = urllib.request.urlopen(f"http://{metrics}/metrics", timeout=10).read().decode()
+    labels = {"surface": "search", "policy": policy.name, "attribute": "popularity_tier", "group": "tail"}
+    seen = {s.name: s.value for f in text_string_to_metric_families(scraped) for s in f.samples if labels.items() <= s.labels.items()}
+    assert seen["longtail_exposure_debt_lists"] <= policy.controller.debt_bound
+    assert seen["longtail_exposure_delivered_total"] >= seen["longtail_exposure_promised_total"] - policy.controller.debt_bound
+
+
+def test_policies_change_under_load(platform: Platform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`longtail policy apply` and a rollback while calls are under way: none fails, and each answer names one release and its own version."""
+    monkeypatch.setenv("LONGTAIL_HOME", str(platform.layout.home))
+    file = tmp_path / "floor.json"
+    old = platform.release.policies[platform.release.active_policy[Surface.SEARCH]]
+    changed = replace(old, version="2", rules=(GroupRule("brand", {"*": Share(0.8, "of_candidates")}),))
+    file.write_text(json.dumps(changed.to_json()))
+    with _load(platform) as outcomes:
+        _until(lambda: len(outcomes) > 20)
+        applied = CliRunner().invoke(app, ["policy", "apply", str(file)])
+        assert applied.exit_code == 0, applied.output
+        _until(lambda: outcomes[-1].policy_version == "2")
+        assert CliRunner().invoke(app, ["release", "rollback"]).exit_code == 0
+        _until(lambda: outcomes[-1].policy_version == "1")
+    assert [o for o in outcomes if isinstance(o, grpc.RpcError)] == []
+    seen = {(o.release, o.policy_version) for o in outcomes}
+    assert seen == {(platform.release.id, "1"), (f"{platform.release.id}-p1", "2")}
+    by_brand = next(o for o in outcomes if o.policy_version == "2")
+    assert {g.attribute for g in by_brand.exposure} == {"brand"}
+    assert not [d for o in outcomes for d in o.degradations]
+
+
 def test_killing_triton_fails_no_call_and_heals(platform: Platform) -> None:
     """kill -9 under load: every call is answered, some degraded, and soon none is again, with the same gateway."""
+    with _load(platform) as outcomes:
+        _until(lambda: len(outcomes) > 20)
+        triton = json.loads((platform.layout.run / "triton.json").read_text())
+        gateway = json.loads((platform.layout.run / "gateway.json").read_text())["pid"]
+        os.kill(triton["triton_pid"], signal.SIGKILL)
+        killed_at = len(outcomes)
+        _until(lambda: any(getattr(o, "degradations", ()) for o in outcomes[killed_at:]))
+        _until(lambda: len(outcomes) > killed_at + 5 and not outcomes[-1].degradations)
+    assert [o for o in outcomes if isinstance(o, grpc.RpcError)] == []
+    assert {d.reason for o in outcomes for d in o.degradations} <= {"UNAVAILABLE", "DEADLINE"}
+    assert json.loads((platform.layout.run / "gateway.json").read_text())["pid"] == gateway
+
+
+@contextmanager
+def _load(platform: Platform) -> Iterator[list[Any]]:
+    """Rank calls one after another, as long as the context lasts; what came of them."""
     stub, stop = platform.stub(), threading.Event()
     outcomes: list[pb.RankResponse | grpc.RpcError] = []
 
-    def load() -> None:
+    def calls() -> None:
         for i in range(10_000):
             if stop.is_set():
                 return
@@ -156,22 +234,13 @@ def test_killing_triton_fails_no_call_and_heals(platform: Platform) -> None:
             except grpc.RpcError as error:
                 outcomes.append(error)
 
-    thread = threading.Thread(target=load)
+    thread = threading.Thread(target=calls)
     thread.start()
     try:
-        _until(lambda: len(outcomes) > 20)
-        triton = json.loads((platform.layout.run / "triton.json").read_text())
-        gateway = json.loads((platform.layout.run / "gateway.json").read_text())["pid"]
-        os.kill(triton["triton_pid"], signal.SIGKILL)
-        killed_at = len(outcomes)
-        _until(lambda: any(getattr(o, "degradations", ()) for o in outcomes[killed_at:]))
-        _until(lambda: len(outcomes) > killed_at + 5 and not outcomes[-1].degradations)
+        yield outcomes
     finally:
         stop.set()
         thread.join()
-    assert [o for o in outcomes if isinstance(o, grpc.RpcError)] == []
-    assert {d.reason for o in outcomes for d in o.degradations} <= {"UNAVAILABLE", "DEADLINE"}
-    assert json.loads((platform.layout.run / "gateway.json").read_text())["pid"] == gateway
 
 
 def _until(happened: Any, seconds: float = 120.0) -> None:

@@ -96,6 +96,18 @@ async def test_a_page_without_bids_is_all_organic_and_free(home: Path) -> None:
     assert list(answer.results.scores) == [50_000.0 * p for p in answer.results.probabilities]
 
 
+async def test_a_long_page_ends_by_score(home: Path) -> None:
+    """Behind the places that floors cover and the last slot stand the organic results left, by score, and no ad."""
+    add_policy(home, "mixed", ad_slots=SLOTS, page_length=5, rules=floors("popularity_tier", tail=0.4))
+    async with gateway(home) as gw:
+        answer = await gw.rank(page(300, paid=tuple(range(0, 300, 7))))
+    bids = page(300, paid=tuple(range(0, 300, 7))).candidates.bid_micros
+    assert [p for p, i in enumerate(answer.results.candidate_indices, start=1) if bids[i] > 0] == SLOTS
+    assert len(set(answer.results.candidate_indices)) == len(answer.results.item_ids) == 300 - len(range(0, 300, 7)) + len(SLOTS)
+    behind = list(answer.results.scores)[SLOTS[-1] :]
+    assert behind == sorted(behind, reverse=True)
+
+
 @pytest.mark.parametrize("validate_only", [False, True])
 async def test_bids_on_search_need_a_policy_with_slots(home: Path, validate_only: bool) -> None:
     """INVALID_ARGUMENT on the bids, whether or not results were asked for; on such a policy bids are checked like any."""

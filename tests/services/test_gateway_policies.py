@@ -10,6 +10,7 @@ import grpc
 import pytest
 from longtail.ranking.v1 import ranking_service_pb2 as pb
 
+from services.gateway.fairness import SEARCHED_PLACES
 from tests.deploy.releases import build_release
 from tests.services.gateway_fakes import activate, add_policy, ads, bad_request, eventually, floors, gateway, item, search, seller
 
@@ -93,6 +94,17 @@ async def test_behind_the_page_the_score_decides(home: Path) -> None:
     assert answer.fairness.utility == pytest.approx(sum(s / log2(r + 1) for r, s in enumerate(shown, start=1)))
 
 
+async def test_overlapping_groups_are_searched_for_the_first_places_only(home: Path) -> None:
+    """However long the list, several rules cover 50 places, all candidates are returned, and the rest stands by score."""
+    add_policy(home, "two", rules=[*floors("popularity_tier", tail=0.3), *floors("brand", own=0.5)])
+    async with gateway(home) as gw:
+        answer = await gw.rank(search(120))
+    assert sum(g.count for g in answer.exposure) == 2 * SEARCHED_PLACES
+    assert len(set(answer.results.item_ids)) == 120
+    behind = list(answer.results.scores)[SEARCHED_PLACES:]
+    assert behind == sorted(behind, reverse=True)
+
+
 async def test_a_policy_for_another_surface_is_refused(home: Path) -> None:
     """INVALID_ARGUMENT on `policy`, for `validate_only` too; on its own surface it serves."""
     add_policy(home, "ads-only", active=False, surfaces=["ads"])
@@ -173,7 +185,10 @@ async def test_fairness_says_what_the_policy_did_to_utility(home: Path, mode: st
     given_up = answer.fairness.utility_before - answer.fairness.utility
     assert given_up > 0
     assert sum(c.cost for c in answer.fairness.costs) == pytest.approx(given_up)
+    placed = [c for c in answer.fairness.costs if c.kind == "floor"]
+    assert {(c.attribute, c.group) for c in placed} == {("popularity_tier", "tail")}
     if mode == "enforce":
+        assert all(c.item_id in list(answer.results.item_ids)[: c.prefix] for c in placed)
         assert answer.fairness.utility == pytest.approx(utility[id(answer)])
         assert sum(e.cost for e in answer.explanations) == pytest.approx(given_up)
     else:

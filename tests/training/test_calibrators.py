@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ranking.calibrate import sigmoid
-from training.calibrators import fit_isotonic, fit_platt
+from training.calibrators import CALIBRATORS, fit_isotonic, fit_platt, fit_temperature
 
 
 def test_platt_recovers_the_map_that_made_the_labels() -> None:
@@ -52,3 +52,34 @@ def test_one_class_is_refused(labels: list[int]) -> None:
     """Calibration needs both outcomes."""
     with pytest.raises(ValueError, match="need both classes"):
         fit_platt(np.array([0.0, 1.0]), np.array(labels))
+
+
+def test_temperature_recovers_the_sharpness_that_made_the_labels() -> None:
+    """Labels drawn from sigmoid(x / 2.5) give T near 2.5 and no intercept."""
+    rng = np.random.default_rng(2)
+    x = rng.normal(scale=3, size=50_000)
+    fitted = fit_temperature(x, rng.random(len(x)) < sigmoid(x / 2.5))
+    standard_error = 0.03  # of T: T²·1/√(Σ p (1 - p) x²)
+    assert 1 / fitted.a == pytest.approx(2.5, abs=3 * standard_error)
+    assert fitted.b == 0.0
+
+
+def test_temperature_is_the_best_of_all() -> None:
+    """No temperature on a fine grid has a lower log loss."""
+    rng = np.random.default_rng(3)
+    x = rng.normal(loc=-1, size=2000)
+    y = rng.random(len(x)) < sigmoid(0.4 * x)
+
+    def log_loss(a: float) -> float:
+        return float(np.logaddexp(0, a * x).mean() - (a * x)[y].sum() / len(x))
+
+    assert log_loss(fit_temperature(x, y).a) <= min(log_loss(a) for a in np.linspace(0.01, 3, 1000)) + 1e-9
+
+
+@pytest.mark.parametrize("name", list(CALIBRATORS))
+def test_every_calibrator_keeps_the_order(name: str) -> None:
+    """A calibrator never puts a lower score above a higher one."""
+    rng = np.random.default_rng(4)
+    x = np.sort(rng.normal(size=500))
+    p = CALIBRATORS[name](x, rng.random(500) < sigmoid(x))(x)
+    assert (np.diff(p) >= 0).all()

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.resample import RESAMPLERS, resample
+from training.imbalance.resample import RESAMPLERS, resample
 
 
 def _data(n: int = 2000, rate: float = 0.05) -> tuple[np.ndarray, np.ndarray]:

@@ -8,14 +8,23 @@ from typing import Protocol, cast
 
 from ranking.errors import UnknownName
 from ranking.layout import Layout
+from training.sources.files import digest
 from training.stage import CORE, Staged, stage
 
-SOURCES = {"completejourney": "training.sources.completejourney"}
+SOURCES = {
+    "completejourney": "training.sources.completejourney",
+    "esci": "training.sources.esci",
+    "clothing_reviews": "training.sources.clothing_reviews",
+    "imbalanced_shop": "training.sources.imbalanced_shop",
+    "online_shoppers": "training.sources.online_shoppers",
+    "own": "training.sources.own",
+}
 DEFAULT = "completejourney"
+_SHARED = tuple(Path(__file__).with_name(name) for name in ("canonical.py", "files.py"))
 
 
 class Source(Protocol):
-    """What a source's module offers."""
+    """What the module of a source offers that comes with a package or is generated."""
 
     __file__: str
 
@@ -26,7 +35,20 @@ class Source(Protocol):
         """Write the canonical tables and `meta.json` into the existing directory `out`."""
 
 
-def source(name: str) -> Source:
+class FileSource(Protocol):
+    """What the module of a source offers that reads files of the user's."""
+
+    __file__: str
+    WANTED: str  # what its path must name, for people
+
+    def files(self, path: Path) -> tuple[Path, ...]:
+        """The files it reads, given a path; FileNotFoundError names what is not there."""
+
+    def write_tables(self, out: Path, path: Path) -> None:
+        """Write the canonical tables and `meta.json` into the existing directory `out`. ValueError names the file and what is wrong."""
+
+
+def source(name: str) -> Source | FileSource:
     """The source of that name.
 
     Raises:
@@ -34,12 +56,35 @@ def source(name: str) -> Source:
     """
     if name not in SOURCES:
         raise UnknownName("source", name, list(SOURCES))
-    return cast(Source, importlib.import_module(SOURCES[name]))
+    return cast("Source | FileSource", importlib.import_module(SOURCES[name]))
 
 
-def prepare(layout: Layout, name: str = DEFAULT) -> Staged:
-    """Canonical tables of a source under `layout.canonical(name)`, made unless they are there."""
+def prepare(layout: Layout, name: str = DEFAULT, path: Path | None = None) -> Staged:
+    """Canonical tables of a source under `layout.canonical(name)`, made unless they are there.
+
+    Args:
+        layout: the state directory.
+        name: of the source.
+        path: the user's files, for sources that read such; nothing of them is copied but what the tables say.
+
+    Raises:
+        UnknownName: there is no such source.
+        ValueError: the source wants a path and got none, or the other way round; or the files are not what they should be.
+        FileNotFoundError: a file is not there.
+    """
     chosen = source(name)
+    if not hasattr(chosen, "WANTED"):
+        packaged = cast(Source, chosen)
+        if path is not None:
+            raise ValueError(f"--path: source {name!r} brings its own data and reads no files")
+        inputs = {"source": name, "version": packaged.version()}
+        return stage(layout.canonical(name), inputs, packaged.write_tables, code=[Path(packaged.__file__), *CORE])
+    reader = cast(FileSource, chosen)
+    if path is None:
+        raise ValueError(f"source {name!r} reads files of yours: say where with --path, {reader.WANTED}")
     return stage(
-        layout.canonical(name), {"source": name, "version": chosen.version()}, chosen.write_tables, code=[Path(chosen.__file__), *CORE]
+        layout.canonical(name),
+        {"source": name, "files": digest(reader.files(path))},
+        lambda out: reader.write_tables(out, path),
+        code=[Path(reader.__file__), *_SHARED, *CORE],
     )

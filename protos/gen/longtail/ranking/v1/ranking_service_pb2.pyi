@@ -32,7 +32,8 @@ class _SurfaceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Surface.Value
     """Not set: INVALID_ARGUMENT."""
     SURFACE_SEARCH: _Surface.ValueType  # 1
     """Organic search: ordered by what the policy weighs, by default the probability of a click. With
-    a policy that has ad slots, the candidates with a bid fill exactly these places.
+    a policy that has ad slots, the candidates with a bid fill exactly these places; those for
+    which no slot is left are not in the results.
     """
     SURFACE_ADS: _Surface.ValueType  # 2
     """Sponsored results: ordered by bid × what the policy weighs, by default the probability of a
@@ -46,7 +47,8 @@ SURFACE_UNSPECIFIED: Surface.ValueType  # 0
 """Not set: INVALID_ARGUMENT."""
 SURFACE_SEARCH: Surface.ValueType  # 1
 """Organic search: ordered by what the policy weighs, by default the probability of a click. With
-a policy that has ad slots, the candidates with a bid fill exactly these places.
+a policy that has ad slots, the candidates with a bid fill exactly these places; those for
+which no slot is left are not in the results.
 """
 SURFACE_ADS: Surface.ValueType  # 2
 """Sponsored results: ordered by bid × what the policy weighs, by default the probability of a
@@ -854,8 +856,9 @@ Global___FeatureFreshness: _TypeAlias = FeatureFreshness  # noqa: Y015
 @_typing.final
 class GroupExposure(_message.Message):
     """What one group got on this list. Places and exposure are those of the page: the policy's
-    page_length, or all results. With a policy that only reports, `count`, `exposure`, `shortfall`
-    and `excess` are what enforcing it would have done.
+    page_length, or all results; at most the first 50 with several rules or ad slots. With a policy
+    that only reports, `count`, `exposure`, `shortfall` and `excess` are what enforcing it would have
+    done.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -1,0 +1,71 @@
+"""Your own shop's data: a folder of canonical tables, as Parquet or CSV files, checked and written with the keys that features use.
+
+The columns are those of `training.sources.canonical`; `docs/bring-your-own-data.md` is the page to read. Further columns are kept,
+further files are left alone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from training.sources import canonical
+from training.sources.canonical import CAST, TABLES, Column
+from training.sources.files import digest, reading, view, write_items, write_meta
+from training.tables.duck import write
+
+NAME = "own"
+ENDINGS = (".parquet", ".csv", ".csv.gz")
+WANTED = f"a folder of canonical tables ({', '.join(TABLES)}), each as one {', '.join(ENDINGS)} file"
+
+
+def files(path: Path) -> tuple[Path, ...]:
+    """One file per table that the folder has, in the order of `TABLES`.
+
+    Raises:
+        FileNotFoundError: it has none.
+        ValueError: it has a table twice.
+    """
+    found = []
+    for table in TABLES:
+        there = [file for ending in ENDINGS if (file := path / f"{table}{ending}").exists()]
+        if len(there) > 1:
+            raise ValueError(f"{path}: {' and '.join(f.name for f in there)} are one table; keep one of them")
+        found += there
+    if not found:
+        raise FileNotFoundError(f"{path}: no table there; --path must name {WANTED}")
+    return tuple(found)
+
+
+def write_tables(out: Path, path: Path) -> None:
+    """Write every table the folder has, and ``meta.json``, into `out`.
+
+    Raises:
+        FileNotFoundError: the folder has no table.
+        ValueError: a column is missing, cannot be read as its kind, or breaks a rule of the tables; all broken rules at once.
+    """
+    rows = {}
+    chosen = files(path)
+    for file in chosen:
+        table = file.name.partition(".")[0]
+        with reading(out, file) as db:
+            has = view(
+                db, "raw", file, [c.name for c in TABLES[table] if c.required], text=[c.name for c in TABLES[table] if c.kind == "text"]
+            )
+            read = ", ".join(_read(c) for c in TABLES[table] if c.name in has)
+            query = f"SELECT * REPLACE ({read}) FROM raw"
+            if table == "items":
+                rows[table] = write_items(db, query if "category" in has else f"SELECT *, '' AS category FROM ({query})", out)
+            else:
+                rows[table] = write(db, query, out / f"{table}.parquet")
+    wrong = canonical.problems(out)
+    if wrong:
+        raise ValueError("\n".join([f"{path}: not canonical tables", *(f"  {line}" for line in wrong)]))
+    write_meta(out, NAME, "-".join(digest(chosen).values()), rows)
+
+
+def _read(column: Column) -> str:
+    """A declared column as its kind. CSV knows no empty text, only absent values: where a text may be empty it is meant to be."""
+    value = f"CAST({column.name} AS {CAST[column.kind]})"
+    if column.blank:
+        value = f"coalesce({value}, '')"
+    return f"{value} AS {column.name}"

@@ -1,0 +1,136 @@
+"""Splits of rows into parts (training, validation, test …) that never cut a list in two, and are the same whatever the rows' order.
+
+A row belongs to a list, and a list to one part. Which part follows from a stable hash of (seed, list), not from positions. Parts are
+numbered from 0 in the order of the ratio. Knows nothing of features; `training.leaks` checks what was made here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+PARTS = ("train", "valid", "test")
+RATIO = (5, 2, 3)
+"""Of training, validation and test."""
+
+Parts = NDArray[np.int8]
+
+
+def stratified(
+    lists: Sequence[Any] | NDArray[Any], strata: Sequence[Any] | NDArray[Any], ratio: Sequence[float] = RATIO, *, seed: int = 0
+) -> Parts:
+    """Whole lists, so that every stratum is split by the ratio as nearly as whole lists allow.
+
+    A stratum of m lists gives part p floor or ceil of its quota m · ratio_p / Σ ratio; what the floors leave goes to the parts with the
+    largest remainders, earlier parts first (Hamilton's method). So a stratum of one list goes to the largest part.
+
+    Args:
+        lists: (n,) identity of each row's list; rows that stand alone are lists of their own.
+        strata: (n,) stratum of each row: a category, a label, a tier. The same in all rows of a list.
+        ratio: weight of each part, above 0.
+        seed: another seed, another split.
+
+    Returns:
+        (n,) int8, the part of each row. O(n log n).
+
+    Raises:
+        ValueError: a ratio that is not of at least one positive number, lengths that differ, or a list in two strata.
+    """
+    weights = _ratio(ratio)
+    ids, first, of_row = _distinct(lists)
+    names, stratum_of_row = np.unique(np.asarray(strata), return_inverse=True)
+    if len(stratum_of_row) != len(of_row):
+        raise ValueError(f"strata: {len(stratum_of_row)} rows, lists has {len(of_row)}")
+    stratum = stratum_of_row[first]
+    torn = np.flatnonzero(stratum_of_row != stratum[of_row])
+    if len(torn):
+        raise ValueError(f"strata: list {ids[of_row[torn[0]]]!r} is in more than one stratum")
+    order = np.lexsort((_hashes(ids, seed), stratum))
+    part = np.empty(len(ids), np.int8)
+    ends = np.cumsum(np.bincount(stratum, minlength=len(names)))
+    for members in np.split(order, ends[:-1]):
+        part[members] = np.repeat(np.arange(len(weights)), _quotas(len(members), weights))
+    return part[of_row]
+
+
+def by_group(groups: Sequence[Any] | NDArray[Any], ratio: Sequence[float] = RATIO, *, seed: int = 0) -> Parts:
+    """Whole groups: give the rows' queries for a split by query, their users for one by user. Counts groups, not rows.
+
+    Raises:
+        ValueError: see `stratified`.
+    """
+    return stratified(groups, np.zeros(len(groups), np.int8), ratio, seed=seed)
+
+
+def by_time(
+    lists: Sequence[Any] | NDArray[Any], times: NDArray[Any], ratio: Sequence[float] = RATIO, *, cuts: Sequence[Any] | None = None
+) -> Parts:
+    """Earlier lists before later ones: every instant of a part is before every instant of the next part.
+
+    Args:
+        lists: (n,) identity of each row's list.
+        times: (n,) when the row's list was shown: instants, weeks or any ordered numbers. The same in all rows of a list.
+        ratio: weight of each part in lists; a cut that would fall among lists of one instant moves before them, so parts may be smaller.
+        cuts: instead of the ratio: the first instant of each part after the first, ascending.
+
+    Returns:
+        (n,) int8, the part of each row. O(n log n).
+
+    Raises:
+        ValueError: lengths that differ, a list at two times, cuts that do not ascend, or a wrong ratio.
+    """
+    times = np.asarray(times)
+    ids, first, of_row = _distinct(lists)
+    if len(times) != len(of_row):
+        raise ValueError(f"times: {len(times)} rows, lists has {len(of_row)}")
+    torn = np.flatnonzero(times != times[first][of_row])
+    if len(torn):
+        raise ValueError(f"times: list {ids[of_row[torn[0]]]!r} is at more than one time")
+    if cuts is None:
+        weights = _ratio(ratio)
+        ordered = np.sort(times[first])
+        bounds = np.cumsum(_quotas(len(ids), weights))[:-1]
+        starts: Any = ordered[np.minimum(bounds, max(len(ids) - 1, 0))] if len(ids) else ordered
+        late = bounds >= len(ids)  # a part without any list begins after the end
+        return np.searchsorted(starts[~late], times, side="right").astype(np.int8)
+    starts = np.asarray(cuts)
+    if np.any(starts[1:] <= starts[:-1]):
+        raise ValueError(f"cuts: must ascend, got {list(cuts)}")
+    return np.searchsorted(starts, times, side="right").astype(np.int8)
+
+
+def _ratio(ratio: Sequence[float]) -> NDArray[np.float64]:
+    weights = np.asarray(ratio, np.float64)
+    if weights.ndim != 1 or not len(weights) or not np.all(np.isfinite(weights) & (weights > 0)):
+        raise ValueError(f"ratio: must be positive numbers, one per part, got {list(ratio)}")
+    return weights / weights.sum()
+
+
+def _quotas(m: int, weights: NDArray[np.float64]) -> NDArray[np.int64]:
+    """(parts,) whole numbers that add up to m, each within one of its share."""
+    exact = np.round(m * weights, 9)  # .3 · 10 is 3, whatever binary fractions say
+    floors = np.floor(exact).astype(np.int64)
+    best = np.argsort(floors - exact, kind="stable")[: m - int(floors.sum())]
+    floors[best] += 1
+    return floors
+
+
+def _distinct(lists: Sequence[Any] | NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp], NDArray[np.intp]]:
+    """Distinct lists, the first row of each, and each row's place among them."""
+    ids, first, of_row = np.unique(np.asarray(lists), return_index=True, return_inverse=True)
+    return ids, first, of_row
+
+
+def _hashes(ids: NDArray[Any], seed: int) -> NDArray[np.uint64]:
+    """(L,) stable 64-bit hashes of the ids' text and the seed."""
+    prefix = hashlib.blake2b(f"{seed}:".encode(), digest_size=8)
+    out = np.empty(len(ids), np.uint64)
+    for i, name in enumerate(ids.tolist()):
+        one = prefix.copy()
+        one.update(str(name).encode())
+        out[i] = int.from_bytes(one.digest(), "little")
+    return out
