@@ -119,7 +119,7 @@ def rank(
     top_k: Annotated[int, typer.Option(help="number of results", min=1)] = 10,
     candidates: Annotated[int, typer.Option(help="candidates to rank", min=1, max=1000)] = 100,
     policy: Annotated[str, typer.Option(help="fairness policy by name; default: the active one")] = "",
-    explain: Annotated[bool, typer.Option("--explain", help="why each result stands there: scores, features, floors and prices, and what they cost")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="why each result stands there, and what the policy cost")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="the answer as JSON")] = False,
 ) -> None:
     """Ask the running gateway; candidates come from the prepared data."""
@@ -265,6 +265,19 @@ def bench_rank(quick: Annotated[bool, typer.Option("--quick", help="a few second
             queries=sorted({s.query for s in samples} - {""}),
             quick=quick,
         )
+    print(json.dumps(result))
+
+
+@bench_app.command("fairness")
+def bench_fairness(
+    quick: Annotated[bool, typer.Option("--quick", help="a fraction of the lists and one seed: shows that it runs")] = False,
+    esci: Annotated[Path | None, typer.Option(help="folder with products.jsonl.gz and judgments.csv: adds a search data set")] = None,
+) -> None:
+    """NDCG against tail exposure for ours and the comparison arms, drift, latency; writes reports/fairness.html."""
+    from training.fairness import bench
+
+    with explained():
+        result = bench.run(layout(), quick=quick, esci=esci)
     print(json.dumps(result))
 
 

@@ -48,6 +48,9 @@ def axes(width: float = 10.0, height: float = 4.0, *, columns: int = 1) -> tuple
 
 def image(figure: Any, alt: str) -> str:
     """As a data address: identifiers of several drawings in one page cannot clash."""
+    import matplotlib as mpl
+
     file = io.BytesIO()
-    figure.savefig(file, format="svg", metadata={"Date": None})  # equal figures, equal pages
+    with mpl.rc_context({"svg.hashsalt": "longtail"}):  # with the date left out, equal figures give equal pages
+        figure.savefig(file, format="svg", metadata={"Date": None})
     return f'<p><img alt="{escape(alt)}" src="data:image/svg+xml;base64,{base64.b64encode(file.getvalue()).decode()}"></p>'

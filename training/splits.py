@@ -48,7 +48,7 @@ def stratified(
     stratum = stratum_of_row[first]
     torn = np.flatnonzero(stratum_of_row != stratum[of_row])
     if len(torn):
-        raise ValueError(f"strata: list {ids[of_row[torn[0]]]!r} is in more than one stratum")
+        raise ValueError(f"strata: list {ids.tolist()[of_row[torn[0]]]!r} is in more than one stratum")
     order = np.lexsort((_hashes(ids, seed), stratum))
     part = np.empty(len(ids), np.int8)
     ends = np.cumsum(np.bincount(stratum, minlength=len(names)))
@@ -89,17 +89,14 @@ def by_time(
         raise ValueError(f"times: {len(times)} rows, lists has {len(of_row)}")
     torn = np.flatnonzero(times != times[first][of_row])
     if len(torn):
-        raise ValueError(f"times: list {ids[of_row[torn[0]]]!r} is at more than one time")
+        raise ValueError(f"times: list {ids.tolist()[of_row[torn[0]]]!r} is at more than one time")
     if cuts is None:
-        weights = _ratio(ratio)
-        ordered = np.sort(times[first])
-        bounds = np.cumsum(_quotas(len(ids), weights))[:-1]
-        starts: Any = ordered[np.minimum(bounds, max(len(ids) - 1, 0))] if len(ids) else ordered
-        late = bounds >= len(ids)  # a part without any list begins after the end
-        return np.searchsorted(starts[~late], times, side="right").astype(np.int8)
-    starts = np.asarray(cuts)
-    if np.any(starts[1:] <= starts[:-1]):
-        raise ValueError(f"cuts: must ascend, got {list(cuts)}")
+        ends = np.cumsum(_quotas(len(ids), _ratio(ratio)))[:-1]
+        starts = np.sort(times[first])[ends[ends < len(ids)]]  # a part without any list never begins
+    else:
+        starts = np.asarray(cuts)
+        if np.any(starts[1:] <= starts[:-1]):
+            raise ValueError(f"cuts: must ascend, got {list(cuts)}")
     return np.searchsorted(starts, times, side="right").astype(np.int8)
 
 

@@ -14,7 +14,7 @@ from longtail.ranking.v1 import ranking_service_pb2 as pb
 
 from ranking.errors import InvalidField, InvalidFields
 from ranking.types import Candidates, Explain, Float32Array, FloatArray, IntArray, RankRequest, Surface
-from services.gateway.objectives import COLUMNS as PROBABILITY_COLUMNS
+from services.gateway.policy.objectives import COLUMNS as PROBABILITY_COLUMNS
 
 MAX_CANDIDATES = 1000
 MAX_ID_BYTES = 256

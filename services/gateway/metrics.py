@@ -25,8 +25,8 @@ from ranking.fairness.groups import OTHER, ListGroups
 from ranking.fairness.policy import FairnessPolicy
 from ranking.release import Release
 from ranking.types import Ranking, RankRequest
-from services.gateway.ledger import Ledger
-from services.gateway.ledger_store import Key
+from services.gateway.ledger.ledger import Ledger
+from services.gateway.ledger.store import Key
 
 GROUPS = 100
 """Groups of one attribute told apart; those that come after are told as `OTHER`."""

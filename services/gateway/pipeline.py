@@ -21,7 +21,6 @@ from ranking.assemble import assemble
 from ranking.blend import Blended, BlendSpec, blend
 from ranking.errors import InvalidField, UnknownName
 from ranking.explain import Attributed, explain
-from ranking.fairness.amortised import Delta
 from ranking.fairness.floors import rank_by_score
 from ranking.fairness.groups import ListGroups
 from ranking.fairness.policy import FairnessPolicy
@@ -39,17 +38,16 @@ from ranking.types import (
     RankRequest,
     Surface,
 )
-from services.gateway import ads, objectives
 from services.gateway.attributions import Attributions
-from services.gateway.fairness import SEARCHED_PLACES, Fair, Page, attribute_of, deltas, groups_of, rank_fairly
 from services.gateway.features import Features, ListFeatures
-from services.gateway.ledger import Ledger
-from services.gateway.ledger_store import Key, keys_of
+from services.gateway.ledger.ledger import Ledger
+from services.gateway.policy import objectives
+from services.gateway.policy.arrange import Arranged, arrange, record, slow
+from services.gateway.policy.fairness import Fair
 from services.gateway.releases import LoadedRelease, Releases
 from services.gateway.scoring import Scores, Scoring
 from services.gateway.served import Served
 
-_LONG = 50  # results beyond which truthful prices and the costs of promises take more than a few milliseconds
 _DECLARED_COLUMNS = frozenset(f.name for f in REQUEST_COLUMNS)
 _FEATURES_SHARE = 0.5  # of the budget: a hanging feature store leaves the models time to answer on defaults
 
@@ -62,17 +60,6 @@ class Plan:
     spec: BlendSpec
     policy: FairnessPolicy
     objectives: Mapping[str, BlendSpec]  # blends of further outcomes the policy weighs
-
-
-@dataclass(frozen=True, slots=True)
-class _Ordered:
-    """The competing candidates and their order; index arrays of `fair` count within `auction.kept`."""
-
-    auction: ads.Auction
-    paced: ads.Advertisers | None  # of all candidates
-    key: FloatArray  # (m,) what they are sorted by
-    fair: Fair
-    page: Page
 
 
 class Pipeline:
@@ -172,8 +159,8 @@ class Pipeline:
         worth = objectives.worth(policy, blended.probabilities, plan.objectives, scored, tiers, candidates.columns)
         probabilities = np.where(np.isnan(blended.probabilities), 0.0, blended.probabilities)
         stages.end("blend")
-        arrange = partial(self._arrange, request, policy, worth.score, probabilities, found)
-        ordered, prices = await asyncio.to_thread(arrange) if _slow(request, policy) else arrange()
+        made = partial(arrange, request, policy, worth.score, probabilities, found, self._ledger)
+        ordered = await asyncio.to_thread(made) if slow(request, policy) else made()
         kept, fair = ordered.auction.kept, ordered.fair
         order = kept[fair.ranking.order]
         stages.end("fairness")
@@ -199,7 +186,7 @@ class Pipeline:
             item_ids=tuple(candidates.item_ids[i] for i in order.tolist()),
             scores=ordered.key[fair.ranking.order],
             probabilities=probabilities[order],
-            price_micros=prices,
+            price_micros=ordered.prices,
             explanations=explanations,
             dropped=ordered.auction.dropped,
             degradations=degradations if trouble is None else (*degradations, trouble),
@@ -213,58 +200,18 @@ class Pipeline:
             fairness=_in_request(fair, kept),
             stage_ms=stages.total({f"score.{name}": ms for name, ms in scored.member_ms.items()}),
         )
-        self._record(request.surface, policy, ordered, ranking)
+        record(request.surface, policy, ordered, ranking, self._ledger)
         if self._keep is not None:
             self._keep(Served(time.time(), request, ranking, scored.members, scored.logits, matrix, kept, ordered.key))
         if self._observe is not None:
             self._observe(request, ranking, policy, [rule.take(fair.ranking.order) for rule in fair.groups])
         return ranking
 
-    def _arrange(
-        self, request: RankRequest, policy: FairnessPolicy, worth: FloatArray, click: FloatArray, found: ListFeatures
-    ) -> tuple[_Ordered, IntArray | None]:
-        """The order, and what a click on each result costs."""
-        ordered = self._order(request, policy, worth, click, found)
-        return ordered, ads.click_prices(policy, ordered.auction, ordered.fair, worth[ordered.auction.kept], ordered.page.length)
-
-    def _order(self, request: RankRequest, policy: FairnessPolicy, worth: FloatArray, click: FloatArray, found: ListFeatures) -> _Ordered:
-        """Admit, then order the candidates by what the policy says and the ledger knows.
-
-        Args:
-            request: n candidates.
-            policy: decides.
-            worth: (n,) weighted probability, NaN where there is none.
-            click: (n,) probability, 0 where there is none.
-            found: the candidates' attributes.
-        """
-        surface, candidates = request.surface, request.candidates
-        paced: ads.Advertisers | None = None
-        if policy.pacing is not None and candidates.bid_micros is not None:
-            paced = ads.advertisers(policy.pacing, attribute_of(policy.pacing.attribute, found.items, found.names))
-            spends = self._ledger.spends(_spend_keys(policy, paced), [float(b) for b in paced.budgets])
-            most = ads.most_spent(paced, candidates.bid_micros, click, request.top_k)
-            auction = ads.admit(policy, surface, candidates, paced, spends, most)
-        else:
-            auction = ads.admit(policy, surface, candidates)
-        key = _key(request, policy, worth, auction)
-        items, merit = (found.items, click) if not auction.dropped else (found.items.take(auction.kept), click[auction.kept])
-        groups = groups_of(policy, items, found.names, merit)
-        owed = [self._ledger.accounts(_keys(surface, policy, rule)) for rule in groups]
-        k = min(request.top_k, len(auction.kept))
-        slots = policy.ad_slots if surface is Surface.SEARCH and auction.sponsored is not None else ()
-        if slots and auction.sponsored is not None:
-            k = ads.places(slots, auction.sponsored, k)
-        length = min(policy.page_length, k) or k
-        if slots or len(policy.rules) > 1:
-            length = min(length, SEARCHED_PLACES)
-        page = Page(k, length, slots, auction.sponsored if slots else None)
-        return _Ordered(auction, paced, key, rank_fairly(policy, key, groups, owed, page, costs=request.explain is Explain.FULL), page)
-
     async def _explain(
         self,
         request: RankRequest,
         plan: Plan,
-        ordered: _Ordered,
+        ordered: Arranged,
         *,
         scored: Scores,
         blended: Blended,
@@ -305,26 +252,6 @@ class Pipeline:
         )
         return explanations, degraded
 
-    def _record(self, surface: Surface, policy: FairnessPolicy, ordered: _Ordered, ranking: Ranking) -> None:
-        """Put what the list did into the ledger."""
-        fair, paced = ordered.fair, ordered.paced
-        exposed: dict[Key, Delta] = {}
-        for rule, changes in deltas(policy, fair, ordered.page):
-            exposed.update(zip(_keys(surface, policy, rule), changes, strict=True))
-        if exposed:
-            self._ledger.record(exposed, policy.controller)
-        if paced is not None and ranking.price_micros is not None:
-            spent = ads.spending(paced, ranking.order, ranking.price_micros, ranking.probabilities).tolist()
-            entries = zip(_spend_keys(policy, paced), spent, map(float, paced.budgets), strict=True)
-            self._ledger.record_spend(entry for entry in entries if entry[1] > 0.0)
-
-
-def _slow(request: RankRequest, policy: FairnessPolicy) -> bool:
-    """Whether ordering may take tens of milliseconds, so that it must not hold up the other calls on the event loop."""
-    searched = len(policy.rules) > 1 or bool(policy.ad_slots)
-    long = request.top_k > _LONG and (policy.pricing == "truthful" or request.explain is Explain.FULL)
-    return policy.mode != "off" and (searched or long)
-
 
 class _Stages:
     """Wall time per stage, in milliseconds."""
@@ -342,34 +269,6 @@ class _Stages:
     def total(self, parts: Mapping[str, float]) -> dict[str, float]:
         """All stages, `parts` of them in more detail, and their `total`."""
         return {**self._ms, **parts, "total": self._before + (time.perf_counter() - self._began) * 1e3}
-
-
-def _keys(surface: Surface, policy: FairnessPolicy, rule: ListGroups) -> tuple[Key, ...]:
-    """(g,) accounts of a rule's groups."""
-    return keys_of(surface.value, policy.name, rule.attribute, rule.names)
-
-
-def _spend_keys(policy: FairnessPolicy, paced: ads.Advertisers) -> tuple[Key, ...]:
-    """(a,) accounts of advertisers: a budget is one for all surfaces."""
-    return keys_of("", policy.name, paced.attribute, paced.names)
-
-
-def _key(request: RankRequest, policy: FairnessPolicy, worth: FloatArray, auction: ads.Auction) -> FloatArray:
-    """(m,) what the competing candidates are sorted by."""
-    candidates, kept, bids = request.candidates, auction.kept, auction.paced
-    absent = np.isnan(worth)
-    if absent.any():
-        if absent.all():
-            return np.zeros(len(kept)) if candidates.retrieval_scores is None else candidates.retrieval_scores[kept]
-        worth = np.where(absent, 0.0, worth)
-    if auction.dropped:
-        worth = worth[kept]
-    if request.surface is Surface.SEARCH:
-        if not policy.ad_slots:
-            return worth
-        value = float(policy.organic_value_micros)
-        return worth * (value if bids is None or auction.sponsored is None else np.where(auction.sponsored, bids, value))
-    return worth if bids is None else bids * worth
 
 
 def _made_up(request: RankRequest, click: FloatArray, worth: FloatArray) -> tuple[Degradation, ...]:

@@ -18,9 +18,9 @@ from ranking.layout import Layout
 from services.gateway.attributions import Attributions
 from services.gateway.feast_store import FeastStore
 from services.gateway.features import Features
-from services.gateway.ledger import Ledger
-from services.gateway.ledger_sqlite import SqliteStore
-from services.gateway.ledger_store import LedgerStore
+from services.gateway.ledger.ledger import Ledger
+from services.gateway.ledger.sqlite import SqliteStore
+from services.gateway.ledger.store import LedgerStore
 from services.gateway.metrics import Metrics, registry
 from services.gateway.metrics_http import exposed
 from services.gateway.pipeline import Pipeline
@@ -125,7 +125,7 @@ def _features(settings: Settings, store: FeatureStore | None) -> Features:
 def _accounts(settings: Settings, layout: Layout) -> LedgerStore:
     if not settings.ledger:
         return SqliteStore(layout.exposure)
-    from services.gateway.ledger_redis import RedisStore
+    from services.gateway.ledger.redis import RedisStore
 
     return RedisStore(settings.ledger)
 

@@ -182,7 +182,7 @@ def test_what_is_owed_becomes_a_price_and_is_paid(platform: Platform) -> None:
 
 
 def test_policies_change_under_load(platform: Platform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`longtail policy apply` and a rollback while calls are under way: none fails, and each answer names one release and its own version."""
+    """`longtail policy apply` and a rollback under way: no call fails, and each answer names one release and its own version."""
     monkeypatch.setenv("LONGTAIL_HOME", str(platform.layout.home))
     file = tmp_path / "floor.json"
     old = platform.release.policies[platform.release.active_policy[Surface.SEARCH]]

@@ -24,7 +24,7 @@ from ranking.layout import Layout
 from ranking.release import Pointer, pointer_text
 from ranking.text import text_digest
 from ranking.types import Float32Array
-from services.gateway.ledger_store import LedgerStore
+from services.gateway.ledger.store import LedgerStore
 from services.gateway.ports import ENTITY_VIEWS, FeatureRows
 from services.gateway.server import running
 from services.gateway.settings import Settings

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ranking.errors import Unavailable
-from services.gateway.ledger_store import Changes, Entry, Key, Row
+from services.gateway.ledger.store import Changes, Entry, Key, Row
 
 
 class Clock:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from longtail.ranking.v1 import ranking_service_pb2 as pb
 
-from services.gateway import ads as auction
+from services.gateway.policy import ads as auction
 from tests.services.gateway_fakes import add_policy, ads, bad_request, floors, gateway, reasons, search, seller
 from tests.services.ledger_fakes import Clock, Place
 

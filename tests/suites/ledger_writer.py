@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from services.gateway.ledger_redis import RedisStore
-from services.gateway.ledger_sqlite import SqliteStore
+from services.gateway.ledger.redis import RedisStore
+from services.gateway.ledger.sqlite import SqliteStore
 from tests.suites.ledger_store import TAIL, exposure
 
 

@@ -28,7 +28,7 @@ def list_cross_entropy(logits: Tensor, targets: Tensor, *, mask: Tensor | None =
 
 
 def softmax(logits: Tensor, targets: Tensor, *, mask: Tensor | None = None) -> Tensor:
-    """Cross-entropy −Σ_i (y_i / Σ y) ln p_i with p = softmax(s), mean over lists with a positive gain (ListNet, Cao et al. 2007).
+    """Cross-entropy −Σ_i (y_i / Σ y) ln p_i over a list's softmax p, mean over lists with a positive gain (ListNet, Cao et al. 2007).
 
     Args:
         logits: (L, n).

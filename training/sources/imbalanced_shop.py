@@ -246,7 +246,9 @@ def _impressions(
         for t, p in zip(*(shop.items[c].to_pylist() for c in ("title", "category_path")), strict=True)
     ]
     distinct = {w: i for i, w in enumerate(dict.fromkeys(intents.words))}
-    overlap = np.array([[len(texts[i].intersection(w)) / len(w) for i in range(n_items)] for w in distinct], np.float32)
+    vocabulary = {w: k for k, w in enumerate(dict.fromkeys(w for words in distinct for w in words))}
+    contains = np.array([[w in text for w in vocabulary] for text in texts], np.float32)  # (items, words)
+    overlap = np.stack([contains[:, [vocabulary[w] for w in words]].mean(axis=1) for words in distinct])
     query = np.array([distinct[w] for w in intents.words])
     relevance = _relevance(
         shop,

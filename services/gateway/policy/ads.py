@@ -20,7 +20,7 @@ from ranking.fairness.floors import FairRanking
 from ranking.fairness.groups import Attribute
 from ranking.fairness.policy import FairnessPolicy, Pacing
 from ranking.types import Candidates, Dropped, FloatArray, IntArray, Surface
-from services.gateway.fairness import Fair
+from services.gateway.policy.fairness import Fair
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from ranking.errors import Unavailable
 from ranking.fairness.amortised import Account, Delta
 from ranking.fairness.policy import Controller
 from ranking.types import Degradation
-from services.gateway.ledger_store import EXPOSURE, SPEND, Changes, D, Entry, Key, Kind, LedgerStore, R, Row, S
+from services.gateway.ledger.store import EXPOSURE, SPEND, Changes, D, Entry, Key, Kind, LedgerStore, R, Row, S
 
 log = logging.getLogger(__name__)
 _SMOOTH = 0.7  # of what was known of the others' traffic before an exchange stays known after it

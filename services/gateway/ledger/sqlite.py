@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ranking.errors import Unavailable
-from services.gateway.ledger_store import KINDS, Changes, Entry, Key, Row
+from services.gateway.ledger.store import KINDS, Changes, Entry, Key, Row
 
 _VERSION = 1
 _SCHEMA = """

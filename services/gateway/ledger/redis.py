@@ -18,7 +18,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from ranking.errors import Unavailable
-from services.gateway.ledger_store import KINDS, Changes, Entry, Key, Row
+from services.gateway.ledger.store import KINDS, Changes, Entry, Key, Row
 
 _PREFIX = "longtail:ledger:1"  # 1: of this layout
 _STATES = f"{_PREFIX}:states"  # hash: account -> JSON [state, updated]
