@@ -31,6 +31,8 @@ bench_app = typer.Typer(help="Benchmarks: ours and its yardstick in one run, one
 policy_app = typer.Typer(
     help="Fairness policies of the active release: look at them, change them without new models.", no_args_is_help=True
 )
+data_app = typer.Typer(help="Data sources: canonical tables, and how imbalanced they are.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
 app.add_typer(release_app, name="release")
 app.add_typer(policy_app, name="policy")
 app.add_typer(bench_app, name="bench")
@@ -202,6 +204,31 @@ def release_rollback() -> None:
     with explained():
         done = lifecycle.rollback(layout(), _triton(layout()))
     out.print(f"release {done.id} is active")
+
+
+@data_app.command("prepare")
+def data_prepare(
+    source: Annotated[str, typer.Argument(help="name of the source; a wrong one is answered with those there are")],
+    path: Annotated[Path | None, typer.Option(help="folder of the source's files, where it needs any; nothing is copied from it")] = None,
+) -> None:
+    """A source's files to canonical tables, checked."""
+    from training import sources
+
+    with explained():
+        made = sources.prepare(layout(), source, path)
+        rows = json.loads((made.path / "meta.json").read_text())
+    print(json.dumps({"tables": str(made.path), "reused": made.reused, **rows}))
+
+
+@data_app.command("describe")
+def data_describe(source: Annotated[str, typer.Argument(help="name of a prepared source")]) -> None:
+    """How imbalanced a prepared source is: a table here, plots in an HTML page."""
+    from training import describe
+
+    with explained():
+        text, page = describe.report(layout(), source)
+    print(text)
+    out.print(f"page with plots: {escape(str(page))}")
 
 
 @policy_app.command("list")

@@ -101,7 +101,7 @@ class GroupExposure:
     shortfall: int  # places the floor asked for and the candidates could not fill
     excess: int  # places above the ceiling, because no other candidates were left
     price: float = 0.0  # added to the group's scores for exposure owed by earlier lists, in units of the score
-    debt: float = 0.0  # exposure owed to the group before this list, in lists
+    debt: float = 0.0  # exposure owed to the group before this list, in lists; 0 where the policy keeps no shares over many lists
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from ray import tune
 from training.artefacts import load_ensemble_data, write_json
 from training.calibrators import CALIBRATORS
 from training.ensemble import DEFAULT, TREES_ALONE, EnsembleData, objective
-from training.imbalance.resample import RESAMPLERS
+from training.imbalance.resample import QUICK
 from training.progress import Bar
 
 METRIC = "ndcg10"
@@ -51,7 +51,7 @@ class SearchResult:
 def space(negatives_rate: float, rounds: int) -> dict[str, Any]:
     """The search space; negatives are only ever thinned further than the training rows already are."""
     return {
-        "resampler": tune.choice(list(RESAMPLERS)),
+        "resampler": tune.choice(list(QUICK)),
         "strength": tune.loguniform(0.05, 0.5),
         "negatives_rate": tune.choice([negatives_rate / 3, negatives_rate]),
         "learning_rate": tune.loguniform(0.03, 0.1),

@@ -104,7 +104,8 @@ def _ratio(ratio: Sequence[float]) -> NDArray[np.float64]:
     weights = np.asarray(ratio, np.float64)
     if weights.ndim != 1 or not len(weights) or not np.all(np.isfinite(weights) & (weights > 0)):
         raise ValueError(f"ratio: must be positive numbers, one per part, got {list(ratio)}")
-    return weights / weights.sum()
+    shares: NDArray[np.float64] = weights / weights.sum()
+    return shares
 
 
 def _quotas(m: int, weights: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -6,7 +6,8 @@ would still have beaten the best one below it. The group price is part of what i
 click that forgot it would charge the group for its own help. The probability is the calibrated one; the auction never changes it.
 
 A result that a fairness floor lifted competes for a place reserved for its group, so its price is the least bid that still beats the
-best of its own group left below; what the others would have paid is the floor's cost, not the advertiser's.
+best of its own group left below; what the others would have paid is the floor's cost, not the advertiser's. Where a better candidate stands
+below because a ceiling, or somebody else's floor, barred it, candidates of its kind are no competitors: nobody pays to beat who cannot come.
 
 What it does not promise: generalised second price is not truthful, bidding one's value need not be the best strategy. Payments under
 which it is are in `ranking.auction.truthful`.
@@ -49,7 +50,8 @@ def gsp_prices(
 
     With score = bid × probability + group price: the result at place t pays (the highest score among the results below it and the
     candidates not returned − its own group price) / its own probability, rounded up to a whole micro, at least the reserve and at most
-    its bid. The last one, with nobody left below, pays the reserve. For a lifted result only its own group counts as below.
+    its bid. The last one, with nobody left below, pays the reserve. For a lifted result only its own group counts as below; for another
+    one that has a higher score below it, only candidates of whose groups none below scores higher (all, without `groups`).
 
     Args:
         order: (k,) indices of the returned candidates, best first.
@@ -58,10 +60,10 @@ def gsp_prices(
         reserve_micros: least price per click.
         prices: (n,) each candidate's group price, micros per impression; default 0.
         lifted: (k,) the group whose floor lifted the result, -1 for none, as in `FairRanking.binding`; default: nothing was lifted.
-        groups: (n,) group codes, or (A, n) with a row of group ids per rule; needed with `lifted`.
+        groups: (n,) group codes, or (A, n) with a row of group ids per rule, where floors or ceilings made the order; needed with `lifted`.
 
     Returns:
-        (k,) int64 micros per click. O(n + k), and O(A n) more for each lifted result.
+        (k,) int64 micros per click. O(n + k), and O(A n) more for each lifted result, O(n) for each with a higher score below it.
 
     Raises:
         ValueError: naming the argument: a bid that is no whole number or below the reserve, a negative reserve, a probability outside
@@ -81,6 +83,14 @@ def gsp_prices(
         if len(rows):
             same = (codes[:, None, :] == lifted[rows][None, :, None]).any(axis=0)  # (rows, n)
             rival[rows] = np.where(same & (place > rows[:, None]), score, -np.inf).max(axis=1)
+        barring = np.flatnonzero((lifted < 0) & (rival > score[order]))
+        if len(barring):
+            cells, cell = np.unique(codes, axis=1, return_inverse=True)
+            for t in barring.tolist():
+                behind = place > t
+                best = np.full(cells.shape[1], -np.inf)  # of those who share all groups
+                np.maximum.at(best, cell[behind], score[behind])
+                rival[t] = best.max(initial=-np.inf, where=best <= score[order[t]])
     own, group_price, bid = p[order], extra[order], bids[order]
     margin = rival - group_price
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):

@@ -173,6 +173,9 @@ def _pull(debt: float, bound: float) -> float:
 
 def _fairco(accounts: Sequence[Account], controller: Controller) -> FloatArray:
     """Morik, Singh, Hong, Joachims (SIGIR 2020), section 5: a proportional controller of the disparity in exposure over merit."""
-    per_merit = [a.got * a.lists / a.target if a.target > 0.0 else None for a in accounts]
+    per_merit = [a.got / a.target if a.target > 0.0 else None for a in accounts]
     most = max((ratio for ratio in per_merit if ratio is not None), default=0.0)
-    return np.array([0.0 if ratio is None else controller.gain * (most - ratio) for ratio in per_merit])
+    # Times the lists so far: each group's own, as some may have been promised something on fewer of them.
+    return np.array(
+        [0.0 if ratio is None else controller.gain * a.lists * (most - ratio) for a, ratio in zip(accounts, per_merit, strict=True)]
+    )

@@ -12,11 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranking.fairness.policy import EVERY, FairnessPolicy, GroupRule, Share
+from ranking.fairness.policy import EVERY, OTHER, FairnessPolicy, GroupRule, Share
 from ranking.types import TIERS, FloatArray, IntArray
-
-OTHER = "(other)"
-"""The group of items that no rule names, or that lack the attribute."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,8 @@ OBJECTIVES = ("click", "conversion", "satisfaction")
 """Outcomes whose probabilities a score may weigh."""
 EVERY = "*"
 """The group name that stands for every group of the attribute not named itself."""
+OTHER = "(other)"
+"""The group of items that no rule names, or that lack the attribute; none that a rule can name."""
 _GUARD = 1e-9
 
 
@@ -85,6 +87,8 @@ class GroupRule:
     def _check(self, key: str, group: str, share: float) -> None:
         if not group:
             raise ValueError(f"{key}: a group needs a name")
+        if group == OTHER:
+            raise ValueError(f"{key}: stands for the items of no group; nothing can be promised to them")
         if self.attribute == "popularity_tier" and group not in (*TIERS, EVERY):
             raise ValueError(f"{key}: unknown group; known: {', '.join(TIERS)}, {EVERY}")
         if not (math.isfinite(share) and 0.0 <= share <= 1.0):
@@ -147,6 +151,7 @@ class FairnessPolicy:
         rules: one per attribute; several make groups overlap.
         mode: `enforce` re-ranks, `report_only` reports what enforcing would do, `off` does neither.
         scope: `list`: floors hold at every prefix of every list; `amortised`: they hold for the exposure of all lists together; `both`.
+            Only the last two keep accounts; with `report_only` these are of the lists as they would have been.
         surfaces: where it may be used; empty: everywhere.
         page_length: places that floors, ceilings and exposure cover; what stands behind them is by score. 0: all results asked for. Where
             several rules or ad slots make groups overlap, serving covers the first 50 places at most.

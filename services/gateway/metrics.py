@@ -21,8 +21,8 @@ from prometheus_client.registry import Collector
 
 from ranking.auction.pacing import multiplier
 from ranking.fairness.amortised import Account, prices
-from ranking.fairness.groups import OTHER, ListGroups
-from ranking.fairness.policy import FairnessPolicy
+from ranking.fairness.groups import ListGroups
+from ranking.fairness.policy import OTHER, FairnessPolicy
 from ranking.release import Release
 from ranking.types import Ranking, RankRequest
 from services.gateway.ledger.ledger import Ledger
@@ -174,7 +174,7 @@ class Metrics(Collector):
         lists = {labels: max(sum(a.lists for a, _ in of), 1e-300) for labels, of in told.items()}
         yield _gauge(
             "longtail_exposure_share",
-            "Share of exposure the group got on the lists it was promised something, of all gateways",
+            "Share of exposure the group got, with report_only would have got, on all gateways' lists under a policy that keeps shares over time",
             _GROUP,
             ((labels, sum(a.got for a, _ in of) / lists[labels]) for labels, of in told.items()),
         )

@@ -43,7 +43,7 @@ from services.gateway.features import Features, ListFeatures
 from services.gateway.ledger.ledger import Ledger
 from services.gateway.policy import objectives
 from services.gateway.policy.arrange import Arranged, arrange, record, slow
-from services.gateway.policy.fairness import Fair
+from services.gateway.policy.fairness import Fair, keeps_accounts
 from services.gateway.releases import LoadedRelease, Releases
 from services.gateway.scoring import Scores, Scoring
 from services.gateway.served import Served
@@ -177,7 +177,7 @@ class Pipeline:
             *worth.degradations,
             *unexplained,
         )
-        accounted = ordered.paced is not None or (policy.mode != "off" and policy.rules)
+        accounted = ordered.paced is not None or keeps_accounts(policy)
         trouble = self._ledger.degradation if accounted else None
         ranking = Ranking(
             ranking_id=uuid.uuid4().hex,

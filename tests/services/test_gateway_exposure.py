@@ -69,24 +69,29 @@ async def test_scope_both_keeps_floors_on_each_list_too(home: Path) -> None:
             assert all(groups[:j].count("tail") >= int(0.3 * j + 1e-9) for j in range(1, 6))
 
 
-async def test_report_only_records_what_was_delivered_and_orders_by_score(home: Path) -> None:
-    """Without enforcement the debt of a group the scores neglect grows list by list, and the order stays."""
+async def test_report_only_reports_list_by_list_what_enforcing_would_and_orders_by_score(home: Path) -> None:
+    """Over many lists the lines and the utility are those of the same policy enforced, while the list stays as without it."""
+    add_policy(home, "enforced", active=False, **OWED)
     add_policy(home, "report", **(OWED | {"mode": "report_only"}))
     async with gateway(home) as gw:
-        answers = await lists(gw, 4)
+        reported = await lists(gw, 40)
+        enforced = await lists(gw, 40, policy="enforced")
         plain = await gw.rank(search(30, top_k=5, policy="none"))
-    assert {tuple(a.results.item_ids) for a in answers} == {tuple(plain.results.item_ids)}
-    missing = 0.3 - tail(answers[0]).exposure_before
-    assert missing > 0.0
-    assert [tail(a).debt for a in answers] == pytest.approx([i * missing for i in range(4)])
+    assert {tuple(a.results.item_ids) for a in reported} == {tuple(plain.results.item_ids)}
+    assert len({tuple(a.results.item_ids) for a in enforced}) > 1
+    assert [list(a.exposure) for a in reported] == [list(a.exposure) for a in enforced]
+    assert [a.fairness for a in reported] == [a.fairness for a in enforced]
 
 
-async def test_a_policy_that_is_off_keeps_no_account(home: Path) -> None:
-    """Mode `off` records nothing."""
+@pytest.mark.parametrize("changed", [{"mode": "off"}, {"scope": "list"}])
+async def test_a_policy_without_shares_over_time_keeps_no_account(home: Path, changed: dict[str, str]) -> None:
+    """A policy that is off, or whose floors are those of single lists, owes nothing later, and needs no store."""
+    add_policy(home, "owed", **(OWED | changed))
     place = Place(Clock())
     async with gateway(home, place()) as gw:
-        await gw.rank(search(9, policy="none"))
+        answers = await lists(gw, 3)
     assert not place.accounts
+    assert not any(g.debt for a in answers for g in a.exposure)
 
 
 async def test_every_list_of_a_batch_is_recorded(home: Path) -> None:
@@ -100,27 +105,27 @@ async def test_every_list_of_a_batch_is_recorded(home: Path) -> None:
 
 async def test_accounts_survive_a_restart_and_are_kept_per_surface(home: Path) -> None:
     """What one gateway recorded is what the next one starts from; search and ads owe separately."""
-    add_policy(home, "owed", **(OWED | {"mode": "report_only"}))
+    add_policy(home, "owed", **OWED)
     place = Place(Clock())
     async with gateway(home, place()) as gw:
         before = tail((await lists(gw, 5))[-1])
     async with gateway(home, place()) as gw:
-        assert tail((await lists(gw, 1))[0]).debt == pytest.approx(before.debt * 5 / 4)
+        assert tail((await lists(gw, 1))[0]).debt == pytest.approx(before.debt + 0.3 - before.exposure)
         assert tail(await gw.rank(ads(30, top_k=5))).debt == 0.0
 
 
 async def test_a_store_that_is_down_is_reported_and_accounts_go_on(home: Path) -> None:
     """The store fails between lists: every answer says so and owes on top of what is known; recovery ends it and nothing is lost."""
-    add_policy(home, "report", **(OWED | {"mode": "report_only"}))
+    add_policy(home, "owed", **OWED)
     place = Place(Clock())
-    count = 0
+    count, owed = 0, 0.0
     async with gateway(home, place(), ledger_sync_s=0.01) as gw:
 
         async def ranked() -> pb.RankResponse:
-            nonlocal count
+            nonlocal count, owed
             answer = await gw.rank(search(30, top_k=5))
-            assert tail(answer).debt == pytest.approx(count * (0.3 - tail(answer).exposure_before))
-            count += 1
+            assert tail(answer).debt == pytest.approx(owed)
+            count, owed = count + 1, max(owed + 0.3 - tail(answer).exposure, -OWED["controller"]["debt_bound"])
             return answer
 
         await ranked()
@@ -140,7 +145,8 @@ async def test_a_store_that_is_down_is_reported_and_accounts_go_on(home: Path) -
 
 
 async def test_a_store_that_never_answered_stops_nobody(home: Path) -> None:
-    """A gateway that starts without the store serves floors and says that nothing is known."""
+    """A gateway that starts without the store serves and says that nothing is known."""
+    add_policy(home, "owed", **OWED)
     place = Place(Clock())
     place.down = "before"
     async with gateway(home, place(), ledger_wait_s=0.2) as gw:

@@ -15,10 +15,16 @@ from services.gateway.ledger.sqlite import SqliteStore
 from services.gateway.server import running
 from services.gateway.settings import Settings
 from services.rpc.server import PortTakenError
-from tests.services.gateway_fakes import FakeModels, FakeStore, Gateway, eventually, gateway, reasons, search
+from tests.services.gateway_fakes import FakeModels, FakeStore, Gateway, add_policy, eventually, floors, gateway, reasons, search
 
 TAIL = ("popularity_tier", "tail")
 SYNC_S = 0.01
+
+
+@pytest.fixture(autouse=True)
+def owed(home: Path) -> None:
+    """The active policy keeps accounts."""
+    add_policy(home, "owed", rules=floors("popularity_tier", tail=0.3), scope="amortised")
 
 
 async def debt(gw: Gateway) -> float:

@@ -95,7 +95,7 @@ class Encoder:
     def decode(self, encoded: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, d) of (n, e): numbers unscaled and integers rounded, both kept within the fitted range, the hottest category taken."""
         out = np.empty((len(encoded), self.columns), np.float32)
-        if self.numeric:
+        if self.numeric and len(encoded):
             numbers = self._scaler.inverse_transform(encoded[:, : self.numeric].astype(np.float64))
             numbers = np.where(self._integer, np.rint(numbers), numbers)
             out[:, self._numbers] = np.clip(numbers, self._low, self._high)

@@ -27,6 +27,7 @@ def retrain_head(
     *,
     resampler: str = "random_over",
     strength: float = 1.0,
+    resampler_options: Mapping[str, Any] | None = None,
     seed: int = 0,
     loss: str = "bce",
     loss_options: Mapping[str, Any] | None = None,
@@ -44,6 +45,7 @@ def retrain_head(
         labels: (n,) 0 or 1.
         resampler: one of `training.imbalance.resample.RESAMPLERS`.
         strength: positives per negative after resampling.
+        resampler_options: of the generators.
         seed: of resampling and order.
         loss: name of a loss over (n,) log-odds. Row weights are only meant for `bce`.
         loss_options: its options.
@@ -61,7 +63,7 @@ def retrain_head(
     """
     if loss not in LOSSES:
         raise ValueError(f"loss: {loss!r} is not known; known: {', '.join(LOSSES)}")
-    rows = resample(resampler, embeddings, labels, strength=strength, seed=seed)
+    rows = resample(resampler, embeddings, labels, strength=strength, seed=seed, options=resampler_options)
     weighted = bool((rows.weights != 1).any())
     if weighted and loss != "bce":
         raise ValueError(f"loss: {loss} takes no row weights, which {resampler} gives; use bce")

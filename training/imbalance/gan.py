@@ -25,7 +25,7 @@ HIDDEN = 128
 MAX_WIDTH = 1024  # the widest sentence embedding in common use; numbers and one column per category together
 CRITIC_STEPS = 5  # per step of the generator, with the Wasserstein loss; the original loss takes 1
 _SLOPE = 0.2
-_AVERAGE = 0.995  # the generator that is kept is a moving average over some 200 steps: the last step alone swings with its batch
+_AVERAGE = 0.99  # the generator kept is a moving average over some 100 steps: the last step alone swings with its batch
 _DRAWS = 20  # attempts at rows that are not real ones before giving up
 
 
@@ -143,7 +143,8 @@ def fit_generator(
 def critic_loss(loss: Loss, critic: nn.Module, real: Tensor, fake: Tensor, *, penalty: float) -> Tensor:
     """What the critic (discriminator) minimises.
 
-    ``gan``: −log σ(D(real)) − log(1 − σ(D(fake))). ``wgan_gp``: D(fake) − D(real) + λ·`gradient_penalty` on the lines between real and fake rows.
+    ``gan``: −log σ(D(real)) − log(1 − σ(D(fake))). ``wgan_gp``: D(fake) − D(real) + λ·`gradient_penalty`, at points drawn between
+    real and fake rows.
     """
     on_real, on_fake = critic(torch.cat([real, fake])).split([len(real), len(fake)])  # one pass: small networks pay per call
     if loss == "gan":

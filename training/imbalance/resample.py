@@ -61,6 +61,9 @@ _METHODS: dict[str, Method] = _EXACT | _NEIGHBOURHOOD | _GENERATORS
 
 RESAMPLERS: tuple[str, ...] = ("none", *_METHODS)
 """The names a search may choose from."""
+QUICK: tuple[str, ...] = ("none", *_EXACT, "smote")
+"""Those that take seconds on hundreds of thousands of rows: what a search tries unless told otherwise. The generators' time
+depends on their steps; the others look for neighbours or clusters among all rows, which takes minutes there."""
 SETS_SHARE: tuple[str, ...] = tuple(name for name in _METHODS if name not in ("tomek", "smote_enn", "smote_tomek"))
 """Those that bring the share of positives to the strength asked for; the cleaning methods end where their neighbourhoods say."""
 
@@ -99,7 +102,12 @@ def resample(
         raise ValueError(f"features: need (n, d) with one row per label, got {features.shape} and {len(labels)} labels")
     if options and name not in _GENERATORS:
         raise ValueError(f"options: {name} takes none, got {', '.join(options)}")
-    before = _odds(labels, np.ones(len(labels), np.float32), "labels")
+    present = np.unique(labels)
+    if not np.isin(present, (0, 1)).all():
+        raise ValueError(f"labels: must be 0 or 1, got {present[~np.isin(present, (0, 1))][0]}")
+    if len(present) < 2:
+        raise ValueError(f"labels: both classes must be present, got {f'only class {present[0]}' if len(present) else 'no row'}")
+    before = _odds(labels, np.ones(len(labels), np.float32))
     if name == "none" or before >= strength:
         return Resampled(features, labels, np.ones(len(labels), np.float32), offset=0.0, exact=True, source=np.arange(len(labels)))
     rows = Rows(np.asarray(features, np.float32), np.asarray(labels, np.int8), strength, seed, columns or Columns(), dict(options or {}))
@@ -110,9 +118,13 @@ def _carry_out(name: str, plan: Plan, rows: Rows, before: float) -> Resampled:
     kept, made = len(plan.kept), len(plan.made)
     labels = np.concatenate([rows.labels[plan.kept], np.full(made, plan.label, np.int8)])
     weights = np.ones(kept + made, np.float32)
+    weights[kept:] = plan.made_weight
     if plan.weights is not None:
         weights[:kept] = plan.weights
-    after = _odds(labels, weights, name)
+    dropped = {0, 1} - {int(c) for c in np.unique(labels)}
+    if dropped:
+        raise ValueError(f"{name}: cleaning dropped every row of class {dropped.pop()}; its neighbourhoods say nothing on these rows")
+    after = _odds(labels, weights)
     return Resampled(
         np.concatenate([rows.features[plan.kept], plan.made]),
         labels,
@@ -123,11 +135,6 @@ def _carry_out(name: str, plan: Plan, rows: Rows, before: float) -> Resampled:
     )
 
 
-def _odds(labels: NDArray[Any], weights: NDArray[np.float32], where: str) -> float:
+def _odds(labels: NDArray[Any], weights: NDArray[np.float32]) -> float:
     """Weight of positives per weight of negatives."""
-    present = np.unique(labels)
-    if not np.isin(present, (0, 1)).all():
-        raise ValueError(f"{where}: must be 0 or 1, got {present[~np.isin(present, (0, 1))][0]}")
-    if len(present) < 2:
-        raise ValueError(f"{where}: both classes must be present, got {f'only class {present[0]}' if len(present) else 'no row'}")
     return float(weights[labels == 1].sum(dtype=np.float64) / weights[labels == 0].sum(dtype=np.float64))

@@ -18,6 +18,7 @@ from training.imbalance.columns import Columns, Encoder
 
 _NEIGHBOURS = 5  # of SMOTE, BorderlineSMOTE and ADASYN (Chawla et al. 2002); fewer where there are not so many positives
 _BORDER = 10  # neighbours that tell whether a positive stands at the border (Han et al. 2005)
+_CENTRES = 2048  # clusters at most: time grows with rows × clusters, and a share may ask for tens of thousands
 _EDIT = 3  # neighbours that must agree with a row (Wilson 1972)
 
 
@@ -62,6 +63,7 @@ class Plan:
         made: (s, d) float32 rows that were made up.
         label: the label of all made rows.
         weights: (m,) of the kept rows; None: all 1.
+        made_weight: of every made row.
         offset: log-odds correction where the method knows it better than the counts do.
     """
 
@@ -69,6 +71,7 @@ class Plan:
     made: NDArray[np.float32]
     label: int = 1
     weights: NDArray[np.float32] | None = None
+    made_weight: float = 1.0
     offset: float | None = None
 
 
@@ -134,15 +137,16 @@ def adasyn(rows: Rows) -> Plan:
 def cluster_centroids(rows: Rows) -> Plan:
     """Negatives replaced by the centres of their clusters.
 
-    K-means on small batches: there is one cluster per negative to keep, and with tens of thousands of them the exact one never ends.
+    K-means on small batches, with one cluster per negative to keep but at most 2,048; beyond, each centre weighs as many rows as the share
+    asks for.
     """
     from sklearn.cluster import MiniBatchKMeans
 
     encoder = Encoder(rows.features, rows.columns)
-    count = rows.bearable
+    count = min(rows.bearable, _CENTRES)
     means = MiniBatchKMeans(n_clusters=count, init="random", n_init=1, max_iter=10, batch_size=max(1024, count), random_state=rows.seed)
     centres = means.fit(encoder.encode(rows.features[rows.negatives])).cluster_centers_
-    return Plan(rows.positives, encoder.decode(centres.astype(np.float32)), label=0)
+    return Plan(rows.positives, encoder.decode(centres.astype(np.float32)), label=0, made_weight=rows.bearable / count)
 
 
 def tomek(rows: Rows) -> Plan:

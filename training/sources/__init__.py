@@ -8,6 +8,8 @@ from typing import Protocol, cast
 
 from ranking.errors import UnknownName
 from ranking.layout import Layout
+from training.progress import Bar
+from training.sources.canonical import problems
 from training.sources.files import digest
 from training.stage import CORE, Staged, stage
 
@@ -69,22 +71,32 @@ def prepare(layout: Layout, name: str = DEFAULT, path: Path | None = None) -> St
 
     Raises:
         UnknownName: there is no such source.
-        ValueError: the source wants a path and got none, or the other way round; or the files are not what they should be.
+        ValueError: the source wants a path and got none, or the other way round; or the files are not what they should be: all rules
+            of the canonical tables that they break, at once.
         FileNotFoundError: a file is not there.
     """
     chosen = source(name)
     if not hasattr(chosen, "WANTED"):
-        packaged = cast(Source, chosen)
         if path is not None:
             raise ValueError(f"--path: source {name!r} brings its own data and reads no files")
-        inputs = {"source": name, "version": packaged.version()}
-        return stage(layout.canonical(name), inputs, packaged.write_tables, code=[Path(packaged.__file__), *CORE])
+        inputs = {"source": name, "version": chosen.version()}
+        return stage(layout.canonical(name), inputs, chosen.write_tables, code=[Path(chosen.__file__), *_SHARED, *CORE])
     reader = cast(FileSource, chosen)
     if path is None:
         raise ValueError(f"source {name!r} reads files of yours: say where with --path, {reader.WANTED}")
+
+    def build(out: Path) -> None:
+        with Bar(f"{name} to canonical tables, and checking them", 2) as bar:
+            reader.write_tables(out, path)
+            bar.advance()
+            wrong = problems(out)
+            bar.advance()
+        if wrong:
+            raise ValueError("\n".join([f"{path}: not canonical tables", *(f"  {line}" for line in wrong)]))
+
     return stage(
         layout.canonical(name),
         {"source": name, "files": digest(reader.files(path))},
-        lambda out: reader.write_tables(out, path),
+        build,
         code=[Path(reader.__file__), *_SHARED, *CORE],
     )

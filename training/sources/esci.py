@@ -15,6 +15,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,14 +165,17 @@ def _item(row: dict[str, Any]) -> dict[str, Any]:
 
 def _catalogue(folder: Path) -> Iterator[dict[str, Any]]:
     """Each line of `products.jsonl.gz`, with what every product must say."""
+    number = 0
     with gzip.open(_file(folder, PRODUCTS), "rt", encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
+        try:
+            for number, line in enumerate(lines, 1):  # noqa: B007 (the handler says where it went wrong)
                 row = json.loads(line)
                 needed = {"title": row["title"], "brand": row["brand"], "category": tuple(row["category"] or ())}
                 yield row | needed | {"asin": str(row["asin"]), "rating_count": int(row["rating_count"] or 0)}
-            except (KeyError, TypeError, ValueError) as wrong:
-                raise ValueError(f"{PRODUCTS} line {number}: not a product ({wrong!r})") from wrong
+        except (KeyError, TypeError, ValueError) as wrong:
+            raise ValueError(f"{PRODUCTS} line {number}: not a product ({wrong!r})") from wrong
+        except (EOFError, zlib.error, gzip.BadGzipFile) as wrong:
+            raise ValueError(f"{folder / PRODUCTS}: damaged after line {number} ({wrong})") from wrong
 
 
 def _file(folder: Path, name: str) -> Path:

@@ -28,7 +28,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ranking.types import FloatArray, IntArray
-from training.sources.files import reading, write_items, write_meta
+from training.sources.files import write_items, write_meta
+from training.tables.duck import connect
 
 NAME = "imbalanced_shop"
 SEED = 7
@@ -86,7 +87,7 @@ def write_tables(out: Path, *, seed: int = SEED) -> None:
     """Write the tables and ``meta.json`` of one seed into `out`; equal seeds give equal tables."""
     made = tables(seed)
     rows = {name: len(table) for name, table in made.items()}
-    with reading(out, out) as db:
+    with connect(out) as db:
         db.register("made_items", made.pop("items"))
         write_items(db, "FROM made_items", out)
     for name, table in made.items():
@@ -213,13 +214,12 @@ def _relevance(
     near = category % 10 == shop.category[item] % 10
     fits = np.where(named, category == shop.category[item], near)
     described = np.where(adjective < 0, 0.0, np.where(adjective == shop.adjective[item], 1.5, -0.5))
-    return 1.0 / (1.0 + np.exp(-(3.5 * fits + 0.5 * near + described + shop.quality[item] + 0.7 * affinity - 4.5)))
+    odds: FloatArray = np.exp(3.5 * fits + 0.5 * near + described + shop.quality[item] + 0.7 * affinity - 4.5)
+    return odds / (1.0 + odds)
 
 
-def _impressions(
-    rng: np.random.Generator, shop: _Shop, counts: IntArray, user: IntArray, item: IntArray, intents: _Intents, events: pa.Table
-) -> pa.Table:
-    """A list: the clicked item, about 13 others of its department's head category, 15 of the department's tail, and 20 from elsewhere."""
+def _shown(rng: np.random.Generator, shop: _Shop, counts: IntArray, item: IntArray) -> IntArray:
+    """(l, CANDIDATES) items of each list in the order of the page: the clicked one among items of its department and of elsewhere."""
     n_items, lists = len(shop.category), len(item)
     share = counts[shop.category] / counts[shop.category].sum()
     head = shop.category < HEADS
@@ -240,6 +240,14 @@ def _impressions(
         # Shown in an order that knows popularity, not the click.
         order = np.argsort(-(np.log(share[block]) + 2.0 * rng.gumbel(size=block.shape)), axis=1)
         shown[first : first + 2000] = np.take_along_axis(block, order, axis=1)
+    return shown
+
+
+def _impressions(
+    rng: np.random.Generator, shop: _Shop, counts: IntArray, user: IntArray, item: IntArray, intents: _Intents, events: pa.Table
+) -> pa.Table:
+    lists = len(item)
+    shown = _shown(rng, shop, counts, item)
     flat, row = shown.ravel(), np.repeat(np.arange(lists), CANDIDATES)
     texts = [
         set(t.split()) | {p.partition(" > ")[0]}
@@ -301,5 +309,6 @@ def _reviews(rng: np.random.Generator, shop: _Shop, user: IntArray, item: IntArr
 
 
 def _softmax(x: FloatArray) -> FloatArray:
-    e = np.exp(x - x.max())
-    return e / e.sum()
+    e: FloatArray = np.exp(x - x.max())
+    shares: FloatArray = e / e.sum()
+    return shares

@@ -210,15 +210,15 @@ def _charged(policy: FairnessPolicy, auction: Auction, fair: Fair, worth: FloatA
         if auction.factors is not None:  # the least bid of its own, before pacing, with which it would stand there
             out = undone(out, auction.factors[ranking.order], auction.bids[ranking.order])
     else:
-        lifted = bool((ranking.binding >= 0).any())
+        promised = any(rule.floors.any() or (rule.ceilings < 1.0).any() for rule in fair.bound)
         out = gsp_prices(
             ranking.order,
             bids,
             p,
             reserve_micros=policy.reserve_micros,
             prices=fair.lifts,
-            lifted=ranking.binding if lifted else None,
-            groups=_flat_codes(fair) if lifted else None,
+            lifted=ranking.binding if promised else None,
+            groups=_flat_codes(fair) if promised else None,
         )
     return out if whole else np.where(known[ranking.order], out, bids[ranking.order])
 

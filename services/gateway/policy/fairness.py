@@ -6,7 +6,7 @@ Pure: accounts come in, changes to them go out. Knows neither where scores come 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,7 @@ class Fair:
         groups: the policy's groups on this list and what they are promised.
         bound: the same with the shares that bound this very order; none where only the exposure of many lists counts, or nothing is
             enforced.
+        page: the page as the policy orders it, candidates best first; what the accounts get.
         lifts: (n,) price of each candidate's groups, in units of the score; None: nobody has one, or it did not count here.
         exposure: a line per group, as the policy orders the list.
         fairness: the policy's effect on utility, candidates counted as in the scores; None for a policy that is off.
@@ -53,6 +54,7 @@ class Fair:
     ranking: FairRanking
     groups: tuple[ListGroups, ...]
     bound: tuple[ListGroups, ...]
+    page: IntArray = field(default_factory=lambda: _NOBODY)
     lifts: FloatArray | None = None
     exposure: tuple[GroupExposure, ...] = ()
     fairness: Fairness | None = None
@@ -90,7 +92,8 @@ def rank_fairly(
     """Order one list.
 
     With `enforce` it is ranked by score + price under the floors and ceilings; with `report_only` and `off` by score alone. With
-    `report_only` the report says what enforcing would have done, and the accounts get what the list as returned did.
+    `report_only` the report says what enforcing would have done, and the accounts get that, too: given what the list as returned did,
+    they would owe ever more, the report would soon tell of nothing but the group paid back, and enforcing at last would begin with it.
 
     Args:
         policy: decides.
@@ -108,9 +111,9 @@ def rank_fairly(
     if policy.mode == "off":
         return Fair(_plain(scores, by_score, page), groups, _unbound(groups))
     bound = groups if policy.scope != "amortised" else tuple(replace(g, floors=np.zeros(len(g.names))) for g in groups)
-    debts = np.array([account.debt for rule in owed for account in rule])
-    lambdas, lifts = np.zeros(len(debts)), None
+    debts, lambdas, lifts = np.zeros(sum(map(len, owed))), np.zeros(sum(map(len, owed))), None
     if policy.scope != "list":
+        debts = np.array([account.debt for rule in owed for account in rule])
         lambdas = np.concatenate([prices(rule, policy.controller) for rule in owed])
         if lambdas.any():
             lifts = _lifts(groups, lambdas)
@@ -120,17 +123,21 @@ def rank_fairly(
     parts = promise_costs(scores, fair, bound, page.k, prices=lambdas, page=page.length, slots=page.slots) if costs else ()
     effect = Fairness(list_utility(scores, before), list_utility(scores, after), fair.gap, parts)
     if policy.mode == "enforce":
-        return Fair(fair, groups, bound, lifts, report, effect)
-    return Fair(_plain(scores, by_score, page), groups, _unbound(groups), None, report, effect)
+        return Fair(fair, groups, bound, after, lifts, report, effect)
+    return Fair(_plain(scores, by_score, page), groups, _unbound(groups), after, None, report, effect)
+
+
+def keeps_accounts(policy: FairnessPolicy) -> bool:
+    """Whether lists under the policy owe each other anything: floors of single lists are kept there and then, or never."""
+    return policy.mode != "off" and policy.scope != "list" and bool(policy.rules)
 
 
 def deltas(policy: FairnessPolicy, fair: Fair, page: Page) -> Iterator[tuple[ListGroups, tuple[Delta, ...]]]:
-    """What a list as returned changes in the accounts of each rule's groups; nothing for a policy that is off or has no rules."""
-    if policy.mode == "off" or not policy.rules or not page.k:
+    """What a list changes in the accounts of each rule's groups; nothing for a policy that keeps none."""
+    if not keeps_accounts(policy) or not page.k:
         return
-    shown = fair.ranking.order[: page.length]
     for rule in fair.groups:
-        pairs = zip(promised(rule, page.length).tolist(), delivered(rule, shown).tolist(), strict=True)
+        pairs = zip(promised(rule, page.length).tolist(), delivered(rule, fair.page).tolist(), strict=True)
         yield rule, tuple(Delta(1.0, target, got) for target, got in pairs)
 
 

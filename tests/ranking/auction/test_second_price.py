@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ranking.auction.second_price import expected_value, gsp_prices
 from ranking.fairness.floors import rank_by_score, rank_with_floors
+from ranking.fairness.windows import rank_with_windows
 
 
 def test_expected_value_is_bid_times_probability() -> None:
@@ -39,6 +40,23 @@ def test_a_lifted_result_competes_with_its_own_group() -> None:
     assert fair.order.tolist() == [0, 2]
     prices = gsp_prices(fair.order, bids, p, lifted=fair.binding, groups=groups)
     assert prices.tolist() == [900, 60]
+
+
+def test_nobody_pays_to_beat_whom_a_ceiling_bars() -> None:
+    """Half the places are the head's at most: a tail item between two head items pays what beats the next tail item, not its bid."""
+    bids, p, groups = np.array([100, 90, 80, 50, 40]), np.full(5, 0.1), np.array([1, 1, 1, 0, 0])
+    fair = rank_with_windows(expected_value(bids, p), groups, (0.0, 0.0), (1.0, 0.5), 4, 1 / np.log2(np.arange(2, 6)))
+    assert fair.order.tolist() == [0, 3, 1, 4]
+    assert gsp_prices(fair.order, bids, p, reserve_micros=5, lifted=fair.binding, groups=groups).tolist() == [90, 40, 80, 5]
+
+
+def test_nobody_pays_to_beat_whom_another_floor_displaced() -> None:
+    """Group 2's floor takes the second place and group 1's holds the third, by score its own: it does not pay for the 90 that had to go."""
+    bids, p, groups = np.array([100, 90, 80, 50, 40, 45]), np.full(6, 0.1), np.array([0, 0, 1, 2, 1, 2])
+    fair = rank_with_floors(expected_value(bids, p), groups, (0.0, 1 / 3, 0.5), 4)
+    assert fair.order.tolist() == [0, 3, 2, 5]
+    assert fair.binding.tolist() == [-1, 2, -1, 2]
+    assert gsp_prices(fair.order, bids, p, reserve_micros=5, lifted=fair.binding, groups=groups).tolist() == [90, 45, 45, 5]
 
 
 def test_without_knowing_what_was_lifted_the_bid_is_the_bound() -> None:

@@ -184,6 +184,11 @@ class TestPrices:
         assert prices(accounts, Controller("fairco", 0.01)) == pytest.approx([0.0, 0.01 * (6 / (5 / 10) - 3 / (4 / 10)), 0.0])
         assert prices([Account()], Controller("fairco")).tolist() == [0.0]
 
+    def test_fairco_asks_nothing_for_a_group_that_came_late(self) -> None:
+        """Groups that all got what they were promised have no disparity, however many lists each of them was on."""
+        accounts = [Account(lists=10_000.0, target=1000.0, got=1000.0), Account(lists=10.0, target=1.0, got=1.0)]
+        assert prices(accounts, Controller("fairco", 0.01)).tolist() == [0.0, 0.0]
+
 
 class Adversary:
     """Candidates and scores made to put a controller at its worst.

@@ -8,9 +8,12 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from ranking.errors import UnknownName
+from ranking.layout import Layout
 from tests.training.sources import tiny
-from training.describe import describe, text, write_page
+from training.describe import describe, report, text, write_page
 from training.lists import WEEKS
+from training.sources import prepare
 from training.sources.files import write_meta
 from training.splits import PARTS
 
@@ -113,6 +116,20 @@ def test_a_description_is_the_same_twice(lists: Path, tmp_path: Path) -> None:
     for page in pages:
         write_page(page, describe(lists))
     assert pages[0].read_bytes() == pages[1].read_bytes()
+
+
+def test_a_prepared_source_is_reported_by_name(tmp_path: Path) -> None:
+    """The text comes back, the page lies under the state directory; an unknown source is refused by name."""
+    layout, raw = Layout(tmp_path / "home"), tmp_path / "raw"
+    raw.mkdir()
+    tiny.shop(raw)
+    prepare(layout, "own", raw)
+    said, page = report(layout, "own")
+    assert said == text(describe(layout.canonical("own")))
+    assert page == layout.home / "reports" / "data-own.html"
+    assert page.exists()
+    with pytest.raises(UnknownName, match="online_shoppers"):
+        report(layout, "nobody's")
 
 
 def test_what_was_not_prepared_is_asked_for(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog
 
+from training.imbalance import samplers
 from training.imbalance.columns import Columns
 from training.imbalance.resample import RESAMPLERS, SETS_SHARE, Resampled, resample
 
@@ -31,10 +32,10 @@ def _features(n: int = 600, positives: int = 40) -> tuple[np.ndarray, np.ndarray
 
 
 def _embeddings(n: int = 200, positives: int = 30) -> tuple[np.ndarray, np.ndarray]:
-    """Sentence embeddings as MiniLM's: 384 wide, of length 1."""
+    """As a sentence encoder's: 384 wide, of length 1, near a surface of few dimensions."""
     rng = np.random.default_rng(1)
     y = (np.arange(n) < positives).astype(np.int8)
-    x = rng.normal(size=(n, 384)) + 0.4 * rng.normal(size=384) * y[:, None]
+    x = (rng.normal(size=(n, 6)) + 0.8 * y[:, None]) @ rng.normal(size=(6, 384)) + 0.1 * rng.normal(size=(n, 384))
     return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32), y
 
 
@@ -211,8 +212,8 @@ def test_only_the_rows_given_are_used(name: str) -> None:
 def test_adasyn_says_when_it_has_nowhere_to_add() -> None:
     """Far from every negative, ADASYN has no border and names the method that needs none."""
     x, y = _features()
-    with pytest.raises(ValueError, match="adasyn: no positive has a negative among its neighbours.*use smote"):
-        _run("adasyn", x[:, :1] * 0.01 + 1000 * y[:, None], y)
+    with pytest.raises(ValueError, match=r"adasyn: no positive has a negative among its neighbours.*use smote"):
+        _run("adasyn", x[:, :1] * 0.01 + 1000 * y[:, None].astype(np.float32), y)
 
 
 @pytest.mark.parametrize(
@@ -244,3 +245,30 @@ def test_the_exact_offset_restores_the_rate(name: str) -> None:
     corrected, raw = 1 / (1 + np.exp(-(z + rows.offset))), 1 / (1 + np.exp(-z))
     assert corrected.sum() / y.sum() == pytest.approx(1.0, abs=4 / np.sqrt(y.sum()))
     assert raw.sum() / y.sum() > 5
+
+
+def test_cleaning_that_leaves_one_class_says_so() -> None:
+    """Where every negative has a made positive among its neighbours, SMOTE-ENN would drop them all: it names the class instead."""
+    rng = np.random.default_rng(0)
+    y = (np.arange(60) < 20).astype(np.int8)
+    with pytest.raises(ValueError, match="smote_enn: cleaning dropped every row of class 0"):
+        _run("smote_enn", rng.normal(size=(60, 300)).astype(np.float32), y, strength=1.0)
+
+
+def test_a_border_without_positives_adds_none() -> None:
+    """BorderlineSMOTE leaves rows as they are where no positive has mostly negatives around it."""
+    x, y = _features()
+    rows = _run("borderline_smote", x[:, :1] * 0.01 + 1000 * y[:, None].astype(np.float32), y)
+    np.testing.assert_array_equal(rows.source, np.arange(len(y)))
+    assert rows.offset == 0.0
+
+
+def test_many_centres_are_fewer_that_weigh_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the most clusters that can be found in time, each centre weighs more, and the share is still as asked."""
+    monkeypatch.setattr(samplers, "_CENTRES", 16)
+    x, y = _features()
+    rows = _run("cluster_centroids", x, y)
+    made = rows.source < 0
+    assert made.sum() == 16
+    assert (rows.weights[made] == 40 / 0.5 / 16).all()
+    assert rows.offset == pytest.approx(np.log((40 / 560) / 0.5), abs=1e-6)

@@ -7,8 +7,9 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from ranking.layout import Layout
 from tests.training.sources import tiny
-from training.sources import canonical, own
+from training.sources import canonical, own, prepare
 
 ITEMS = "SELECT '1' AS item_id, 'Lamp' AS title"
 EVENT = "'e' AS event_id, now() AS event_time, '' AS user_id, '1' AS item_id, 'click' AS event_type"
@@ -53,16 +54,16 @@ def test_a_broken_rule_is_named(tmp_path: Path, tables: dict[str, str], message:
 
 
 def test_a_shop_hears_everything_at_once(tmp_path: Path) -> None:
-    """All that is wrong with one's own files comes in one error, and it names their folder."""
-    raw, out = tmp_path / "raw", tmp_path / "out"
+    """All that is wrong with one's own files comes in one error that names their folder, and no table is left."""
+    raw = tmp_path / "raw"
     raw.mkdir()
-    out.mkdir()
     tiny.shop(raw)
     (raw / "items.csv").write_text("item_id,title,price\n007,Lamp,-1\n007,Lamp,2\n")
     with pytest.raises(
         ValueError, match=r"(?s)raw: not canonical tables.*price: must be >= 0.*must be unique.*events.item_id: is not among"
     ):
-        own.write_tables(out, raw)
+        prepare(Layout(tmp_path / "home"), "own", raw)
+    assert not (tmp_path / "home" / "data" / "own").exists()
 
 
 def test_ids_are_read_as_they_stand(tmp_path: Path) -> None:

@@ -99,6 +99,7 @@ def test_preparing_again_reads_changed_files_only(tmp_path: Path, name: str) -> 
         assert not prepare(layout, source, raw).reused
 
 
+REVIEW = f"{tiny.REVIEW_HEAD}\n1,7,60,Meh,,STARS,0,0,General,Tops,Blouses\n"
 MISSING = [
     ("esci", "judgments.csv", "query,asin,esci_label\ntowel,A1,E\n", "judgments.csv line 2: not a judgment.*gain"),
     ("clothing_reviews", "reviews.csv", "Clothing ID,Age\n1,2\n", r"reviews\.csv: no column Title, .*Class Name; it has Clothing ID, Age"),
@@ -108,6 +109,9 @@ MISSING = [
 WRONG = [
     ("esci", "judgments.csv", "query,asin,gain\ntowel,Z9,1\n", r"judgments\.csv: product 'Z9' is not in products\.jsonl\.gz"),
     ("esci", "judgments.csv", "query,asin,gain\n", r"judgments\.csv: no judgment"),
+    ("esci", "judgments.csv", "query,asin,gain\nmat,A1,1\nmat,A1,0\n", r"judgments\.query \+ item_id: must be unique \(1 rows repeat\)"),
+    ("clothing_reviews", "reviews.csv", REVIEW.replace("STARS", "9"), r"reviews\.rating: must be BETWEEN 1 AND 5 \(1 rows\)"),
+    ("clothing_reviews", "reviews.csv", REVIEW.replace("STARS", "many"), r"reviews\.csv: .*many"),
     ("own", "items.csv", "item_id,title,price\n1,Lamp,cheap\n", r"items\.csv: .*'cheap'"),
     ("own", "events.csv", "event_id,event_time,user_id,item_id,event_type\n1,soon,ann,8,click\n", r"events\.csv: .*soon"),
 ]
@@ -123,3 +127,18 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, file: str, text
     where = raw / file if name in ("clothing_reviews", "online_shoppers") else raw
     with pytest.raises(ValueError, match=f"(?s){message}"):
         prepare(Layout(tmp_path / "home"), name, where)
+
+
+@file_source
+def test_a_damaged_file_is_named(tmp_path: Path, name: str) -> None:
+    """Half a file: the error names it, and no half-made tables are left."""
+    raw, layout = tmp_path / "raw", Layout(tmp_path / "home")
+    raw.mkdir()
+    module, fill = tiny.FILE_SOURCES[name]
+    fill(raw)
+    file = module.files(raw)[0]
+    content = file.read_bytes()
+    file.write_bytes(b"\xff\xfe" + content[len(content) // 2 :] if file.suffix == ".csv" else content[: len(content) // 2])
+    with pytest.raises(ValueError, match=file.name):
+        prepare(layout, name.partition(",")[0], raw)
+    assert not layout.canonical(name.partition(",")[0]).exists()

@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 from tests.training.tables.slices import write_slice
 from training.sources import clothing_reviews, completejourney, esci, imbalanced_shop, online_shoppers, own
 
+_DESCRIBED = "Division Name,Department Name,Class Name"
+REVIEW_HEAD = f"review_id,Clothing ID,Age,Title,Review Text,Rating,Recommended IND,Positive Feedback Count,{_DESCRIBED}"
 LABELS = {"E": 1.0, "S": 0.1, "C": 0.01, "I": 0.0}
 
 
@@ -50,8 +52,6 @@ def esci_official(folder: Path) -> None:
 
 
 def reviews(folder: Path) -> None:
-    described = "Division Name,Department Name,Class Name"
-    head = f"review_id,Clothing ID,Age,Title,Review Text,Rating,Recommended IND,Positive Feedback Count,{described}"
     rows = [
         '0,7,33,,"Lovely, ""soft"" and\nlight",5,1,4,General,Tops,Knits',
         "1,7,60,Meh,,2,0,0,General,Tops,Blouses",
@@ -59,7 +59,7 @@ def reviews(folder: Path) -> None:
         "3,8,29,No,Too small,1,0,0,,,",
     ]
     with gzip.open(folder / clothing_reviews.FILE, "wt") as file:
-        file.write("\n".join([head, *rows]) + "\n")
+        file.write("\n".join([REVIEW_HEAD, *rows]) + "\n")
 
 
 def sessions(folder: Path) -> None:
