@@ -230,9 +230,11 @@ def _triton(layout: Layout) -> dict[str, Any] | None:
 
 
 def _repairable(layout: Layout) -> dict[str, Any] | None:
-    """Like `_triton`, but ready as well where only a damaged pointer keeps it from being: the activation to come repairs that."""
-    state, (_, problem) = _triton(layout), store.look(layout.releases)
-    return state | {"ready": True} if state and problem and state["error"] == problem and state["triton_pid"] else state
+    """Like `_triton`, but ready as well where Triton runs and only what the pointer says keeps it from being: a damaged pointer, or a
+    release that cannot be used, of an older version for example. The activation to come puts another in its place.
+    """
+    state = _triton(layout)
+    return state | {"ready": True} if state and state["error"] and state["triton_pid"] else state
 
 
 def _lock(layout: Layout) -> Path:

@@ -167,7 +167,7 @@ class Release:
         Raises:
             InvalidRelease: naming the first key that is absent, malformed or inconsistent with the others.
         """
-        _need(data, "format", lambda v: v == FORMAT, f"must be {FORMAT}")
+        _need(data, "format", lambda v: v == FORMAT, f"must be {FORMAT}, others have to be made again (`longtail train`)")
         policies = [
             _parse(f"policies[{i}]", lambda p=p: FairnessPolicy.from_json(p))  # type: ignore[misc]
             for i, p in enumerate(_need(data, "policies", lambda v: isinstance(v, list) and v, "need at least one"))

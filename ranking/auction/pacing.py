@@ -16,10 +16,11 @@ settled late, or by a process that has not synced, can add that much once. No ho
 
 Truthfulness. In one list the multipliers are fixed beforehand. If the bid is multiplied before the auction and the price divided by the
 same after it (`undone`), a bidder pays the least bid of its own that would have won; where the auction's payments are truthful, bidding
-one's value stays a dominant strategy in that list. Across lists it is none: the multiplier follows past spending, hence past bids. What
-is known there is an equilibrium, for many bidders and lists: if all others pace, pacing one's true value is nearly the best one can do
-(Balseiro and Gur 2019). In it a bidder pays the price of the paced auction undivided, which buys more clicks for the budget, but
-rewards overbidding for whoever would not run out of it.
+one's value stays a dominant strategy in that list. Not so in the one that could take the last of a day's budget: what it may cost
+(`next_micros`) grows with the bid, so that a lower bid may be let in where a higher one is not. Across lists it is none, either: the
+multiplier follows past spending, hence past bids. What is known there is an equilibrium, for many bidders and lists: if all others pace,
+pacing one's true value is nearly the best one can do (Balseiro and Gur 2019). In it a bidder pays the price of the paced auction
+undivided, which buys more clicks for the budget, but rewards overbidding for whoever would not run out of it.
 
 This module knows numbers; not whose they are, nor where they are kept. A store applies `settle_spend` inside its transaction.
 """

@@ -6,8 +6,8 @@ would still have beaten the best one below it. The group price is part of what i
 click that forgot it would charge the group for its own help. The probability is the calibrated one; the auction never changes it.
 
 A result that a fairness floor lifted competes for a place reserved for its group, so its price is the least bid that still beats the
-best of its own group left below; what the others would have paid is the floor's cost, not the advertiser's. Where a better candidate stands
-below because a ceiling, or somebody else's floor, barred it, candidates of its kind are no competitors: nobody pays to beat who cannot come.
+best of its own group left below; what the others would have paid is the floor's cost, not the advertiser's. Where a better candidate
+stands below because a ceiling, or somebody else's floor, barred it, its kind are no competitors: nobody pays to beat who cannot come.
 
 What it does not promise: generalised second price is not truthful, bidding one's value need not be the best strategy. Payments under
 which it is are in `ranking.auction.truthful`.

@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 from ranking.auction.bids import checked, checked_order
 from ranking.fairness.exposure import discounts
-from ranking.fairness.floors import rank_by_score, rank_with_floors
+from ranking.fairness.floors import GUARD, rank_by_score, rank_with_floors
 from ranking.types import FloatArray, IntArray
 
 _SAME = 1e-9  # relative: what two float sums over equally good orders may differ by
@@ -123,7 +123,7 @@ def _near(score: FloatArray, codes: NDArray[Any], due: Sequence[int], order: Int
 
 def _deadlines(shares: FloatArray, places: int) -> list[list[int]]:
     """By group, the number of places within which its best, its second best … must stand: where floor(places · share) rises."""
-    floors = np.floor(np.outer(shares, np.arange(places + 1)) + 1e-9)  # as in `rank_with_floors`
+    floors = np.floor(np.outer(shares, np.arange(places + 1)) + GUARD)  # as in `rank_with_floors`
     return [(np.flatnonzero(steps) + 1).tolist() for steps in np.diff(floors)]
 
 

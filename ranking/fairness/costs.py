@@ -85,7 +85,7 @@ def promise_costs(
             costs.append(cost)
             before -= cost.cost
     rest = before - list_utility(scores, fair.order, page)
-    if abs(rest) > _ROUNDING * list_utility(np.abs(scores), fair.order, page):
+    if abs(rest) > _ROUNDING * max(list_utility(np.abs(scores), order, page) for order in (by_score, fair.order)):
         ceilings = len(rules) == 1 and not slots and bool((rules[0].ceilings < 1.0).any())
         kind, attribute = ("ceiling", rules[0].attribute) if ceilings else ("overlap", "")
         costs.append(ConstraintCost(kind, attribute, "", 0, -1, rest))

@@ -28,6 +28,8 @@ EVERY = "*"
 """The group name that stands for every group of the attribute not named itself."""
 OTHER = "(other)"
 """The group of items that no rule names, or that lack the attribute; none that a rule can name."""
+SEARCHED_PLACES = 50
+"""Most places that floors cover where groups overlap or ads have slots: the search for a good order takes about a millisecond a place."""
 _GUARD = 1e-9
 
 
@@ -161,7 +163,7 @@ class FairnessPolicy:
         reserve_micros: ads: the least price per click, and the least bid that may compete.
         pricing: ads: `gsp` second prices; `truthful`: bidding one's value is best (`ranking.auction.truthful`).
         pacing: ads: budgets; None: none.
-        ad_slots: search pages that mix in ads: the 1-based places reserved for candidates with a bid, ascending.
+        ad_slots: search pages that mix in ads: the 1-based places reserved for candidates with a bid, ascending, among the first 50.
         organic_value_micros: with `ad_slots`: what a click on an organic result is worth, so that floors can weigh ads against it; above 0.
     """
 
@@ -200,8 +202,8 @@ class FairnessPolicy:
                 raise ValueError(f"objectives.{name}: must be finite and not negative, got {weight}")
         if not sum(self.objectives.values()) > 0.0:
             raise ValueError("objectives: need at least one with a weight above 0")
-        if any(s < 1 for s in self.ad_slots) or list(self.ad_slots) != sorted(set(self.ad_slots)):
-            raise ValueError(f"ad_slots: must be ascending places from 1, got {list(self.ad_slots)}")
+        if not all(1 <= s <= SEARCHED_PLACES for s in self.ad_slots) or list(self.ad_slots) != sorted(set(self.ad_slots)):
+            raise ValueError(f"ad_slots: must be ascending places from 1 to {SEARCHED_PLACES}, got {list(self.ad_slots)}")
         if self.ad_slots and self.organic_value_micros < 1:
             raise ValueError("organic_value_micros: must be above 0 with ad_slots, or nothing would order the organic results")
         if self.pricing == "truthful" and (len(self.rules) > 1 or any(r.ceilings for r in self.rules) or self.ad_slots):

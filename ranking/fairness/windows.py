@@ -240,8 +240,9 @@ def _improved(order: IntArray, items: _Items, weights: FloatArray) -> IntArray:
     """
     graph = _Exchange(order, items, weights)
     nodes = len(order) + 1
-    # Labels of the right size from the start: those of moving every item one place up.
-    score = items.score[order]
+    # Labels of the right size from the start: those of moving every item one place up. Of scores without what all have in common, as
+    # the costs are: beside a large offset their rounding would pass for improvements, one after the other for ever.
+    score = items.score[order] - items.score.min()
     label = np.zeros(nodes)
     label[: nodes - 2] = -np.cumsum((score[1:] * (weights[:-1] - weights[1:]))[::-1])[::-1]
     parent = np.full(nodes, -1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from longtail.ranking.v1 import ranking_service_pb2 as pb
 
@@ -10,8 +11,8 @@ from ranking.types import Explanation, Fairness, Freshness, Ranking, RankRequest
 from services.rpc import errors
 
 
-def to_response(ranking: Ranking) -> pb.RankResponse:
-    """The answer's message."""
+def to_response(ranking: Ranking, candidates: Sequence[str]) -> pb.RankResponse:
+    """The answer's message; `candidates` are the request's item ids."""
     response = pb.RankResponse(
         ranking_id=ranking.ranking_id,
         request_id=ranking.request_id,
@@ -49,7 +50,7 @@ def to_response(ranking: Ranking) -> pb.RankResponse:
             for g in ranking.exposure
         ],
         explanations=[_explanation(e) for e in ranking.explanations],
-        fairness=None if ranking.fairness is None else _fairness(ranking.fairness, ranking),
+        fairness=None if ranking.fairness is None else _fairness(ranking.fairness, candidates),
     )
     for stage, ms in ranking.stage_ms.items():
         response.stage_durations[stage].FromNanoseconds(round(ms * 1e6))
@@ -71,14 +72,20 @@ def to_error(error: BaseException) -> pb.RankError:
     )
 
 
-def _fairness(f: Fairness, ranking: Ranking) -> pb.Fairness:
-    ids = dict(zip(ranking.order.tolist(), ranking.item_ids, strict=True)) if f.costs else {}
+def _fairness(f: Fairness, candidates: Sequence[str]) -> pb.Fairness:
     return pb.Fairness(
         utility_before=f.utility_before,
         utility=f.utility,
         optimality_gap=f.optimality_gap,
         costs=[
-            pb.ConstraintCost(kind=c.kind, attribute=c.attribute, group=c.group, prefix=c.prefix, item_id=ids.get(c.index, ""), cost=c.cost)
+            pb.ConstraintCost(
+                kind=c.kind,
+                attribute=c.attribute,
+                group=c.group,
+                prefix=c.prefix,
+                item_id=candidates[c.index] if c.index >= 0 else "",
+                cost=c.cost,
+            )
             for c in f.costs
         ],
     )

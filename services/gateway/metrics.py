@@ -20,7 +20,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from ranking.auction.pacing import multiplier
-from ranking.fairness.amortised import Account, prices
+from ranking.fairness.amortised import Account, delivered, prices
 from ranking.fairness.groups import ListGroups
 from ranking.fairness.policy import OTHER, FairnessPolicy
 from ranking.release import Release
@@ -93,12 +93,12 @@ class Metrics(Collector):
         if ranking.fairness is not None:
             own.utility += ranking.fairness.utility
             own.given_up += max(ranking.fairness.utility_before - ranking.fairness.utility, 0.0)
-        enforced = policy.mode == "enforce"
+        returned = {} if policy.mode == "enforce" else _returned(ranking, groups)
         for line in ranking.exposure:
             group = own.groups.get((line.attribute, line.group)) or self._group(own, surface, policy.name, line.attribute, line.group)
             group.lists += 1
             group.promised += line.target_share
-            group.delivered += line.exposure if enforced else line.exposure_before  # what the list as returned gave
+            group.delivered += returned.get((line.attribute, line.group), line.exposure)
             group.shortfall += line.shortfall
         for rule in groups:
             sums = np.bincount(rule.codes, weights=ranking.probabilities, minlength=len(rule.names)).tolist()
@@ -174,7 +174,7 @@ class Metrics(Collector):
         lists = {labels: max(sum(a.lists for a, _ in of), 1e-300) for labels, of in told.items()}
         yield _gauge(
             "longtail_exposure_share",
-            "Share of exposure the group got, with report_only would have got, on all gateways' lists under a policy that keeps shares over time",
+            "Share of exposure the group got, or with report_only would have, of all gateways; of policies that keep shares over time",
             _GROUP,
             ((labels, sum(a.got for a, _ in of) / lists[labels]) for labels, of in told.items()),
         )
@@ -230,6 +230,15 @@ def registry(metrics: Metrics) -> CollectorRegistry:
     own.register(metrics)
     ProcessCollector(registry=own)
     return own
+
+
+def _returned(ranking: Ranking, groups: Sequence[ListGroups]) -> dict[tuple[str, str], float]:
+    """(attribute, group) -> share of the page's exposure on a list that is not as its report says."""
+    out: dict[tuple[str, str], float] = {}
+    for rule in groups:
+        page = sum(line.count for line in ranking.exposure if line.attribute == rule.attribute)
+        out.update(zip(((rule.attribute, name) for name in rule.names), delivered(rule, np.arange(page)).tolist(), strict=True))
+    return out
 
 
 def _prices(release: Release | None, policy: str, accounts: Sequence[Account]) -> Sequence[float | None]:

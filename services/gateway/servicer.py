@@ -54,7 +54,7 @@ class RankingServicer(pb_grpc.RankingServiceServicer):
         if request.validate_only:
             return answer.checked(request, self._pipeline.plan(request).loaded.release.id)
         spent = {"convert": (time.perf_counter() - began) * 1e3}
-        return answer.to_response(await self._pipeline.rank(request, deadline, spent))
+        return answer.to_response(await self._pipeline.rank(request, deadline, spent), request.candidates.item_ids)
 
     async def _outcome(self, message: pb.RankRequest, deadline: float) -> pb.RankOutcome:
         try:

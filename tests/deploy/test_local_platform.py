@@ -16,6 +16,7 @@ from deploy import local, store
 from deploy.files import locked
 from ranking.errors import InvalidRelease, Unavailable
 from ranking.layout import Layout
+from ranking.release import Pointer, pointer_text
 from tests.deploy.releases import build_release
 
 
@@ -83,10 +84,14 @@ def test_an_error_that_stands_is_not_waited_out(
     assert sleeper.poll() is None
 
 
-def test_up_with_a_release_repairs_a_damaged_pointer(
-    layout: Layout, tmp_path: Path, sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+UNUSABLE = {"damaged pointer": ("{", "ACTIVE: is not JSON"), "release of another version": ("", "format: must be 2")}
+
+
+@pytest.mark.parametrize(("pointer", "problem"), UNUSABLE.values(), ids=UNUSABLE)
+def test_up_with_a_release_replaces_one_that_cannot_be_used(
+    layout: Layout, tmp_path: Path, sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch, pointer: str, problem: str
 ) -> None:
-    """A Triton that only the pointer keeps from being ready is given the release asked for; without one it is an error."""
+    """A Triton that only what is active keeps from being ready is given the release asked for; without one it is an error."""
     asked: list[str] = []
 
     def activate(_: Layout, release_id: str, address: str) -> None:
@@ -96,10 +101,10 @@ def test_up_with_a_release_repairs_a_damaged_pointer(
     monkeypatch.setattr("deploy.lifecycle.activate", activate)
     monkeypatch.setattr(local, "_ERROR_S", 0.0)
     layout.releases.mkdir(parents=True)
-    layout.pointer.write_text("{")
+    layout.pointer.write_text(pointer or pointer_text(Pointer("r0", "2026-01-01T00:00:00Z")))
     _remember(layout, sleeper, module=local.CONTROLLER)
-    _say_ready(layout, sleeper.pid, ready=False, error=local.status(layout)["problem"])
-    with pytest.raises(Unavailable, match="ACTIVE: is not JSON"):
+    _say_ready(layout, sleeper.pid, ready=False, error=local.status(layout)["problem"] or problem)
+    with pytest.raises(Unavailable, match=problem):
         local.up(layout, tmp_path)
     with pytest.raises(InvalidRelease, match="far: enough"):
         local.up(layout, tmp_path, release="r1")

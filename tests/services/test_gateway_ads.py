@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from math import log2
+from math import ceil, log2
 from pathlib import Path
 
 import grpc
@@ -234,3 +234,21 @@ async def test_without_models_an_ad_still_costs_its_bid_on_a_page(home: Path) ->
     bids = page().candidates.bid_micros
     assert list(answer.results.price_micros) == [bids[i] for i in answer.results.candidate_indices]
     assert [p for p, i in enumerate(answer.results.candidate_indices, start=1) if bids[i] > 0] == SLOTS
+
+
+async def test_a_ceiling_s_beneficiary_does_not_pay_to_beat_whom_it_bars(home: Path) -> None:
+    """Where better ads of the head must stand below, an ad pays what beats the best ad of the tiers that may compete for its place."""
+    add_policy(home, "cap", rules=[{"attribute": "popularity_tier", "ceilings": {"head": 0.2}}], reserve_micros=1000)
+    async with gateway(home) as gw:
+        answer = await gw.rank(ads(30, explain=pb.EXPLAIN_LEVEL_SCORES))
+    bids = ads(30).candidates.bid_micros
+    freed = 0
+    for place, e in enumerate(answer.explanations):
+        best: dict[str, float] = {}  # of each tier below
+        for below in answer.explanations[place + 1 :]:
+            best[below.group] = max(best.get(below.group, 0.0), below.score)
+        rival = max((score for score in best.values() if score <= e.score), default=0.0)
+        bid, price = bids[int(e.item_id[1:])], answer.results.price_micros[place]
+        assert price == min(max(ceil(rival / e.probability * (1 - 1e-12)), 1000), bid)
+        freed += any(score > e.score for score in best.values()) and price < bid
+    assert freed

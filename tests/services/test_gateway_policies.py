@@ -10,7 +10,7 @@ import grpc
 import pytest
 from longtail.ranking.v1 import ranking_service_pb2 as pb
 
-from services.gateway.policy.fairness import SEARCHED_PLACES
+from ranking.fairness.policy import SEARCHED_PLACES
 from tests.deploy.releases import build_release
 from tests.services.gateway_fakes import activate, add_policy, ads, bad_request, eventually, floors, gateway, item, search, seller
 
@@ -193,4 +193,5 @@ async def test_fairness_says_what_the_policy_did_to_utility(home: Path, mode: st
         assert sum(e.cost for e in answer.explanations) == pytest.approx(given_up)
     else:
         assert answer.results == by_score.results
+        assert all(item(int(c.item_id[1:]))["popularity_tier"] == "tail" for c in placed)  # also those that are not among the results
         assert not any(e.cost for e in answer.explanations)

@@ -32,7 +32,7 @@ _SMOOTH = 0.7  # of what was known of the others' traffic before an exchange sta
 
 
 class Book(Generic[S, D, R]):
-    """Accounts of one kind: those of the store, and what was recorded here since. Used on one thread.
+    """Accounts of one kind: those of the store, and what was recorded here since. Changed on one thread, read on any.
 
     Where others serve the same groups, every process that pays all of a debt pays it several times over before they hear of one another.
     So a book counts each of its own lists, until the next exchange, as often as there were lists of all to one of its own lately
@@ -78,7 +78,7 @@ class Book(Generic[S, D, R]):
             waiting[key] = (numbers if before is None else tuple(map(add, before[0], numbers)), rule)
 
     def items(self) -> list[tuple[Key, S]]:
-        """All accounts known; may be called from any thread."""
+        """All accounts known."""
         return [(key, state) for key, (state, _) in self._view.copy().items()]
 
     @property
@@ -136,7 +136,7 @@ class Book(Generic[S, D, R]):
 
 
 class Ledger:
-    """The accounts and their exchange with the store; used on one event loop."""
+    """The accounts and their exchange with the store; used on one event loop, but `accounts` and `spends`, which any thread may read."""
 
     def __init__(self, store: LedgerStore, *, sync_s: float, replica: str = "", clock: Callable[[], float] = time.monotonic) -> None:
         """Nothing is read before `start`.

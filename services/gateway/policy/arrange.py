@@ -11,13 +11,13 @@ import numpy as np
 
 from ranking.fairness.amortised import Delta
 from ranking.fairness.groups import ListGroups
-from ranking.fairness.policy import FairnessPolicy
+from ranking.fairness.policy import SEARCHED_PLACES, FairnessPolicy
 from ranking.types import Explain, FloatArray, IntArray, Ranking, RankRequest, Surface
 from services.gateway.features import ListFeatures
 from services.gateway.ledger.ledger import Ledger
 from services.gateway.ledger.store import Key, keys_of
 from services.gateway.policy import ads
-from services.gateway.policy.fairness import SEARCHED_PLACES, Fair, Page, attribute_of, deltas, groups_of, rank_fairly
+from services.gateway.policy.fairness import Fair, Page, attribute_of, deltas, groups_of, rank_fairly
 
 _LONG = 50  # results beyond which truthful prices and the costs of promises take more than a few milliseconds
 
@@ -88,9 +88,8 @@ def record(surface: Surface, policy: FairnessPolicy, arranged: Arranged, ranking
 
 def slow(request: RankRequest, policy: FairnessPolicy) -> bool:
     """Whether ordering may take tens of milliseconds, so that it must not hold up the other calls on the event loop."""
-    searched = len(policy.rules) > 1 or bool(policy.ad_slots)
     long = request.top_k > _LONG and (policy.pricing == "truthful" or request.explain is Explain.FULL)
-    return policy.mode != "off" and (searched or long)
+    return bool(policy.ad_slots) or (policy.mode != "off" and (len(policy.rules) > 1 or long))
 
 
 def _keys(surface: Surface, policy: FairnessPolicy, rule: ListGroups) -> tuple[Key, ...]:

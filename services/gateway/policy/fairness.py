@@ -21,8 +21,6 @@ from ranking.fairness.policy import FairnessPolicy
 from ranking.fairness.rerank import rerank
 from ranking.types import Fairness, FloatArray, GroupExposure, IntArray
 
-SEARCHED_PLACES = 50
-"""Most places that floors cover where groups overlap or ads have slots: the search for a good order takes about a millisecond a place."""
 _NOBODY = np.zeros(0, np.int64)
 
 

@@ -205,3 +205,10 @@ def test_costs_add_up_whatever_the_order(drawn: tuple[NDArray[np.float64], list[
     fair = FairRanking(order, np.full(len(order), -1), np.zeros(len(order), np.int64))
     costs = promise_costs(scores, fair, rules, k, prices=prices, page=page)
     assert sum(c.cost for c in costs) == pytest.approx(given_up(scores, fair, k, page), abs=1e-9)
+
+
+def test_rounding_is_no_promise() -> None:
+    """Where a floor leaves next to nothing of the utility, what adding up leaves of the rest is no entry of its own."""
+    scores, groups = np.array([0.0, 1e-154, 1.0]), [rule([0, 0, 1], [1.0, 0.0])]
+    costs = promise_costs(scores, rank_with_floors(scores, groups[0].codes, groups[0].floors, 1), groups, 1)
+    assert [(c.kind, c.cost) for c in costs] == [("floor", 1.0)]

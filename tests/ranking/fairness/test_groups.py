@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ranking.fairness.groups import OTHER, Attribute, ListGroups, keyed_attribute, list_groups, tier_attribute
-from ranking.fairness.policy import FairnessPolicy, GroupRule, Share
+from ranking.fairness.groups import Attribute, ListGroups, keyed_attribute, list_groups, tier_attribute
+from ranking.fairness.policy import OTHER, FairnessPolicy, GroupRule, Share
 from ranking.features import stable_key
 from ranking.types import TIERS
 

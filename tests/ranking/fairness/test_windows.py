@@ -179,3 +179,15 @@ def test_a_wrong_argument_is_named(case: str) -> None:
     floors, ceilings, k, weights, page = BAD[case]
     with pytest.raises(ValueError, match=f"^{case.partition(':')[0]}: "):
         rank_with_windows(np.array([1.0, 2.0]), np.array([0, 1]), floors, ceilings, k, np.array(weights), page)  # type: ignore[arg-type]
+
+
+def test_what_all_scores_have_in_common_changes_nothing() -> None:
+    """Scores far from zero, as timestamps or other systems' scores are: the search ends, and the list is that of their differences."""
+    rng = np.random.default_rng(2)
+    for _ in range(30):
+        n, k = int(rng.integers(30, 60)), int(rng.integers(10, 25))
+        scores, groups = rng.integers(0, 9, n) / 8, rng.integers(0, 3, n)
+        floors, ceilings, weights = (0.1, 0.2, 0.1), (0.4, 0.5, 0.3), 1 / np.log2(np.arange(2, k + 2))
+        near = rank_with_windows(scores, groups, floors, ceilings, k, weights).order
+        far = rank_with_windows(scores + 2.0**30, groups, floors, ceilings, k, weights).order
+        assert scores[near] @ weights == pytest.approx(scores[far] @ weights, rel=1e-12)
