@@ -23,7 +23,8 @@ from deploy.triton.client import TritonClient, TritonRefused
 from ranking.errors import InvalidRelease, LongtailError, UnknownName
 from ranking.features import schema_hash
 from ranking.layout import Layout
-from ranking.release import Member, Pointer, Release, TensorSpec
+from ranking.pointer import Pointer
+from ranking.release import Member, Release, TensorSpec
 
 KEEP_PREVIOUS = 1  # releases kept loaded behind the active one, so that a rollback needs no loading
 _NOTICE_S = 1.0  # after which every gateway has noticed that the pointer moved: some of their polls of 0.25 s

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from deploy.files import write_atomically
 from ranking.errors import InvalidRelease, UnknownName
-from ranking.release import MANIFEST, Pointer, Release, pointer_text, read_pointer
+from ranking.pointer import Pointer, pointer_text, read_pointer
+from ranking.release import MANIFEST, Release
 
 POINTER = "ACTIVE"
 _LEFT = "left"  # key of the pointer file that only this room reads

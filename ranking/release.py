@@ -13,7 +13,6 @@ checking digests is `deploy`'s and `services`' business.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -30,7 +29,7 @@ from ranking.types import Surface
 FORMAT = 2  # 2: policies of rules, over any attribute
 MANIFEST = "release.json"
 TENSOR_TYPES = ("FP32", "INT64")
-_ID = re.compile(r"^[a-z0-9][a-z0-9._-]{0,63}\Z")
+ID = re.compile(r"^[a-z0-9][a-z0-9._-]{0,63}\Z")
 T = TypeVar("T")
 
 
@@ -167,33 +166,33 @@ class Release:
         Raises:
             InvalidRelease: naming the first key that is absent, malformed or inconsistent with the others.
         """
-        _need(data, "format", lambda v: v == FORMAT, f"must be {FORMAT}, others have to be made again (`longtail train`)")
+        need(data, "format", lambda v: v == FORMAT, f"must be {FORMAT}, others have to be made again (`longtail train`)")
         policies = [
             _parse(f"policies[{i}]", lambda p=p: FairnessPolicy.from_json(p))  # type: ignore[misc]
-            for i, p in enumerate(_need(data, "policies", lambda v: isinstance(v, list) and v, "need at least one"))
+            for i, p in enumerate(need(data, "policies", lambda v: isinstance(v, list) and v, "need at least one"))
         ]
         members = tuple(
             _parse(f"members[{i}]", lambda m=m: _member(m))  # type: ignore[misc]
-            for i, m in enumerate(_need(data, "members", lambda v: isinstance(v, list) and v, "need at least one"))
+            for i, m in enumerate(need(data, "members", lambda v: isinstance(v, list) and v, "need at least one"))
         )
-        tokenizer = _need(data, "tokenizer", lambda v: isinstance(v, dict), "must be an object")
+        tokenizer = need(data, "tokenizer", lambda v: isinstance(v, dict), "must be an object")
         if len({p.name for p in policies}) != len(policies):
             raise InvalidRelease("policies", "names must be unique")
         release = cls(
-            id=_need(data, "id", lambda v: isinstance(v, str) and _ID.match(v), f"must match {_ID.pattern}"),
-            created=_need(data, "created", lambda v: isinstance(v, str), "must be a string"),
-            lineage=_need(data, "lineage", lambda v: isinstance(v, dict), "must be an object"),
-            feature_schema_hash=_need(data, "feature_schema_hash", lambda v: isinstance(v, str) and v, "must be a non-empty string"),
+            id=need(data, "id", lambda v: isinstance(v, str) and ID.match(v), f"must match {ID.pattern}"),
+            created=need(data, "created", lambda v: isinstance(v, str), "must be a string"),
+            lineage=need(data, "lineage", lambda v: isinstance(v, dict), "must be an object"),
+            feature_schema_hash=need(data, "feature_schema_hash", lambda v: isinstance(v, str) and v, "must be a non-empty string"),
             tokenizer=_parse("tokenizer", lambda: _tokenizer(tokenizer)),
             members=members,
             blends={
                 _parse("blends", lambda s=s: Surface(s)): _parse(f"blends.{s}", lambda b=b: BlendSpec.from_json(b))  # type: ignore[misc]
-                for s, b in _need(data, "blends", lambda v: isinstance(v, dict) and v, "need at least one surface").items()
+                for s, b in need(data, "blends", lambda v: isinstance(v, dict) and v, "need at least one surface").items()
             },
             policies={p.name: p for p in policies},
             active_policy={
                 _parse("active_policy", lambda s=s: Surface(s)): name  # type: ignore[misc]
-                for s, name in _need(data, "active_policy", lambda v: isinstance(v, dict), "must be an object").items()
+                for s, name in need(data, "active_policy", lambda v: isinstance(v, dict), "must be an object").items()
             },
             objectives={
                 _parse("objectives", lambda s=s: Surface(s)): {  # type: ignore[misc]
@@ -237,53 +236,12 @@ class Release:
                 raise InvalidRelease(f"{key}.members", f"{name!r} is not a member; members: {', '.join(sorted(names))}")
 
 
-@dataclass(frozen=True, slots=True)
-class Pointer:
-    """Which release is active, and which were before it."""
-
-    release: str
-    activated: str  # RFC 3339, UTC
-    previous: tuple[str, ...] = ()  # latest first: rollback goes to the first
-
-
-def pointer_text(pointer: Pointer) -> str:
-    """The pointer file's content."""
-    return json.dumps({"release": pointer.release, "activated": pointer.activated, "previous": list(pointer.previous)}) + "\n"
-
-
-def read_pointer(text: str) -> Pointer:
-    """Parse the pointer file's content.
+def need(data: Mapping[str, Any], key: str, ok: Callable[[Any], Any], why: str) -> Any:
+    """`data[key]`, which must be there and `ok`.
 
     Raises:
-        InvalidRelease: the content is not a pointer.
+        InvalidRelease: naming the key, with `why` and what stands there instead.
     """
-    try:
-        data = json.loads(text)
-    except ValueError as wrong:
-        raise InvalidRelease("ACTIVE", f"is not JSON: {wrong}") from None
-    if not isinstance(data, dict):
-        raise InvalidRelease("ACTIVE", f"must be an object, got {text[:80]!r}")
-    release = _need(data, "release", lambda v: isinstance(v, str) and _ID.match(v), f"must match {_ID.pattern}")
-    activated = _need(data, "activated", lambda v: isinstance(v, str), "must be a string")
-    previous = _need(
-        data,
-        "previous",
-        lambda v: isinstance(v, list) and all(isinstance(i, str) and _ID.match(i) for i in v),
-        "must be a list of release ids",
-    )
-    return Pointer(release, activated, tuple(previous))
-
-
-def parse_pointer(text: str) -> str:
-    """The active release's id from the pointer file's content: all that the gateway needs of it.
-
-    Raises:
-        InvalidRelease: the content is not a pointer.
-    """
-    return read_pointer(text).release
-
-
-def _need(data: Mapping[str, Any], key: str, ok: Callable[[Any], Any], why: str) -> Any:
     if key not in data:
         raise InvalidRelease(key, "is missing")
     if not ok(data[key]):

@@ -10,14 +10,14 @@ advertisers are paced alike. (Adaptive pacing: Balseiro and Gur 2019, "Learning 
 What is spent. There is no click feedback here, so a result costs what it is expected to: price × click probability × the chance that
 its place is looked at. What clicks really cost differs by chance and by the calibration error.
 
-Bounds, for one writer. A day's spend never passes the budget if `multiplier` is told what the coming list may cost at most; each list
-settled late, or by a process that has not synced, can add that much once. No hour takes more of the budget than
-`CATCH_UP` / 24 + `CREDIT` + `SPREAD` · ln(bid / reserve), plus one list.
+Bounds, for one writer. A day's spend never passes the budget if bids are limited to what is left of it over the clicks the coming list can
+bring, or if `multiplier` is told what that list may cost at most; each list settled late, or by a process that has not synced, can add
+that much once. No hour takes more of the budget than `CATCH_UP` / 24 + `CREDIT` + `SPREAD` · ln(bid / reserve), plus one list.
 
 Truthfulness. In one list the multipliers are fixed beforehand. If the bid is multiplied before the auction and the price divided by the
 same after it (`undone`), a bidder pays the least bid of its own that would have won; where the auction's payments are truthful, bidding
-one's value stays a dominant strategy in that list. Not so in the one that could take the last of a day's budget: what it may cost
-(`next_micros`) grows with the bid, so that a lower bid may be let in where a higher one is not. Across lists it is none, either: the
+one's value stays a dominant strategy in that list: also in the one that takes the last of a day's budget, if bids are limited to what is
+left over the clicks the list can bring, which does not depend on them. Across lists it is none: the
 multiplier follows past spending, hence past bids. What is known there is an equilibrium, for many bidders and lists: if all others pace,
 pacing one's true value is nearly the best one can do (Balseiro and Gur 2019). In it a bidder pays the price of the paced auction
 undivided, which buys more clicks for the budget, but rewards overbidding for whoever would not run out of it.

@@ -206,6 +206,10 @@ class FairnessPolicy:
             raise ValueError(f"ad_slots: must be ascending places from 1 to {SEARCHED_PLACES}, got {list(self.ad_slots)}")
         if self.ad_slots and self.organic_value_micros < 1:
             raise ValueError("organic_value_micros: must be above 0 with ad_slots, or nothing would order the organic results")
+        if self.ad_slots and self.scope != "list" and self.rules:
+            raise ValueError(
+                f"scope: with ad_slots floors hold on each list; {self.scope!r} would owe groups places that only ads can have"
+            )
         if self.pricing == "truthful" and (len(self.rules) > 1 or any(r.ceilings for r in self.rules) or self.ad_slots):
             raise ValueError("pricing: truthful needs the exact order of one rule without ceilings or ad_slots; use gsp")
 

@@ -200,7 +200,7 @@ class Pipeline:
             fairness=_in_request(fair, kept),
             stage_ms=stages.total({f"score.{name}": ms for name, ms in scored.member_ms.items()}),
         )
-        record(request.surface, policy, ordered, ranking, self._ledger)
+        record(request.surface, ordered, ranking, self._ledger)
         if self._keep is not None:
             self._keep(Served(time.time(), request, ranking, scored.members, scored.logits, matrix, kept, ordered.key))
         if self._observe is not None:

@@ -19,7 +19,8 @@ from tokenizers import Tokenizer
 
 from ranking.errors import InvalidRelease, LongtailError, NotReady, UnknownName
 from ranking.features import MAX_QUERY_TOKENS, schema_hash
-from ranking.release import MANIFEST, Release, parse_pointer
+from ranking.pointer import parse_pointer
+from ranking.release import MANIFEST, Release
 from ranking.types import IntArray
 
 log = logging.getLogger(__name__)

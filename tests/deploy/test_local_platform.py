@@ -16,7 +16,7 @@ from deploy import local, store
 from deploy.files import locked
 from ranking.errors import InvalidRelease, Unavailable
 from ranking.layout import Layout
-from ranking.release import Pointer, pointer_text
+from ranking.pointer import Pointer, pointer_text
 from tests.deploy.releases import build_release
 
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from deploy import store
 from ranking.errors import InvalidRelease, UnknownName
 from ranking.layout import Layout
-from ranking.release import MANIFEST, Pointer, parse_pointer, pointer_text, read_pointer
+from ranking.pointer import Pointer, parse_pointer, pointer_text, read_pointer
+from ranking.release import MANIFEST
 from tests.deploy.releases import alter, build_release
 
 IDS = st.from_regex(r"[a-z0-9][a-z0-9._-]{0,63}", fullmatch=True)

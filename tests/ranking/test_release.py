@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ranking.errors import InvalidRelease
-from ranking.release import Explainer, Pointer, Release, parse_pointer, pointer_text, read_pointer
+from ranking.pointer import Pointer, parse_pointer, pointer_text, read_pointer
+from ranking.release import Explainer, Release
 from ranking.types import Surface
 from tests.ranking.builders import manifest
 

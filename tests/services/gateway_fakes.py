@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ranking.errors import Unavailable
 from ranking.features import Entity
 from ranking.layout import Layout
-from ranking.release import Pointer, pointer_text
+from ranking.pointer import Pointer, pointer_text
 from ranking.text import text_digest
 from ranking.types import Float32Array
 from services.gateway.ledger.store import LedgerStore

@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 from longtail.ranking.v1 import ranking_service_pb2 as pb
 
+from ranking.auction.pacing import Spend
+from ranking.fairness.policy import FairnessPolicy, Pacing
+from ranking.types import Candidates, Surface
 from services.gateway.policy import ads as auction
 from tests.services.gateway_fakes import add_policy, ads, bad_request, floors, gateway, reasons, search, seller
 from tests.services.ledger_fakes import Clock, Place
@@ -173,23 +176,40 @@ async def budget_of_one_list(home: Path) -> int:
 
 
 async def test_a_spent_budget_ends_an_advertisers_day(home: Path) -> None:
-    """What lists are expected to cost adds up; where the next could pass the day's budget the advertiser is dropped, the others stay."""
+    """What lists are expected to cost adds up and never passes the day's budget; then the advertiser is dropped, the others stay."""
     budget = await budget_of_one_list(home)
     add_policy(home, "paced", pacing={"attribute": "seller", "daily_budget_micros": {"s1": budget, "s2": 10**12}})
     place = Place(Clock())
     async with gateway(home, place()) as gw:
-        first = await gw.rank(ads(20))
-        second = await gw.rank(ads(20))
-    assert not first.dropped
-    gone = {d.index for d in second.dropped if d.reason == "BUDGET_SPENT"}
-    assert gone == {i for i in range(20) if seller(f"i{i}") == "s1"}
-    assert sorted(second.results.candidate_indices) == sorted(set(range(20)) - gone)
+        answers = [await gw.rank(ads(20)) for _ in range(6)]
+    assert not answers[0].dropped
+    own = {i for i in range(20) if seller(f"i{i}") == "s1"}
+    assert {d.index for d in answers[-1].dropped} == own
+    assert {d.reason for d in answers[-1].dropped} <= {"BUDGET_SPENT", "BUDGET_PACED"}
+    assert sorted(answers[-1].results.candidate_indices) == sorted(set(range(20)) - own)
     spent = {key.group: state.spent for (kind, key), (state, *_) in place.accounts.items() if kind == "spend"}
-    shown = zip(*(getattr(first.results, c) for c in ("candidate_indices", "probabilities", "price_micros")), strict=True)
-    expected = [p * price / log2(r + 1) for r, (i, p, price) in enumerate(shown, start=1) if seller(f"i{i}") == "s1"]
+    expected = 0.0
+    for answer in answers:
+        shown = zip(*(getattr(answer.results, c) for c in ("candidate_indices", "probabilities", "price_micros")), strict=True)
+        expected += sum(p * price / log2(r + 1) for r, (i, p, price) in enumerate(shown, start=1) if i in own)
     assert set(spent) == {"s1", "s2"}
-    assert spent["s1"] == pytest.approx(sum(expected))
+    assert spent["s1"] == pytest.approx(expected)
     assert spent["s1"] <= budget
+
+
+def test_the_last_of_a_budget_limits_all_bids_alike() -> None:
+    """A bid counts for no more than what is left over the clicks the list can bring, however high it is: asking for more is no mistake."""
+    policy = FairnessPolicy("p", "1", pacing=Pacing("seller", {"acme": 1_000}))
+    paced = auction.Advertisers("seller", np.array([0, 0, -1]), ("acme",), (1_000,))
+    clicks = auction.most_clicks(paced, np.array([0.5, 0.2, 0.9]), 3)
+    assert clicks.tolist() == [pytest.approx(0.5 + 0.2 / log2(3))]
+    left = 1_000 - 400
+    limit = int(left / (0.5 + 0.2 / log2(3)))
+    for bid in (limit, 10 * limit, 10**12):
+        candidates = Candidates(("a", "b", "c"), bid_micros=np.array([bid, 7, 10**12]))
+        admitted = auction.admit(policy, Surface.ADS, candidates, paced, [Spend(spent=400.0)], clicks)
+        assert admitted.bids is not None
+        assert admitted.bids.tolist() == [limit, 7, 10**12]
 
 
 async def test_an_advertiser_ahead_of_its_budget_bids_less(home: Path) -> None:

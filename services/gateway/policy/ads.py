@@ -22,6 +22,8 @@ from ranking.fairness.policy import FairnessPolicy, Pacing
 from ranking.types import Candidates, Dropped, FloatArray, IntArray, Surface
 from services.gateway.policy.fairness import Fair
 
+_NO_LIMIT = 1 << 62
+
 
 @dataclass(frozen=True, slots=True)
 class Advertisers:
@@ -90,9 +92,12 @@ def admit(
     candidates: Candidates,
     paced: Advertisers | None = None,
     spends: Sequence[Spend] = (),
-    most: FloatArray | None = None,
+    clicks: FloatArray | None = None,
 ) -> Auction:
     """Leave out ads below the reserve and those whose day's budget is spent; lower the bids of those ahead of it.
+
+    No bid counts for more than what is left of the day's budget over all the clicks the list can be expected to bring the advertiser. That
+    limit does not depend on the bid, so it changes nothing about what is best to bid.
 
     Args:
         policy: reserve.
@@ -100,22 +105,27 @@ def admit(
         candidates: n of them.
         paced: advertisers with a budget.
         spends: one account per advertiser of `paced`.
-        most: one number for each, from `most_spent`.
+        clicks: one number for each, from `most_clicks`.
     """
     n = len(candidates)
-    bids = candidates.bid_micros
-    if bids is None:
+    bids = asked = candidates.bid_micros
+    if bids is None or asked is None:
         return Auction(np.arange(n))
     ads = np.ones(n, bool) if surface is Surface.ADS else bids > 0
     out = ads & (bids < policy.reserve_micros)
     reasons = dict.fromkeys(np.flatnonzero(out).tolist(), "BELOW_RESERVE")
     factors: FloatArray | None = None
-    if paced is not None and paced.names and most is not None:
-        of_advertiser = [multiplier(*a) for a in zip(spends, paced.budgets, most.tolist(), strict=True)]
+    if paced is not None and paced.names and clicks is not None:
+        left = np.maximum(np.array(paced.budgets, np.float64) - [state.spent for state in spends], 0.0)
+        limits = np.floor(np.minimum(left / np.maximum(clicks, 1e-300), _NO_LIMIT)).astype(np.int64)
+        bids = np.where(ads, np.minimum(bids, np.array([*limits.tolist(), _NO_LIMIT])[paced.codes]), bids)
+        of_advertiser = [multiplier(*a) for a in zip(spends, paced.budgets, strict=True)]
         factors = np.where(ads, np.array([*of_advertiser, 1.0])[paced.codes], 1.0)  # code -1: the last one
         bids_left = paced_bids(bids, factors)
-        low = ads & ~out & ((factors == 0.0) | (bids_left < np.where(bids > 0, max(policy.reserve_micros, 1), 0)))
-        reasons |= {i: "BUDGET_SPENT" if factors[i] == 0.0 else "BUDGET_PACED" for i in np.flatnonzero(low).tolist()}
+        least = np.where(asked > 0, max(policy.reserve_micros, 1), 0)
+        spent = (factors == 0.0) | (bids < least)
+        low = ads & ~out & (spent | (bids_left < least))
+        reasons |= {i: "BUDGET_SPENT" if spent[i] else "BUDGET_PACED" for i in np.flatnonzero(low).tolist()}
         out |= low
     if not reasons:
         return Auction(np.arange(n), bids, factors, ads)
@@ -124,18 +134,16 @@ def admit(
     return Auction(kept, bids[kept], None if factors is None else factors[kept], ads[kept], dropped)
 
 
-def most_spent(paced: Advertisers, bids: IntArray, probabilities: FloatArray, k: int) -> FloatArray:
-    """(a,) the most micros that a list of k results can be expected to cost each advertiser: its best ads first, at their bids.
+def most_clicks(paced: Advertisers, probabilities: FloatArray, k: int) -> FloatArray:
+    """(a,) the most clicks that a list of k results can be expected to bring each advertiser: its likeliest ads first.
 
     Args:
         paced: of n candidates.
-        bids: (n,) micros per click.
         probabilities: (n,) of a click.
         k: results.
     """
-    value = bids * probabilities
-    best = [np.sort(value[paced.codes == a])[::-1][:k] for a in range(len(paced.names))]
-    return np.array([v @ discounts(len(v)) for v in best])
+    best = [np.sort(probabilities[paced.codes == a])[::-1][:k] for a in range(len(paced.names))]
+    return np.array([p @ discounts(len(p)) for p in best])
 
 
 def places(slots: Sequence[int], sponsored: NDArray[np.bool_], k: int) -> int:

@@ -5,7 +5,7 @@ The half of a list's answer that the policy decides. Knows no models and no feat
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -26,6 +26,7 @@ _LONG = 50  # results beyond which truthful prices and the costs of promises tak
 class Arranged:
     """The competing candidates, their order and its prices; index arrays of `fair` count within `auction.kept`."""
 
+    policy: FairnessPolicy  # as it was followed
     auction: ads.Auction
     paced: ads.Advertisers | None  # of all candidates
     key: FloatArray  # (m,) what they are sorted by
@@ -48,12 +49,14 @@ def arrange(
         ledger: what is owed and spent; only read.
     """
     surface, candidates = request.surface, request.candidates
+    if np.isnan(worth).all():  # sorted by what the caller sent or not at all: prices are in other units, so floors hold on the list instead
+        policy = replace(policy, scope="list")
     paced: ads.Advertisers | None = None
     if policy.pacing is not None and candidates.bid_micros is not None:
         paced = ads.advertisers(policy.pacing, attribute_of(policy.pacing.attribute, found.items, found.names))
         spends = ledger.spends(_spend_keys(policy, paced), [float(b) for b in paced.budgets])
-        most = ads.most_spent(paced, candidates.bid_micros, click, request.top_k)
-        auction = ads.admit(policy, surface, candidates, paced, spends, most)
+        clicks = ads.most_clicks(paced, click, request.top_k)
+        auction = ads.admit(policy, surface, candidates, paced, spends, clicks)
     else:
         auction = ads.admit(policy, surface, candidates)
     key = _key(request, policy, worth, auction)
@@ -69,12 +72,12 @@ def arrange(
         length = min(length, SEARCHED_PLACES)
     page = Page(k, length, slots, auction.sponsored if slots else None)
     fair = rank_fairly(policy, key, groups, owed, page, costs=request.explain is Explain.FULL)
-    return Arranged(auction, paced, key, fair, page, ads.click_prices(policy, auction, fair, worth[auction.kept], length))
+    return Arranged(policy, auction, paced, key, fair, page, ads.click_prices(policy, auction, fair, worth[auction.kept], length))
 
 
-def record(surface: Surface, policy: FairnessPolicy, arranged: Arranged, ranking: Ranking, ledger: Ledger) -> None:
+def record(surface: Surface, arranged: Arranged, ranking: Ranking, ledger: Ledger) -> None:
     """Put what the list did into the ledger."""
-    fair, paced = arranged.fair, arranged.paced
+    policy, fair, paced = arranged.policy, arranged.fair, arranged.paced
     exposed: dict[Key, Delta] = {}
     for rule, changes in deltas(policy, fair, arranged.page):
         exposed.update(zip(_keys(surface, policy, rule), changes, strict=True))

@@ -26,12 +26,11 @@ RICH = FairnessPolicy(
     objectives={"click": 1.0, "satisfaction": 0.5},
     reserve_micros=5,
     pacing=Pacing("brand", {"private": 7}),
-    ad_slots=(1, 4),
-    organic_value_micros=9,
 )
+PAGE = FairnessPolicy("page", "1", RICH.rules[:1], ad_slots=(1, 4), organic_value_micros=9)
 
 
-@pytest.mark.parametrize("policy", [RICH, FairnessPolicy("plain", "1")], ids=lambda p: p.name)
+@pytest.mark.parametrize("policy", [RICH, PAGE, FairnessPolicy("plain", "1")], ids=lambda p: p.name)
 def test_a_policy_survives_the_round_trip(policy: FairnessPolicy) -> None:
     """JSON text and back is the identity, for every key and for all defaults."""
     assert FairnessPolicy.from_json(json.loads(json.dumps(policy.to_json()))) == policy

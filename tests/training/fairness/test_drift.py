@@ -89,10 +89,12 @@ def test_a_drifted_day_costs_fewer_lists_than_dual_descent(small: Results) -> No
     assert small["drift"]["frozen"].shortfall_pp.mean > 3.0
 
 
-def test_a_restart_changes_nothing(small: Results) -> None:
-    """Accounts that are written down and read again go on as if nothing had happened."""
+def test_a_restart_costs_no_more_than_a_list(small: Results) -> None:
+    """A gateway killed at the worst moment goes on from what the store had; the lists in between are forgotten, not the promise."""
     for arms in small.values():
-        assert arms["longtail restarts"] == arms["longtail warm"]
+        restarted, warm = arms["longtail restarts"], arms["longtail warm"]
+        assert restarted != warm  # something was lost
+        assert restarted.deficit_lists.high <= warm.deficit_lists.high + 1.0
 
 
 def test_the_table_names_every_arm(small: Results) -> None:

@@ -464,7 +464,7 @@ class ConstraintCost(_message.Message):
     prefix: _builtins.int
     """The floor had to hold within this many places; 0 where it is not about a prefix."""
     item_id: _builtins.str
-    """The result the floor placed; empty where it is not one."""
+    """The candidate the floor placed; empty where it is not one."""
     cost: _builtins.float
     """Discounted utility, in units of the score; can be negative for what came after a price."""
     def __init__(
