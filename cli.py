@@ -266,13 +266,12 @@ def policy_apply(
     default: Annotated[list[str] | None, typer.Option(help="SURFACE=NAME: what requests that name no policy get; may be repeated")] = None,
 ) -> None:
     """Publish the active release with these policies and activate it: no model is loaded, no request fails."""
-    from deploy import lifecycle, policies
+    from deploy import policies
 
     with explained():
         state = layout()
         triton = _triton(state)
-        made = policies.publish(state.releases, policies.merged(_active(state), policies.read(file), _defaults(default or [])))
-        done = lifecycle.activate(state, made.id, triton)
+        done = policies.apply(state, policies.read(file), _defaults(default or []), triton)
     out.print(f"release {done.id} is active; `longtail release rollback` goes back")
 
 

@@ -20,7 +20,7 @@ from deploy import store
 from deploy.files import locked
 from deploy.triton import repository, runtime
 from deploy.triton.client import TritonClient, TritonRefused
-from ranking.errors import InvalidRelease, LongtailError, UnknownName
+from ranking.errors import InvalidRelease, LongtailError, Superseded, UnknownName
 from ranking.features import schema_hash
 from ranking.layout import Layout
 from ranking.pointer import Pointer
@@ -32,7 +32,7 @@ _MODEL_NAME = re.compile(r"^[a-z0-9][a-z0-9_-]{0,63}$")  # it becomes a director
 _log = logging.getLogger(__name__)
 
 
-def activate(layout: Layout, release_id: str, address: str) -> Release:
+def activate(layout: Layout, release_id: str, address: str, *, instead_of: str | None = None) -> Release:
     """Load `release_id` on the running Triton, verify it, and make it the active release.
 
     Afterwards the release that was active stays loaded, older ones are unloaded. Should that fail, the activation still stands: it is
@@ -42,14 +42,18 @@ def activate(layout: Layout, release_id: str, address: str) -> Release:
         layout: the state directory.
         release_id: a release of the store; activating it also repairs a damaged pointer.
         address: host:port of Triton's gRPC endpoint.
+        instead_of: the release that must be the active one until then, for one made from it; None: whichever is.
 
     Raises:
         UnknownName: the store holds no such release.
         InvalidRelease: naming what is wrong; the active release is untouched.
+        Superseded: another release than `instead_of` became active meanwhile; it stays so.
         Unavailable: Triton did not answer; the active release is untouched.
     """
     with locked(_lock(layout)), TritonClient(address) as client:
         _settle(layout)
+        if instead_of is not None and (active := store.active(layout.releases)) != instead_of:
+            raise Superseded(instead_of, active)
         release = _bring_up(layout, client, release_id)
         store.activate(layout.releases, release_id)
         _clear_away(layout, client)

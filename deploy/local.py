@@ -67,7 +67,8 @@ def up(
     Args:
         layout: the state directory.
         feature_repo: directory with feature_store.yaml.
-        release: verified on Triton and activated before the gateway starts; empty: the active one, else the newest.
+        release: verified on Triton and activated before the gateway starts; empty: the active one, else, or where its manifest cannot be
+            read (made by an older version), the newest that can.
         address: of the gateway; port 0 takes a free one.
         triton_port: gRPC port of Triton; 0 takes a free one, kept across Triton's restarts.
         wait_s: seconds before giving up.
@@ -91,8 +92,9 @@ def _up(layout: Layout, feature_repo: Path, release: str, address: str, triton_p
         if CONTROLLER not in known:
             known[CONTROLLER] = _start(layout, CONTROLLER, ["--grpc-port", str(triton_port)], environment)
             _remember(layout, known)
-        triton = _wait(known[CONTROLLER], lambda: _repairable(layout) if release else _triton(layout), wait_s)["grpc"]
-        wanted = release or store.active(layout.releases) or _newest(layout)
+        wanted = release or _usable(layout)
+        triton = _wait(known[CONTROLLER], lambda: _repairable(layout) if wanted else _triton(layout), wait_s)["grpc"]
+        wanted = wanted or store.active(layout.releases) or _newest(layout)
         now, _ = store.look(layout.releases)
         if now is None or wanted != now.release:
             lifecycle.activate(layout, wanted, triton)
@@ -135,6 +137,13 @@ def processes(layout: Layout) -> list[Running]:
     """What `up` started last, running or not."""
     state = _read(layout.run / STATE)
     return [Running(**p) for p in state["processes"]] if state else []
+
+
+def _usable(layout: Layout) -> str:
+    """The release to serve in place of the active one, where that has a manifest nobody can read; empty where it has none of that."""
+    now, _ = store.look(layout.releases)
+    unusable = now is not None and any(row.id == now.release and row.problem for row in store.list_releases(layout.releases))
+    return _newest(layout) if unusable else ""
 
 
 def _newest(layout: Layout) -> str:

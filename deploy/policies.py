@@ -16,13 +16,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from deploy import store
+from deploy import lifecycle, store
 from deploy.files import write_atomically
-from ranking.errors import InvalidRelease, UnknownName
+from ranking.errors import InvalidRelease, LongtailError, Superseded, UnknownName
 from ranking.fairness.policy import FairnessPolicy
+from ranking.layout import Layout
 from ranking.release import MANIFEST, Release
 from ranking.types import Surface
 
+_ATTEMPTS = 5
 _DERIVED = re.compile(r"-p\d+$")
 
 
@@ -115,6 +117,33 @@ def publish(releases: Path, release: Release) -> Release:
     finally:
         os.close(handle)
     return made
+
+
+def apply(layout: Layout, policies: Sequence[FairnessPolicy], active: Mapping[Surface, str], address: str) -> Release:
+    """Give the active release these policies and activate that. Where another release becomes active meanwhile, it gets them.
+
+    Args:
+        layout: the state directory.
+        policies: as in `merged`.
+        active: as in `merged`.
+        address: host:port of Triton's gRPC endpoint.
+
+    Raises:
+        UnknownName, InvalidRelease, Unavailable: as `merged` and `lifecycle.activate`; the active release is untouched.
+        Superseded: again and again.
+    """
+    for attempt in range(_ATTEMPTS):
+        base = store.active(layout.releases)
+        if base is None:
+            raise InvalidRelease(store.POINTER, "names no release whose policies could be changed")
+        made = publish(layout.releases, merged(store.read_manifest(layout.releases, base), policies, active))
+        try:
+            return lifecycle.activate(layout, made.id, address, instead_of=base)
+        except LongtailError as problem:
+            shutil.rmtree(layout.releases / made.id)  # it never took traffic
+            if not isinstance(problem, Superseded) or attempt == _ATTEMPTS - 1:
+                raise
+    raise AssertionError("unreachable")
 
 
 def _parse(key: str, entry: Any) -> FairnessPolicy:

@@ -54,6 +54,13 @@ class InvalidRelease(LongtailError):
         self.reason = reason
 
 
+class Superseded(LongtailError):
+    """The release that another was made from is no longer the active one."""
+
+    def __init__(self, base: str, active: str | None) -> None:
+        super().__init__(f"{active} became active instead of {base} meanwhile")
+
+
 class Unavailable(LongtailError):
     """A dependency (model server, feature store) did not answer; the caller degrades."""
 

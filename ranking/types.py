@@ -195,6 +195,7 @@ class Ranking:
     model_versions: Mapping[str, str]  # member -> Triton version
     policy: str
     policy_version: str
+    policy_mode: str  # enforce, report_only or off
     feature_schema_hash: str
     freshness: Mapping[str, int]  # Freshness value -> number of (entity, view) reads
     exposure: tuple[GroupExposure, ...]

@@ -30,6 +30,7 @@ OTHER = "(other)"
 """The group of items that no rule names, or that lack the attribute; none that a rule can name."""
 SEARCHED_PLACES = 50
 """Most places that floors cover where groups overlap or ads have slots: the search for a good order takes about a millisecond a place."""
+MAX_GROUPS = 1000  # by name in one rule: every answer reports on each
 _GUARD = 1e-9
 
 
@@ -75,6 +76,10 @@ class GroupRule:
             floor = self.floors.get(group)
             if floor is not None and floor.kind == "fixed" and floor.value > ceiling:
                 raise ValueError(f"ceilings.{group}: {ceiling:g} is below the group's floor of {floor.value:g}")
+        if len({*self.floors, *self.ceilings}) > MAX_GROUPS:
+            raise ValueError(
+                f"floors: at most {MAX_GROUPS} groups by name, got {len({*self.floors, *self.ceilings})}; {EVERY} is all others"
+            )
         fixed = sum(s.value for s in self.floors.values() if s.kind == "fixed")
         # The relative shares of all groups together are at most the largest of their values, per kind.
         relative = sum(
@@ -87,8 +92,8 @@ class GroupRule:
             raise ValueError(f"ceilings: all groups have one, and together they leave places empty: {sum(self.ceilings.values()):g} < 1")
 
     def _check(self, key: str, group: str, share: float) -> None:
-        if not group:
-            raise ValueError(f"{key}: a group needs a name")
+        if not group or not group.isprintable():
+            raise ValueError(f"{key}: a group needs a name that can be printed")
         if group == OTHER:
             raise ValueError(f"{key}: stands for the items of no group; nothing can be promised to them")
         if self.attribute == "popularity_tier" and group not in (*TIERS, EVERY):
@@ -161,7 +166,8 @@ class FairnessPolicy:
         objectives: outcome -> weight ≥ 0 of its probability in the score, Σ weight · probability / Σ weight. An ad's score is that times
             its bid, so other outcomes than clicks count as its quality: it pays per click the least bid with which it would keep its place.
         reserve_micros: ads: the least price per click, and the least bid that may compete.
-        pricing: ads: `gsp` second prices; `truthful`: bidding one's value is best (`ranking.auction.truthful`).
+        pricing: ads: `gsp` second prices; `truthful`: bidding one's value is best (`ranking.auction.truthful`), on the first
+            `SEARCHED_PLACES` results, beyond which there are none.
         pacing: ads: budgets; None: none.
         ad_slots: search pages that mix in ads: the 1-based places reserved for candidates with a bid, ascending, among the first 50.
         organic_value_micros: with `ad_slots`: what a click on an organic result is worth, so that floors can weigh ads against it; above 0.
@@ -185,6 +191,9 @@ class FairnessPolicy:
     def __post_init__(self) -> None:
         if not self.name or not self.version:
             raise ValueError(f"name, version: must not be empty, got {self.name!r} and {self.version!r}")
+        for key, value in (("name", self.name), ("version", self.version)):
+            if not value.isprintable():
+                raise ValueError(f"{key}: must be printable, got {value!r}")
         for key, value, known in (("mode", self.mode, Mode), ("scope", self.scope, Scope), ("pricing", self.pricing, Pricing)):
             if value not in get_args(known):
                 raise ValueError(f"{key}: {value!r} is not one of {', '.join(get_args(known))}")

@@ -42,7 +42,8 @@ def answer(response: Any, *, titles: Mapping[str, str], bids: Mapping[str, int],
 
 def before_after(plain: Any, fair: Any, *, titles: Mapping[str, str], width: int = 48) -> RenderableType:
     """The list by score alone beside the list with the floor; both answers need explanations."""
-    table = Table(title="by score alone → with the fairness policy", title_justify="left")
+    only = ", which only reports" if fair.policy_mode == "report_only" else ""
+    table = Table(title=f"by score alone → with the fairness policy{only}", title_justify="left")
     table.add_column("#", justify="right")
     table.add_column("by score alone", max_width=width, no_wrap=True)
     table.add_column("with the policy", max_width=width + 12, no_wrap=True)
@@ -92,7 +93,7 @@ def _results(response: Any, titles: Mapping[str, str], bids: Mapping[str, int], 
         table.add_column("group")
     table.add_column("item", no_wrap=True)
     table.add_column("text", max_width=40, no_wrap=True)
-    for column in (["bid", "eCPM", "price"] if bids else []) + [f"{m} p (w)" for m in members] + ["p"]:
+    for column in (["bid", "bid × p", "price"] if bids else []) + [f"{m} p (w)" for m in members] + ["p"]:
         table.add_column(column, justify="right", no_wrap=True)
     if bought:
         table.add_column("bought")
@@ -173,7 +174,9 @@ def _exposure(response: Any, bids: Mapping[str, int]) -> RenderableType:
     ]
     used = [(name, cell) for name, cell, says in columns if says]
     by = f"by {words.plain(next(iter(attributes)))}" if len(attributes) == 1 and "" not in attributes else "by group"
-    table = Table(title=f"exposure {by} (policy {response.policy} version {response.policy_version})", title_justify="left")
+    would = ", report only: what enforcing it would do" if response.policy_mode == "report_only" else ""
+    # Text and not str: a policy named [bold] is no markup.
+    table = Table(title=Text(f"exposure {by} (policy {response.policy} version {response.policy_version}{would})"), title_justify="left")
     for name, _ in used:
         table.add_column(name, justify="left" if name in ("attribute", "group") else "right")
     for g in shown:

@@ -29,6 +29,7 @@ def to_response(ranking: Ranking, candidates: Sequence[str]) -> pb.RankResponse:
         model_versions=ranking.model_versions,
         policy=ranking.policy,
         policy_version=ranking.policy_version,
+        policy_mode=ranking.policy_mode,
         feature_schema_hash=ranking.feature_schema_hash,
         feature_freshness=pb.FeatureFreshness(**{state.value: ranking.freshness.get(state, 0) for state in Freshness}),
         exposure=[

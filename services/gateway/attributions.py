@@ -13,6 +13,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,13 @@ class Attributions:
     def close(self) -> None:
         """Drop what waits; what is being computed ends by itself."""
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def warm(self, release: Release) -> None:
+        """Import and read what the release's first explanation needs, so that no caller waits for it; a failure is left to the calls."""
+        for member in release.members:
+            if member.explainer is not None:
+                with suppress(Exception):  # reported with the explanation it is missing in
+                    await asyncio.get_running_loop().run_in_executor(self._thread, self._booster, release.id, member)
 
     async def of(
         self, release: Release, members: Sequence[str], rows: Float32Array, logits: FloatArray, deadline: float

@@ -115,7 +115,9 @@ class Pipeline:
             allowed = ", ".join(f"SURFACE_{s.name}" for s in policy.surfaces)
             raise InvalidField("policy", f"{name!r} is for {allowed} only, the request is for SURFACE_{surface.name}")
         if surface is Surface.SEARCH and request.candidates.bid_micros is not None and not policy.ad_slots:
-            raise InvalidField("candidates.bid_micros", "only allowed for SURFACE_ADS")
+            raise InvalidField(
+                "candidates.bid_micros", f"only allowed for SURFACE_ADS, or with a policy that has ad_slots; {name!r} has none"
+            )
         return Plan(loaded, release.blends[surface], policy, objectives.blends_for(policy, release.objectives.get(surface, {})))
 
     async def rank(self, request: RankRequest, deadline: float, stage_ms: Mapping[str, float] | None = None) -> Ranking:
@@ -194,6 +196,7 @@ class Pipeline:
             model_versions={m: str(release.member(m).version) for m in scored.members},
             policy=policy.name,
             policy_version=policy.version,
+            policy_mode=policy.mode,
             feature_schema_hash=release.feature_schema_hash,
             freshness=found.counts(),
             exposure=fair.exposure,

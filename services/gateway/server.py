@@ -72,10 +72,13 @@ async def running(
         ledger = Ledger(accounts or _accounts(settings, layout), sync_s=settings.ledger_sync_s)
         closing.push_async_callback(ledger.close, settings.ledger_wait_s)
         status = layout.run / "gateway.json"
+        warming: set[asyncio.Task[None]] = set()  # held: the loop itself only knows its tasks weakly
 
-        async def serving(_release: str) -> None:
+        async def serving(release: str) -> None:
             await server.set_serving(serving=True)
             await asyncio.to_thread(_write_status, status, server.address, scraped, ready=True)
+            warming.add(task := asyncio.create_task(attributions.warm(releases.get(release).release)))
+            task.add_done_callback(warming.discard)
 
         releases = Releases(layout.releases, layout.pointer, kept=settings.releases_kept, on_active=serving)
         metrics = Metrics(ledger, lambda: releases.active.release if releases.active else None)

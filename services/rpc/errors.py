@@ -14,7 +14,7 @@ from google.protobuf import any_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]  # googleapis-common-protos ships no stubs
 
-from ranking.errors import InvalidField, InvalidFields, InvalidRelease, LongtailError, NotReady, Unavailable, UnknownName
+from ranking.errors import InvalidField, InvalidFields, InvalidRelease, LongtailError, NotReady, Superseded, Unavailable, UnknownName
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +24,7 @@ CODES: dict[type[LongtailError], grpc.StatusCode] = {
     UnknownName: grpc.StatusCode.NOT_FOUND,
     InvalidRelease: grpc.StatusCode.FAILED_PRECONDITION,
     NotReady: grpc.StatusCode.UNAVAILABLE,
+    Superseded: grpc.StatusCode.FAILED_PRECONDITION,
     Unavailable: grpc.StatusCode.UNAVAILABLE,
 }
 DETAILS_KEY = "grpc-status-details-bin"

@@ -17,7 +17,7 @@ from deploy.files import locked
 from ranking.errors import InvalidRelease, Unavailable
 from ranking.layout import Layout
 from ranking.pointer import Pointer, pointer_text
-from tests.deploy.releases import build_release
+from tests.deploy.releases import alter, build_release
 
 
 @pytest.fixture
@@ -108,6 +108,28 @@ def test_up_with_a_release_replaces_one_that_cannot_be_used(
         local.up(layout, tmp_path)
     with pytest.raises(InvalidRelease, match="far: enough"):
         local.up(layout, tmp_path, release="r1")
+    assert asked == ["r1"]
+
+
+def test_up_passes_over_a_release_of_another_version(
+    layout: Layout, tmp_path: Path, sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nobody can read the active release's manifest, the newest that can be read takes its place."""
+    asked: list[str] = []
+
+    def activate(_: Layout, release_id: str, address: str) -> None:
+        asked.append(release_id)
+        raise InvalidRelease("far", "enough")
+
+    monkeypatch.setattr("deploy.lifecycle.activate", activate)
+    for version in (1, 2):
+        build_release(layout.releases, f"r{version}", version)
+    layout.pointer.write_text(pointer_text(Pointer("r2", "2026-01-01T00:00:00Z")))
+    alter(layout.releases, "r2", lambda manifest: manifest.update(format=1))
+    _remember(layout, sleeper, module=local.CONTROLLER)
+    _say_ready(layout, sleeper.pid, ready=False, error="format: must be 2")
+    with pytest.raises(InvalidRelease, match="far: enough"):
+        local.up(layout, tmp_path)
     assert asked == ["r1"]
 
 

@@ -12,9 +12,10 @@ import pytest
 from deploy import lifecycle, policies, store
 from deploy.triton.client import TritonClient
 from deploy.triton.process import TritonServer
-from ranking.errors import InvalidRelease, UnknownName
+from ranking.errors import InvalidRelease, Superseded, UnknownName
 from ranking.fairness.policy import FairnessPolicy, GroupRule, Share
 from ranking.layout import Layout
+from ranking.release import Release
 from ranking.types import Surface
 from tests.deploy.releases import build_release, features_batch
 
@@ -83,6 +84,39 @@ def test_a_file_holds_one_policy_or_several(tmp_path: Path) -> None:
         assert policies.read(path) == want
 
 
+def test_a_release_that_became_active_meanwhile_gets_the_policies(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two changes at once are both kept, and a release just activated is not put out of traffic by a change of the one before."""
+    build_release(layout.releases, "r1", 1)
+    build_release(layout.releases, "r2", 2)
+    store.activate(layout.releases, "r1")
+    tried: list[tuple[str, str | None]] = []
+
+    def activate(_: Layout, release_id: str, address: str, *, instead_of: str | None = None) -> Release:
+        tried.append((release_id, instead_of))
+        if len(tried) == 1:
+            store.activate(layout.releases, "r2")  # somebody else, just before
+            raise Superseded("r1", "r2")
+        return store.read(layout.releases, release_id)
+
+    monkeypatch.setattr(lifecycle, "activate", activate)
+    made = policies.apply(layout, [SELLERS], {}, "127.0.0.1:1")
+    assert tried == [("r1-p1", "r1"), ("r2-p1", "r2")]
+    assert {m.version for m in made.members} == {2}
+    assert "sellers" in made.policies
+    assert not (layout.releases / "r1-p1").exists()
+
+
+@pytest.mark.servers
+def test_a_release_made_from_another_is_not_activated_over_a_third(layout: Layout, triton: TritonServer) -> None:
+    """What was made from a release takes its place only while it is the active one."""
+    for version in (1, 2):
+        build_release(layout.releases, f"r{version}", version)
+        lifecycle.activate(layout, f"r{version}", triton.address)
+    with pytest.raises(Superseded, match="r2 became active instead of r1 meanwhile"):
+        lifecycle.activate(layout, "r1", triton.address, instead_of="r1")
+    assert store.active(layout.releases) == "r2"
+
+
 @pytest.mark.servers
 def test_swapping_policies_keeps_every_model_answering(layout: Layout, triton: TritonServer) -> None:
     """The derived release is verified and active, its versions are those served before, and they answered all the while."""
@@ -91,9 +125,9 @@ def test_swapping_policies_keeps_every_model_answering(layout: Layout, triton: T
     rows = {"features": features_batch(20, seed=1)}
     with TritonClient(triton.address) as client:
         before, loaded = client.infer("trees", 1, rows, "logit"), client.index()
-        made = policies.publish(layout.releases, policies.merged(base, [SELLERS], {Surface.SEARCH: "sellers"}))
-        lifecycle.activate(layout, made.id, triton.address)
-        assert store.active(layout.releases) == "r1-p1"
+        made = policies.apply(layout, [SELLERS], {Surface.SEARCH: "sellers"}, triton.address)
+        assert store.active(layout.releases) == made.id == "r1-p1"
+        assert made.policies == {**base.policies, "sellers": SELLERS}
         assert client.index() == loaded
         np.testing.assert_array_equal(client.infer("trees", 1, rows, "logit"), before)
     assert lifecycle.rollback(layout, triton.address).id == "r1"

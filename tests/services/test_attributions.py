@@ -176,13 +176,19 @@ async def test_a_fault_does_not_take_the_answer_along(case: Case, asked: Attribu
 
 
 @pytest.fixture
-async def explaining(case: Case, tmp_path: Path) -> AsyncIterator[Gateway]:
-    """A gateway that serves a release with real trees, whose Triton runs their ONNX form."""
+def released(case: Case, tmp_path: Path) -> Path:
+    """A state directory with a release that has an explainer."""
     layout = Layout(tmp_path)
     shutil.copytree(case.store / "r1", layout.releases / "r1")
     (layout.releases / "r1" / "release.json").write_text(json.dumps(case.release.to_json()))
     activate(tmp_path, "r1")
-    async with gateway(tmp_path) as gw:
+    return tmp_path
+
+
+@pytest.fixture
+async def explaining(case: Case, released: Path) -> AsyncIterator[Gateway]:
+    """A gateway that serves a release with real trees, whose Triton runs their ONNX form."""
+    async with gateway(released) as gw:
         bert = gw.models.infer
 
         async def infer(model: str, version: int, inputs: Any, output: str, timeout_s: float) -> Any:
@@ -222,10 +228,11 @@ async def test_below_full_nothing_is_attributed(explaining: Gateway) -> None:
     assert not any(e.attributions or e.attributed_member for e in answer.explanations)
 
 
-async def test_an_answer_without_attributions_is_an_answer(explaining: Gateway) -> None:
+async def test_an_answer_without_attributions_is_an_answer(released: Path) -> None:
     """With the explainer's file gone the list is complete, explained but for the attributions, and says so."""
-    (explaining.layout.releases / "r1/models/trees/model.txt").unlink()
-    answer = await explaining.rank(search(20, explain=pb.EXPLAIN_LEVEL_FULL))
+    (Layout(released).releases / "r1/models/trees/model.txt").unlink()
+    async with gateway(released) as gw:
+        answer = await gw.rank(search(20, explain=pb.EXPLAIN_LEVEL_FULL))
     assert reasons(answer)["attributions"] == "UNAVAILABLE"
     assert len(answer.results.item_ids) == len(answer.explanations) == 20
     assert all(e.features and not e.attributions for e in answer.explanations)

@@ -12,7 +12,7 @@ import pytest
 from longtail.ranking.v1 import ranking_service_pb2 as pb
 
 from ranking.auction.pacing import Spend
-from ranking.fairness.policy import FairnessPolicy, Pacing
+from ranking.fairness.policy import SEARCHED_PLACES, FairnessPolicy, Pacing
 from ranking.types import Candidates, Surface
 from services.gateway.policy import ads as auction
 from tests.services.gateway_fakes import add_policy, ads, bad_request, floors, gateway, reasons, search, seller
@@ -118,7 +118,9 @@ async def test_bids_on_search_need_a_policy_with_slots(home: Path, validate_only
     async with gateway(home) as gw:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await gw.rank(page(validate_only=validate_only))
-        assert bad_request(caught.value) == {"candidates.bid_micros": "only allowed for SURFACE_ADS"}
+        assert bad_request(caught.value) == {
+            "candidates.bid_micros": "only allowed for SURFACE_ADS, or with a policy that has ad_slots; 'floors' has none"
+        }
         bad = page(3, policy="mixed", validate_only=validate_only)
         bad.candidates.bid_micros[1] = -5
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -272,3 +274,11 @@ async def test_a_ceiling_s_beneficiary_does_not_pay_to_beat_whom_it_bars(home: P
         assert price == min(max(ceil(rival / e.probability * (1 - 1e-12)), 1000), bid)
         freed += any(score > e.score for score in best.values()) and price < bid
     assert freed
+
+
+async def test_truthful_prices_are_for_so_many_results(home: Path) -> None:
+    """Each payment takes an order of its own: a list of truthful prices ends after 50 results, however many are asked for."""
+    add_policy(home, "honest", pricing="truthful")
+    async with gateway(home) as gw:
+        results = (await gw.rank(ads(80))).results
+    assert len(results.item_ids) == len(results.price_micros) == SEARCHED_PLACES == 50

@@ -73,7 +73,7 @@ async def test_report_only_reports_list_by_list_what_enforcing_would_and_orders_
     """Over many lists the lines and the utility are those of the same policy enforced, while the list stays as without it."""
     add_policy(home, "enforced", active=False, **OWED)
     add_policy(home, "report", **(OWED | {"mode": "report_only"}))
-    async with gateway(home) as gw:
+    async with gateway(home, ledger_sync_s=3600.0) as gw:  # merged lists may round otherwise than single ones
         reported = await lists(gw, 40)
         enforced = await lists(gw, 40, policy="enforced")
         plain = await gw.rank(search(30, top_k=5, policy="none"))

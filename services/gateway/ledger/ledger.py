@@ -260,6 +260,7 @@ class Ledger:
         since = self._revision
         changes = self._store.changes(since)
         if changes.revision < since:  # the store was emptied or went back in time
+            log.error("ledger_lost", extra={"revision": changes.revision, "known": since})
             since = 0
             changes = self._store.changes(since)
         return changes, since == 0

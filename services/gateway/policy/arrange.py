@@ -19,7 +19,7 @@ from services.gateway.ledger.store import Key, keys_of
 from services.gateway.policy import ads
 from services.gateway.policy.fairness import Fair, Page, attribute_of, deltas, groups_of, rank_fairly
 
-_LONG = 50  # results beyond which truthful prices and the costs of promises take more than a few milliseconds
+_LONG = 50  # results beyond which the costs of promises take more than a few milliseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,8 @@ def arrange(
     slots = policy.ad_slots if surface is Surface.SEARCH and auction.sponsored is not None else ()
     if slots and auction.sponsored is not None:
         k = ads.places(slots, auction.sponsored, k)
+    if policy.pricing == "truthful" and surface is Surface.ADS:
+        k = min(k, SEARCHED_PLACES)  # each result's payment takes an order of its own
     length = min(policy.page_length, k) or k
     if slots or len(policy.rules) > 1:
         length = min(length, SEARCHED_PLACES)
@@ -91,7 +93,7 @@ def record(surface: Surface, arranged: Arranged, ranking: Ranking, ledger: Ledge
 
 def slow(request: RankRequest, policy: FairnessPolicy) -> bool:
     """Whether ordering may take tens of milliseconds, so that it must not hold up the other calls on the event loop."""
-    long = request.top_k > _LONG and (policy.pricing == "truthful" or request.explain is Explain.FULL)
+    long = request.top_k > _LONG and request.explain is Explain.FULL
     return bool(policy.ad_slots) or (policy.mode != "off" and (len(policy.rules) > 1 or long))
 
 

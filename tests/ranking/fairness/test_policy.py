@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ranking.fairness.policy import Controller, FairnessPolicy, GroupRule, Pacing, Share
+from ranking.fairness.policy import MAX_GROUPS, Controller, FairnessPolicy, GroupRule, Pacing, Share
 from ranking.types import Surface
 
 GALLERY = sorted((Path(__file__).parent / "bad_policies").glob("*.json"))
@@ -78,3 +78,18 @@ def test_a_share_is_a_finite_number(value: float) -> None:
 def test_the_documented_policies_are_in_order(example: Path) -> None:
     """Every example of the guide parses, and its file is named after it."""
     assert FairnessPolicy.from_json(json.loads(example.read_text())).name == example.stem
+
+
+def test_a_rule_names_so_many_groups_and_no_more() -> None:
+    """Every answer reports on each group by name, so there is a limit; `*` stands for any number of others."""
+    names = [f"s{i}" for i in range(MAX_GROUPS + 1)]
+    GroupRule("seller", {name: Share(0.0) for name in names[:-1]})
+    with pytest.raises(ValueError, match=r"^floors: at most 1000 groups by name, got 1001"):
+        GroupRule("seller", {name: Share(0.0) for name in names})
+
+
+@pytest.mark.parametrize("key", ["name", "version"])
+def test_names_can_be_printed(key: str) -> None:
+    """Line breaks and control characters have no place in what answers and tables show."""
+    with pytest.raises(ValueError, match=rf"^{key}: must be printable, got 'a\\nb'"):
+        FairnessPolicy(**({"name": "p", "version": "1"} | {key: "a\nb"}))

@@ -140,7 +140,8 @@ class RankRequest(_message.Message):
     """Optional, at most 256 bytes."""
     top_k: _builtins.int
     """Optional, how many results to return; at least 1. Unset: all candidates. More than there
-    are candidates: all of them. 0 or negative: INVALID_ARGUMENT.
+    are candidates: all of them. At most 50 with a policy of truthful prices. 0 or negative:
+    INVALID_ARGUMENT.
     """
     policy: _builtins.str
     """Optional, a fairness policy of the release by name. Empty: the surface's active policy.
@@ -326,6 +327,7 @@ class RankResponse(_message.Message):
     EXPOSURE_FIELD_NUMBER: _builtins.int
     STAGE_DURATIONS_FIELD_NUMBER: _builtins.int
     FAIRNESS_FIELD_NUMBER: _builtins.int
+    POLICY_MODE_FIELD_NUMBER: _builtins.int
     ranking_id: _builtins.str
     """Unique id of this answer; feedback events name it."""
     request_id: _builtins.str
@@ -338,6 +340,10 @@ class RankResponse(_message.Message):
     """Version of `policy`."""
     feature_schema_hash: _builtins.str
     """Hash of the feature schema the models were trained on and served with."""
+    policy_mode: _builtins.str
+    """"enforce", "report_only" (`exposure` and `fairness` say what enforcing would do, the results
+    stand by score) or "off".
+    """
     @_builtins.property
     def results(self) -> Global___Results:
         """The results, best first."""
@@ -392,10 +398,11 @@ class RankResponse(_message.Message):
         exposure: _abc.Iterable[Global___GroupExposure] | None = ...,
         stage_durations: _abc.Mapping[_builtins.str, _duration_pb2.Duration] | None = ...,
         fairness: Global___Fairness | None = ...,
+        policy_mode: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_fairness", b"_fairness", "fairness", b"fairness", "feature_freshness", b"feature_freshness", "results", b"results"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fairness", b"_fairness", "degradations", b"degradations", "dropped", b"dropped", "explanations", b"explanations", "exposure", b"exposure", "fairness", b"fairness", "feature_freshness", b"feature_freshness", "feature_schema_hash", b"feature_schema_hash", "model_versions", b"model_versions", "policy", b"policy", "policy_version", b"policy_version", "ranking_id", b"ranking_id", "release", b"release", "request_id", b"request_id", "results", b"results", "stage_durations", b"stage_durations"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fairness", b"_fairness", "degradations", b"degradations", "dropped", b"dropped", "explanations", b"explanations", "exposure", b"exposure", "fairness", b"fairness", "feature_freshness", b"feature_freshness", "feature_schema_hash", b"feature_schema_hash", "model_versions", b"model_versions", "policy", b"policy", "policy_mode", b"policy_mode", "policy_version", b"policy_version", "ranking_id", b"ranking_id", "release", b"release", "request_id", b"request_id", "results", b"results", "stage_durations", b"stage_durations"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__fairness: _TypeAlias = _typing.Literal["fairness"]  # noqa: Y015
     _WhichOneofArgType__fairness: _TypeAlias = _typing.Literal["_fairness", b"_fairness"]  # noqa: Y015
