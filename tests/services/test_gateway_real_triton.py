@@ -42,7 +42,9 @@ async def test_killing_triton_under_load_fails_no_call_and_its_return_is_noticed
             await eventually(lambda: any(a.degradations for a in answers))
             so_far = len(answers)
             await eventually(lambda: len(answers) > so_far + 20)
-            again = await asyncio.to_thread(process.start, installed(), layout.triton_repository, triton.ports, layout.logs / "again.log")
+            # The gateway knows the gRPC port only; another test may have taken the other two meanwhile.
+            ports = process.Ports(triton.ports.grpc, process.free_port(), process.free_port())
+            again = await asyncio.to_thread(process.start, installed(), layout.triton_repository, ports, layout.logs / "again.log")
             try:
                 await asyncio.to_thread(again.wait_ready)
                 await asyncio.to_thread(lifecycle.reconcile, layout, again.address)
