@@ -79,8 +79,16 @@ def metrics(release_metrics: Mapping[str, Any], split: str) -> RenderableType:
         for key, value in rankers["blend"]["all"].items()
         if key.startswith("ndcg10_minus_")
     ]
+    lines += [_calibration(surface, rankers["blend"]) for surface, rankers in release_metrics.get(split, {}).items()]
     note = {"validation": "validation lists are the ones the configuration was chosen on; test lists were read once"}.get(split, "")
     return Group(table, *(Text(line) for line in (*lines, note) if line))
+
+
+def _calibration(surface: str, tiers: Mapping[str, Any]) -> str:
+    """The blend's calibration by group: predicted over actual, and ECE, where a group had something to count."""
+    known = {tier: row for tier, row in tiers.items() if tier != "all" and row.get("predicted_over_actual")}
+    parts = [f"{tier} {_interval(row['predicted_over_actual'])}, ECE {_interval(row.get('ece'))}" for tier, row in known.items()]
+    return f"{surface}: predicted/actual of the blend by tier: {'; '.join(parts)}" if parts else ""
 
 
 def _results(response: Any, titles: Mapping[str, str], bids: Mapping[str, int], bought: Collection[str]) -> Table:

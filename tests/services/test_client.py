@@ -172,6 +172,16 @@ def test_metrics_show_intervals_and_dashes() -> None:
     text = shown(render.metrics({"test": {"search": {"blend": tiers}}}, "test"))
     for expected in ("blend", ".250 [.20, .30]", ".500", ".125", "—"):
         assert expected in text
+    assert "predicted/actual" not in text.splitlines()[-1]
+
+
+def test_calibration_is_told_by_tier() -> None:
+    """The blend's predicted over actual and ECE of every tier that has them, with their intervals."""
+    figures = {"ndcg10": None, "recall10": None, "tail_share10": None}
+    tail = {"recall10": None, "predicted_over_actual": [0.75, 0.5, 1.0], "ece": [0.0625, None, None]}
+    tiers = {"all": figures, "head": {"recall10": None}, "tail": tail, "new": {"recall10": None}}
+    text = shown(render.metrics({"test": {"ads": {"blend": tiers}}}, "test"))
+    assert "ads: predicted/actual of the blend by tier: tail .750 [.50, 1.00], ECE .062" in text
 
 
 def explained(rank: int = 1, before: int = 1, **fields: Any) -> pb.Explanation:
