@@ -23,7 +23,7 @@ MAX_CONTEXT_ENTRIES = 32
 MAX_COLUMNS = 64
 MAX_BID_MICROS = 10**12
 MAX_BATCH = 32
-MAX_EXPLANATIONS = 4000  # of all lists of a batch; the largest answer then stays within the transport's message limit
+MAX_EXPLANATIONS = 2000  # of all lists of a batch; the largest answer then stays within the transport's message limit
 
 _SURFACES = {pb.SURFACE_SEARCH: Surface.SEARCH, pb.SURFACE_ADS: Surface.ADS}
 _EXPLAIN = {

@@ -20,6 +20,7 @@ from services.rpc.interceptor import CallInterceptor
 log = logging.getLogger(__name__)
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024  # a batch of 32 lists × 1,000 candidates with a few columns
+MAX_ANSWER_BYTES = 24 * 1024 * 1024  # its answer, with a group for every candidate and as many explanations as a batch may ask for
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -70,7 +71,7 @@ class Server:
             options=[
                 ("grpc.so_reuseport", int(self._options.reuse_port)),
                 ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-                ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+                ("grpc.max_send_message_length", MAX_ANSWER_BYTES),
             ],
         )
         register(self._server)

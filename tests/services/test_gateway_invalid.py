@@ -10,10 +10,11 @@ import grpc
 import pytest
 from longtail.ranking.v1 import ranking_service_pb2 as pb
 
+from ranking.fairness.policy import OBJECTIVES
 from ranking.features import MODEL_COLUMNS, VIEWS
 from services.gateway import convert
 from services.gateway.servicer import NAME
-from services.rpc.server import MAX_MESSAGE_BYTES
+from services.rpc.server import MAX_ANSWER_BYTES
 from tests.services.gateway_fakes import Gateway, ads, bad_request, search
 
 
@@ -163,21 +164,21 @@ async def test_the_limits_themselves_are_allowed(gw: Gateway) -> None:
 
 
 async def test_a_batch_that_asks_for_too_many_explanations_is_refused_whole(gw: Gateway) -> None:
-    """More than 4,000 explanations of all lists together do not fit a message: INVALID_ARGUMENT on `requests` that says what to do."""
+    """More than 2,000 explanations of all lists together do not fit a message: INVALID_ARGUMENT on `requests` that says what to do."""
     full = pb.EXPLAIN_LEVEL_FULL
-    lists = [search(1000, explain=full), search(1000, explain=full), search(1000, explain=full), search(1000, explain=full)]
+    lists = [search(1000, explain=full), search(1000, explain=full)]
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await gw.batch(*lists, search(1000, explain=full, top_k=1))
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert bad_request(caught.value) == {
-        "requests": f"at most 4000 explanations in one batch, these ask for {4 * 1000 + 1}: lower top_k, or set explain on fewer lists"
+        "requests": f"at most 2000 explanations in one batch, these ask for {2 * 1000 + 1}: lower top_k, or set explain on fewer lists"
     }
 
 
 def test_only_explanations_that_will_be_made_are_counted() -> None:
     """Exactly the limit passes, beside lists without explanations, lists only checked and lists that will be errors."""
     full = pb.EXPLAIN_LEVEL_FULL
-    at_limit = [search(1000, explain=full)] * 3 + [search(1000, explain=full, top_k=999), search(1, explain=full, top_k=5)]
+    at_limit = [search(1000, explain=full), search(1000, explain=full, top_k=999), search(1, explain=full, top_k=5)]
     none = [search(1000), search(1000, explain=full, validate_only=True), search(1001, explain=full), search(9, explain=full, top_k=0)]
     assert sum(map(convert._explanations, at_limit)) == convert.MAX_EXPLANATIONS
     assert len(convert.to_batch(pb.BatchRankRequest(requests=[*at_limit, *none]))) == len(at_limit) + len(none)
@@ -197,6 +198,14 @@ def test_the_largest_answer_fits_the_transport() -> None:
         rank=n,
         binding_floor="head",
         features=dict.fromkeys(MODEL_COLUMNS, 1.1),
+        binding_attribute="popularity_tier",
+        binding_prefix=n,
+        price=1.1,
+        cost=1.1,
+        objectives=dict.fromkeys(OBJECTIVES, 1.1),
+        attributed_member="m" * 40,
+        attributions=dict.fromkeys(MODEL_COLUMNS, 1.1),
+        attribution_base=1.1,
         freshness=dict.fromkeys((v.name for v in VIEWS), "defaulted"),
     )
     results = pb.Results(
@@ -205,7 +214,12 @@ def test_the_largest_answer_fits_the_transport() -> None:
     degradations = [
         pb.Degradation(component="column:" + "c" * convert.MAX_ID_BYTES, reason="IGNORED", detail="d" * 80)
     ] * convert.MAX_COLUMNS
-    one = pb.RankResponse(request_id=ids[0], results=results, degradations=degradations, policy=ids[0], release=ids[0])
+    group = pb.GroupExposure(
+        attribute="popularity_tier", group="g" * 40, candidates=n, target_share=0.1, count=n, exposure=0.1, count_before=n,
+        exposure_before=0.1, shortfall=n, ceiling=1.0, excess=n, price=1.1, debt=1.1,
+    )  # fmt: skip
+    groups = [group] * n  # a policy for every seller, each candidate another's
+    one = pb.RankResponse(request_id=ids[0], results=results, degradations=degradations, policy=ids[0], release=ids[0], exposure=groups)
     rest = pb.BatchRankResponse(outcomes=[pb.RankOutcome(response=one)] * convert.MAX_BATCH)
     explained = pb.RankResponse(explanations=[explanation] * convert.MAX_EXPLANATIONS)
-    assert rest.ByteSize() + explained.ByteSize() < MAX_MESSAGE_BYTES
+    assert rest.ByteSize() + explained.ByteSize() < MAX_ANSWER_BYTES
