@@ -87,7 +87,7 @@ class SqliteStore:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 # Calls come one at a time, but not always from the same thread.
                 self._connection = sqlite3.connect(self._path, timeout=self._busy_s, isolation_level=None, check_same_thread=False)
-                _prepare(self._connection)
+                _prepare(self._connection, self._busy_s)
                 self._inode = self._path.stat().st_ino
             yield self._connection
         except BaseException as error:
@@ -97,8 +97,16 @@ class SqliteStore:
             raise
 
 
-def _prepare(db: sqlite3.Connection) -> None:
-    db.execute("PRAGMA journal_mode = WAL")
+def _prepare(db: sqlite3.Connection, busy_s: float) -> None:
+    deadline = time.monotonic() + busy_s
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            break
+        except sqlite3.OperationalError as error:  # of processes that open a new file at once; this statement alone does not wait
+            if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
     db.execute("PRAGMA synchronous = NORMAL")  # what WAL needs for a killed process; a fsync per batch would only serve power cuts
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version not in (0, _VERSION):
