@@ -84,21 +84,33 @@ def test_an_error_that_stands_is_not_waited_out(
     assert sleeper.poll() is None
 
 
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The releases whose activation was asked for; each ends the attempt."""
+    releases: list[str] = []
+
+    def activate(_: Layout, release_id: str, address: str) -> None:
+        releases.append(release_id)
+        raise InvalidRelease("far", "enough")
+
+    monkeypatch.setattr("deploy.lifecycle.activate", activate)
+    return releases
+
+
 UNUSABLE = {"damaged pointer": ("{", "ACTIVE: is not JSON"), "release of another version": ("", "format: must be 2")}
 
 
 @pytest.mark.parametrize(("pointer", "problem"), UNUSABLE.values(), ids=UNUSABLE)
 def test_up_with_a_release_replaces_one_that_cannot_be_used(
-    layout: Layout, tmp_path: Path, sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch, pointer: str, problem: str
+    layout: Layout,
+    tmp_path: Path,
+    sleeper: subprocess.Popen[bytes],
+    asked: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    pointer: str,
+    problem: str,
 ) -> None:
     """A Triton that only what is active keeps from being ready is given the release asked for; without one it is an error."""
-    asked: list[str] = []
-
-    def activate(_: Layout, release_id: str, address: str) -> None:
-        asked.append(release_id)
-        raise InvalidRelease("far", "enough")
-
-    monkeypatch.setattr("deploy.lifecycle.activate", activate)
     monkeypatch.setattr(local, "_ERROR_S", 0.0)
     layout.releases.mkdir(parents=True)
     layout.pointer.write_text(pointer or pointer_text(Pointer("r0", "2026-01-01T00:00:00Z")))
@@ -112,16 +124,9 @@ def test_up_with_a_release_replaces_one_that_cannot_be_used(
 
 
 def test_up_passes_over_a_release_of_another_version(
-    layout: Layout, tmp_path: Path, sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+    layout: Layout, tmp_path: Path, sleeper: subprocess.Popen[bytes], asked: list[str]
 ) -> None:
     """Where nobody can read the active release's manifest, the newest that can be read takes its place."""
-    asked: list[str] = []
-
-    def activate(_: Layout, release_id: str, address: str) -> None:
-        asked.append(release_id)
-        raise InvalidRelease("far", "enough")
-
-    monkeypatch.setattr("deploy.lifecycle.activate", activate)
     for version in (1, 2):
         build_release(layout.releases, f"r{version}", version)
     layout.pointer.write_text(pointer_text(Pointer("r2", "2026-01-01T00:00:00Z")))
