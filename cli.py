@@ -22,7 +22,7 @@ from ranking.types import Explain, Surface
 
 if TYPE_CHECKING:
     from ranking.release import Release
-    from training.requests import SampleRequest
+    from training.lists.requests import SampleRequest
 
 ROOT = Path(__file__).parent
 app = typer.Typer(help="Longtail: ranking for e-commerce search and ads that keeps tail items visible.", no_args_is_help=True)
@@ -125,7 +125,7 @@ def rank(
     as_json: Annotated[bool, typer.Option("--json", help="the answer as JSON")] = False,
 ) -> None:
     """Ask the running gateway; candidates come from the prepared data."""
-    from training import requests
+    from training.lists import requests
 
     with explained():
         state = layout()
@@ -372,7 +372,7 @@ def _samples(path: Path, *, all_of_them: bool = False) -> list[SampleRequest]:
     """The demo's requests: two lists per surface and one for somebody unknown; or all that were prepared."""
     from dataclasses import replace
 
-    from training.requests import SampleRequest
+    from training.lists.requests import SampleRequest
 
     if not path.exists():
         raise FileNotFoundError(f"{path}: not there; `make demo` or `longtail train` makes it")

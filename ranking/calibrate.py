@@ -1,6 +1,6 @@
 """From a model's log-odds to a probability that means what it says.
 
-Fitting lives in `training/calibrators.py`; what is fitted is data here, so that the gateway applies exactly what was measured.
+Fitting lives in `training/blends/calibrators.py`; what is fitted is data here, so that the gateway applies exactly what was measured.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("ranking", "import longtail.ranking", "ranking imports nothing of ours"),
         ("training", "import deploy", "training, deploy and services never import each other"),
         ("deploy", "import services.rpc", "training, deploy and services never import each other"),
-        ("services", "import training.publish", "training, deploy and services never import each other"),
+        ("services", "import training.release.publish", "training, deploy and services never import each other"),
         ("services", "import torch", "services load no training library"),
         ("services", "from transformers import AutoModel", "services load no training library"),
         ("services", "import imblearn.over_sampling", "services load no training library"),

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from training.ensemble import EnsembleData, EvalLists, TrainRows
+from training.blends.ensemble import EnsembleData, EvalLists, TrainRows
 
 
 def save_ensemble_data(path: Path, data: EnsembleData) -> None:

@@ -37,7 +37,7 @@ from ranking.features import (
 )
 from ranking.layout import Layout
 from ranking.types import Float32Array, IntArray
-from training.lists import RankingLists
+from training.lists.types import RankingLists
 from training.tables.duck import MEMORY, THREADS
 from training.tables.tokens import Tokens
 

@@ -30,18 +30,17 @@ from ranking.text import pair_tensors
 from ranking.types import Surface
 from training import dataset, sources, tables
 from training.artefacts import load_ensemble_data, load_lists, save_ensemble_data, save_lists, write_json
-from training.ensemble import EnsembleData, EvalLists, Fitted, fit
-from training.evaluate import evaluate, versus
-from training.policies import ACTIVE_POLICY, shipped, spread
+from training.blends.ensemble import EnsembleData, EvalLists, Fitted, fit
+from training.lists.requests import from_frame
 from training.profile import PROFILES, Profile
 from training.progress import Bar, console
-from training.publish import Material, code_revision, publish
-from training.requests import from_frame
-from training.stage import CORE, Staged, key_of, stage
+from training.release.evaluate import evaluate, versus
+from training.release.policies import ACTIVE_POLICY, shipped, spread
+from training.release.publish import Material, code_revision, publish
+from training.stage import CORE, ROOT, Staged, key_of, source_files, stage
 from training.tables.duck import connect, views
 from training.tables.tokens import tokenizer_file
 
-HERE = Path(__file__).parent
 SERVING_WEEK = 53  # the last test week: the platform is shown as it stood when that week began
 SURFACES = (Surface.ADS, Surface.SEARCH)
 GOLDEN_ROWS = 8
@@ -92,7 +91,7 @@ def _feast(layout: Layout, features: Staged, as_of: datetime) -> Staged:
 
 
 def _frames(layout: Layout, source: Staged, features: Staged, profile: Profile) -> Staged:
-    from training import frames
+    from training.lists import frames
 
     def build(out: Path) -> None:
         made = frames.build(layout, source.path, profile)
@@ -102,14 +101,14 @@ def _frames(layout: Layout, source: Staged, features: Staged, profile: Profile) 
         write_json(out / "requests.json", [r.to_json() for r in _sample_requests(made, source.path)])
 
     sizes = {k: v for k, v in profile.key().items() if k not in ("name", "bert_epochs", "trials", "trial_rounds", "bootstrap")}
-    code = [HERE / f"{n}.py" for n in ("frames", "impressions", "queries", "lists", "retrieval", "dataset", "requests")]
+    code = source_files("training/lists", "training/dataset.py")
     inputs = {"source": source.key, "features": features.key, "profile": sizes}
     return stage(layout.training / "frames", inputs, build, code=[*code, *CORE])
 
 
 def _text_ranker(layout: Layout, frames: Staged, profile: Profile) -> Staged:
     def build(out: Path) -> None:
-        from training import bert
+        from training.members import bert
 
         special = bert.special_tokens(_tokenizer())
         pairs = _load_frames(frames)["pairs"]
@@ -119,14 +118,14 @@ def _text_ranker(layout: Layout, frames: Staged, profile: Profile) -> Staged:
             bar.advance()
 
     inputs = {"frames": frames.key, "epochs": profile.bert_epochs, "seed": profile.seed}
-    return stage(layout.training / "bert", inputs, build, code=[HERE / "bert.py", *CORE])
+    return stage(layout.training / "bert", inputs, build, code=[*source_files("training/members/bert.py"), *CORE])
 
 
 def _scores(layout: Layout, frames: Staged, text: Staged) -> Staged:
     """Validation and test lists with BERT's scores, and the rows the searches share."""
 
     def build(out: Path) -> None:
-        from training import bert
+        from training.members import bert
 
         loaded = _load_frames(frames)["frames"]
         special = bert.special_tokens(_tokenizer())
@@ -147,14 +146,15 @@ def _scores(layout: Layout, frames: Staged, text: Staged) -> Staged:
             save_ensemble_data(out / f"{surface.value}.npz", data)
             save_lists(out / f"{surface.value}_test.npz", evals[surface, "test"])
 
-    return stage(layout.training / "scores", {"frames": frames.key, "bert": text.key}, build, code=[HERE / "ensemble.py", HERE / "bert.py"])
+    code = source_files("training/blends/ensemble.py", "training/members/bert.py")
+    return stage(layout.training / "scores", {"frames": frames.key, "bert": text.key}, build, code=code)
 
 
 def _search(layout: Layout, scored: Staged, surface: Surface, profile: Profile) -> Staged:
     inputs = {"scores": scored.key, "trials": profile.trials, "rounds": profile.trial_rounds, "seed": profile.seed}
-    code = [HERE / f"{n}.py" for n in ("search", "ensemble", "trees", "calibrators")]
-    code += [HERE / "imbalance" / f"{n}.py" for n in ("resample", "samplers", "columns", "gan")]
-    code += [HERE.parent / "ranking" / f"{n}.py" for n in ("blend", "calibrate", "metrics")]
+    code = source_files("training/search.py", "training/blends", "training/members/trees.py")
+    code += source_files(*(f"training/imbalance/{n}.py" for n in ("resample", "samplers", "columns", "gan")))
+    code += source_files(*(f"ranking/{n}.py" for n in ("blend", "calibrate", "metrics")))
     name = f"{surface.value}-{key_of(inputs, code)[:8]}"
 
     def build(out: Path) -> None:
@@ -171,7 +171,7 @@ def _release(
     layout: Layout, source: Staged, frames: Staged, text: Staged, scored: Staged, found: Mapping[Surface, Staged], profile: Profile
 ) -> Staged:
     def build(out: Path) -> None:
-        from training import bert
+        from training.members import bert
 
         loaded = _load_frames(frames)["frames"]
         ensembles, rows, spreads, table = {}, {}, {}, {"validation": {}, "test": {}}
@@ -208,7 +208,7 @@ def _release(
         write_json(out / "published.json", {"id": release.id})
 
     inputs = {"bert": text.key, "scores": scored.key, "bootstrap": profile.bootstrap, **{s.value: f.key for s, f in found.items()}}
-    code = [*(HERE / f"{n}.py" for n in ("publish", "evaluate", "policies")), *(HERE.parent / "ranking").rglob("*.py")]
+    code = source_files("training/release", "ranking")
     target = layout.training / "release"
     if (target / "published.json").exists() and not (layout.releases / _published(target) / MANIFEST).exists():
         shutil.rmtree(target)  # the release itself was deleted: publish again
@@ -284,7 +284,7 @@ def _as_of(canonical: Path) -> datetime:
 def _lineage(layout: Layout, source: Staged, found: Mapping[Surface, Staged], profile: Profile) -> dict[str, str]:
     results = {s: json.loads((f.path / "result.json").read_text()) for s, f in found.items()}
     return {
-        "code_revision": code_revision(HERE.parent),
+        "code_revision": code_revision(ROOT),
         "profile": profile.name,
         "data_digest": source.key,
         "feast_registry_digest": (layout.training / "feast" / "registry.sha256").read_text(),

@@ -1,6 +1,6 @@
 """Ray Tune over resampling and blending: `python -m training.search --help`.
 
-The only module that knows Ray. What a trial computes is `training.ensemble.objective`; the arrays every trial reads lie once
+The only module that knows Ray. What a trial computes is `training.blends.ensemble.objective`; the arrays every trial reads lie once
 in Ray's object store.
 """
 
@@ -22,8 +22,8 @@ import ray
 from ray import tune
 
 from training.artefacts import load_ensemble_data, write_json
-from training.calibrators import CALIBRATORS
-from training.ensemble import DEFAULT, TREES_ALONE, EnsembleData, objective
+from training.blends.calibrators import CALIBRATORS
+from training.blends.ensemble import DEFAULT, TREES_ALONE, EnsembleData, objective
 from training.imbalance.resample import QUICK
 from training.progress import Bar
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 STAMP = "stage.json"
-CORE = tuple((Path(__file__).parents[1] / "ranking" / f"{name}.py") for name in ("types", "features", "text", "assemble"))
+ROOT = Path(__file__).parents[1]
+CORE = tuple((ROOT / "ranking" / f"{name}.py") for name in ("types", "features", "text", "assemble"))
 """Code of the core that feature values and training rows depend on: part of the key of every stage that makes them."""
 
 
@@ -33,6 +34,11 @@ class Staged:
     path: Path
     key: str
     reused: bool
+
+
+def source_files(*places: str) -> list[Path]:
+    """Source files by place from the repository's root: `training/dataset.py` is itself, `training/lists` all modules below it."""
+    return [file for place in places for file in ([ROOT / place] if place.endswith(".py") else (ROOT / place).rglob("*.py"))]
 
 
 def key_of(inputs: Mapping[str, Any], code: Iterable[Path] = ()) -> str:

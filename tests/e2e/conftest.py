@@ -17,8 +17,8 @@ from ranking.layout import Layout
 from ranking.release import Release
 from tests.deploy.servers import use_installed
 from training import pipeline
+from training.lists.requests import SampleRequest
 from training.profile import TINY
-from training.requests import SampleRequest
 
 ROOT = Path(__file__).parents[2]
 

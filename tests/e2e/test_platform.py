@@ -30,7 +30,7 @@ from ranking.features import MODEL_COLUMNS
 from ranking.types import TIERS, Explain, Surface
 from services.client.client import rank_request
 from tests.e2e.conftest import Platform
-from training.requests import SampleRequest, for_user
+from training.lists.requests import SampleRequest, for_user
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(900)]
 

@@ -27,7 +27,7 @@ from ranking.types import Degradation
 from services.gateway.attributions import Attributions
 from tests.deploy.releases import build_release
 from tests.services.gateway_fakes import Gateway, activate, ads, gateway, reasons, search
-from training import trees
+from training.members import trees
 
 OFFSET = -1.5
 MEMBERS = ("trees", "bert")

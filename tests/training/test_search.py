@@ -35,7 +35,7 @@ def test_failed_trials_are_kept_and_never_win() -> None:
 
 def test_objective_imports_without_ray() -> None:
     """The objective is importable where Ray is not installed."""
-    code = "import sys; sys.modules['ray'] = None; import training.ensemble, training.evaluate, training.publish"
+    code = "import sys; sys.modules['ray'] = None; import training.blends.ensemble, training.release.evaluate, training.release.publish"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

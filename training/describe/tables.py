@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from training.describe.measures import Balance, balance
-from training.lists import WEEKS
+from training.lists.types import WEEKS
 from training.splits import PARTS, RATIO, Parts, by_group, by_time, stratified
 from training.tables.duck import THREADS
 

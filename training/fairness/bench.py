@@ -23,7 +23,7 @@ from training.fairness import drift, frontier, journey, latency, linkedin, repor
 from training.fairness.lists import ScoredLists
 from training.host import host
 from training.progress import Bar
-from training.publish import code_revision
+from training.release.publish import code_revision
 
 WANTED: dict[str, tuple[str, float]] = {
     "frontier_wins_at_100": (">=", 1.0),

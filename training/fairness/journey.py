@@ -14,14 +14,14 @@ import numpy as np
 from ranking.layout import Layout
 from ranking.types import TIERS
 from training.artefacts import load_ensemble_data
+from training.blends.ensemble import TREES_ALONE, EvalLists, Fitted, fit
 from training.dataset import Features, assemble_lists, point_in_time
-from training.ensemble import TREES_ALONE, EvalLists, Fitted, fit
 from training.fairness.lists import ScoredLists, ideal_dcg, load, save
-from training.impressions import ads_lists
-from training.lists import RankingLists, Split, cut
+from training.lists.impressions import ads_lists
+from training.lists.retrieval import retrieval_scores
+from training.lists.types import RankingLists, Split, cut
 from training.progress import Bar
-from training.retrieval import retrieval_scores
-from training.stage import CORE, Staged, key_of, stage
+from training.stage import CORE, Staged, key_of, source_files, stage
 from training.tables.tokens import Tokens
 
 SEEDS = (1, 2, 3, 4, 5)
@@ -30,7 +30,6 @@ CANDIDATES = 200  # of about 3,900 that were promoted
 EXPLORE = 0.6  # of the candidates are drawn from all that were promoted: without them eight in ten would be head items
 ROUNDS = 150
 _LISTS_SEED = 11  # another hash than the pipeline's: mostly other household-weeks
-_HERE = Path(__file__).parents[1]
 
 
 def prepare(layout: Layout) -> Staged:
@@ -68,10 +67,8 @@ def prepare(layout: Layout) -> Staged:
         "rounds": ROUNDS,
         "seeds": SEEDS,
     }
-    code = [
-        _HERE / f"{n}.py"
-        for n in ("ensemble", "trees", "impressions", "lists", "retrieval", "dataset", "fairness/journey", "fairness/lists")
-    ]
+    code = source_files("training/blends/ensemble.py", "training/members/trees.py", "training/lists", "training/dataset.py")
+    code += source_files("training/fairness/journey.py", "training/fairness/lists.py")
     return stage(layout.training / "fairness", inputs, build, code=[*code, *CORE])
 
 

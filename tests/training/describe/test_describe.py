@@ -12,7 +12,7 @@ from ranking.errors import UnknownName
 from ranking.layout import Layout
 from tests.training.sources import tiny
 from training.describe import describe, report, text, write_page
-from training.lists import WEEKS
+from training.lists.types import WEEKS
 from training.sources import prepare
 from training.sources.files import write_meta
 from training.splits import PARTS

@@ -14,9 +14,9 @@ from ranking.features import stable_key
 from ranking.text import query_text
 from ranking.types import Surface
 from tests.training.tables.slices import Slice
-from training.impressions import ads_lists
-from training.lists import WEEKS, RankingLists, Split, cut, sample_negatives
-from training.queries import BEST, DRAWN, OTHERS, search_lists
+from training.lists.impressions import ads_lists
+from training.lists.queries import BEST, DRAWN, OTHERS, search_lists
+from training.lists.types import WEEKS, RankingLists, Split, cut, sample_negatives
 
 
 def _lists(sizes: list[int], seed: int = 0, split: Split = "train") -> RankingLists:

@@ -24,10 +24,10 @@ from ranking.features import (
 from ranking.layout import Layout
 from tests.training.tables.slices import Slice
 from training.dataset import FeastError, Features, apply, assemble_lists, materialize, point_in_time
-from training.impressions import ads_lists
-from training.lists import RankingLists
-from training.queries import search_lists
-from training.retrieval import retrieval_scores, retrieve
+from training.lists.impressions import ads_lists
+from training.lists.queries import search_lists
+from training.lists.retrieval import retrieval_scores, retrieve
+from training.lists.types import RankingLists
 from training.tables.tokens import Tokens
 
 pytestmark = [pytest.mark.servers, pytest.mark.filterwarnings("ignore::DeprecationWarning")]  # ibis calls old names of duckdb's API

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ranking.types import Surface
-from training.lists import WEEKS, RankingLists, Split
+from training.lists.types import WEEKS, RankingLists, Split
 from training.tables.duck import connect, views
 
 # The households and weeks of a split that went to a store with promotions, by the stable hash of their names and the seed.

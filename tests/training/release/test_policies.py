@@ -8,7 +8,7 @@ import pytest
 from ranking.features import MODEL_COLUMNS
 from ranking.types import Surface
 from tests.training.data import ensemble_data
-from training.policies import ACTIVE_POLICY, GAIN, shipped, spread
+from training.release.policies import ACTIVE_POLICY, GAIN, shipped, spread
 
 
 def test_every_surface_has_the_default_and_a_share_over_time() -> None:

@@ -7,8 +7,8 @@ from ranking.assemble import item_features
 from ranking.features import MODEL_COLUMNS
 from ranking.types import Surface
 from training.dataset import Assembled
-from training.frames import EASY, HARD, Frame, text_pairs
-from training.lists import RankingLists
+from training.lists.frames import EASY, HARD, Frame, text_pairs
+from training.lists.types import RankingLists
 
 ITEMS = 40
 TRAIN_ITEMS = 30  # the last ten only occur in validation and test weeks

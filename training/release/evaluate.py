@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ranking import metrics
 from ranking.metrics import Interval, bootstrap_interval, paired_bootstrap_interval
 from ranking.types import TIERS
-from training.ensemble import EvalLists, ndcg, per_list, tail_share
+from training.blends.ensemble import EvalLists, ndcg, per_list, tail_share
 
 FEWEST_LISTS = 10  # a mean over fewer lists is not reported
 

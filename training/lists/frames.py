@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 from ranking.features import MAX_QUERY_TOKENS
 from ranking.layout import Layout
 from ranking.types import Surface
-from training.bert import Pairs
+from training.blends.ensemble import EvalLists, TrainRows
 from training.dataset import Assembled, assemble_lists, point_in_time
-from training.ensemble import EvalLists, TrainRows
-from training.impressions import ads_lists
-from training.lists import RankingLists, Split, sample_negatives
+from training.lists.impressions import ads_lists
+from training.lists.queries import search_lists
+from training.lists.retrieval import retrieve
+from training.lists.types import RankingLists, Split, sample_negatives
+from training.members.bert import Pairs
 from training.profile import Profile
 from training.progress import Bar
-from training.queries import search_lists
-from training.retrieval import retrieve
 from training.tables.tokens import Tokens
 
 HARD, EASY = 2, 2  # negatives per positive: of the same list, and of anywhere; the prior this makes is undone by BERT's calibrator

@@ -8,7 +8,7 @@ import torch
 from tokenizers import Tokenizer
 
 from ranking.text import PAIR_INPUTS, pair_tensors
-from training import bert
+from training.members import bert
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ranking.features import stable_key
 from ranking.text import query_text
 from ranking.types import Surface
-from training.lists import WEEKS, RankingLists, Split
+from training.lists.types import WEEKS, RankingLists, Split
 from training.tables.duck import connect, views
 
 POOL_WEEKS = 8  # an item is on offer if it sold in the eight weeks before the list's

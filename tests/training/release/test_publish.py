@@ -16,9 +16,9 @@ from ranking.text import SpecialTokens
 from ranking.types import Surface
 from tests.deploy.releases import bert_model, text_batch
 from tests.training.data import ensemble_data
-from training.ensemble import DEFAULT, fit
-from training.policies import shipped
-from training.publish import Material, next_version, publish
+from training.blends.ensemble import DEFAULT, fit
+from training.release.policies import shipped
+from training.release.publish import Material, next_version, publish
 
 
 @pytest.fixture(scope="module")

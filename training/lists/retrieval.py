@@ -11,7 +11,7 @@ from ranking.assemble import assemble
 from ranking.features import MODEL_COLUMNS
 from ranking.types import Float32Array
 from training.dataset import Features
-from training.lists import RankingLists, cut
+from training.lists.types import RankingLists, cut
 
 _REPEAT = MODEL_COLUMNS.index("repeat_share")
 _PROMO = MODEL_COLUMNS.index("promo_rate_28d")
@@ -30,5 +30,5 @@ def retrieval_scores(lists: RankingLists, features: Features) -> Float32Array:
 
 
 def retrieve(lists: RankingLists, features: Features, n: int = 100, *, explore: float = 0.3, seed: int = 0) -> RankingLists:
-    """The lists as a ranker would be asked about them: see `training.lists.cut`. No label is read; measured lists may be cut."""
+    """The lists as a ranker would be asked about them: see `training.lists.types.cut`. No label is read; measured lists may be cut."""
     return cut(lists, retrieval_scores(lists, features), n, explore=explore, seed=seed)

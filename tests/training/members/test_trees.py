@@ -5,7 +5,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from training import trees
+from training.members import trees
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ranking.calibrate import sigmoid
-from training.calibrators import CALIBRATORS, fit_isotonic, fit_platt, fit_temperature
+from training.blends.calibrators import CALIBRATORS, fit_isotonic, fit_platt, fit_temperature
 
 
 def test_platt_recovers_the_map_that_made_the_labels() -> None:

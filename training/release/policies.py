@@ -16,8 +16,8 @@ from ranking.auction.second_price import expected_value
 from ranking.fairness.policy import Controller, FairnessPolicy, GroupRule, Share
 from ranking.features import MODEL_COLUMNS
 from ranking.types import Surface
-from training.ensemble import EvalLists
-from training.requests import bids
+from training.blends.ensemble import EvalLists
+from training.lists.requests import bids
 
 RESERVE_MICROS = 5_000  # half a cent per click: without a reserve the last ad of a list is free
 FLOORS = (GroupRule("popularity_tier", {"tail": Share(0.2), "new": Share(0.1)}),)

@@ -18,9 +18,9 @@ from ranking import metrics
 from ranking.blend import Blended, BlendSpec, blend
 from ranking.calibrate import logit
 from ranking.types import TIERS
-from training import trees
-from training.calibrators import CALIBRATORS, fit_platt
+from training.blends.calibrators import CALIBRATORS, fit_platt
 from training.imbalance.resample import resample
+from training.members import trees
 
 TREES, TEXT = "trees", "bert"
 MEMBERS = (TREES, TEXT)

@@ -20,7 +20,7 @@ from ranking.types import Surface
 from training.tables.duck import connect, views
 
 if TYPE_CHECKING:
-    from training.frames import Frame  # brings torch, which asking a question does not need
+    from training.lists.frames import Frame  # brings torch, which asking a question does not need
 
 BID_SHARE = 0.05
 LEAST_BID_MICROS = 10_000

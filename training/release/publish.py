@@ -23,9 +23,9 @@ from ranking.features import MODEL_COLUMNS, schema_hash
 from ranking.release import MANIFEST, Explainer, Golden, Member, Release, TensorSpec, Tokenizer
 from ranking.text import PAIR_INPUTS, SpecialTokens
 from ranking.types import Surface
-from training import trees
-from training.ensemble import TEXT, TREES, Fitted
-from training.policies import ACTIVE_POLICY
+from training.blends.ensemble import TEXT, TREES, Fitted
+from training.members import trees
+from training.release.policies import ACTIVE_POLICY
 
 TREES_ATOL = 1e-4  # float32 sums of leaves in another order
 TEXT_ATOL = 5e-2  # reduced precision (bfloat16) moves log-odds by about 1e-2
@@ -43,8 +43,8 @@ class Material:
         tokenizer: `tokenizer.json`.
         special: its framing ids.
         lineage: where it all came from.
-        metrics: as `training.evaluate` gives them, by split and surface.
-        policies: from `training.policies.shipped`.
+        metrics: as `training.release.evaluate` gives them, by split and surface.
+        policies: from `training.release.policies.shipped`.
     """
 
     ensembles: Mapping[Surface, Fitted]

@@ -1,0 +1,1 @@
+"""Rankers that can be members of an ensemble, each trained on its own."""
