@@ -31,11 +31,13 @@ bench_app = typer.Typer(help="Benchmarks: ours and its yardstick in one run, one
 policy_app = typer.Typer(
     help="Fairness policies of the active release: look at them, change them without new models.", no_args_is_help=True
 )
+report_app = typer.Typer(help="Pages: what was measured, as one HTML file each.", no_args_is_help=True)
 data_app = typer.Typer(help="Data sources: canonical tables, and how imbalanced they are.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(release_app, name="release")
 app.add_typer(policy_app, name="policy")
 app.add_typer(bench_app, name="bench")
+app.add_typer(report_app, name="report")
 out = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
 
 
@@ -57,15 +59,18 @@ def explained() -> Iterator[None]:
 
 
 @app.command()
-def train(profile: Annotated[str, typer.Option(help="tiny, demo or full: how much of everything")] = "demo") -> None:
-    """Data to release: prepare, Feast, frames, BERT, search, publish. Reuses what is there."""
+def train(
+    profile: Annotated[str, typer.Option(help="tiny, demo or full: how much of everything")] = "demo",
+    ungated: Annotated[bool, typer.Option("--ungated", help="publish even what the calibration gate refuses")] = False,
+) -> None:
+    """Data to release: prepare, Feast, frames, BERT, search, calibration gate, publish. Reuses what is there."""
     from training import pipeline
     from training.profile import PROFILES
 
     if profile not in PROFILES:
         raise typer.BadParameter(f"{profile!r} is not known; known: {', '.join(PROFILES)}", param_hint="--profile")
     with explained():
-        result = pipeline.run(layout(), PROFILES[profile])
+        result = pipeline.run(layout(), PROFILES[profile], ungated=ungated)
     print(json.dumps({"release": result.release.id, "reused": result.reused}))
 
 
@@ -305,6 +310,31 @@ def bench_fairness(
     with explained():
         result = bench.run(layout(), quick=quick, esci=esci)
     print(json.dumps(result))
+
+
+@bench_app.command("training")
+def bench_training(
+    quick: Annotated[bool, typer.Option("--quick", help="a fraction of everything: shows that it runs")] = False,
+    shoppers: Annotated[Path | None, typer.Option(help="folder with sessions.csv, the Online Shoppers data; adds their part")] = None,
+    reviews: Annotated[Path | None, typer.Option(help="folder with reviews.csv.gz, the clothing reviews; adds their part")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="a part by name; may be repeated; the others keep what was measured")] = None,
+) -> None:
+    """What each method of the imbalance toolbox and of the ensemble gains or loses; writes reports/training.html."""
+    from training.toolbox import bench
+
+    with explained():
+        result = bench.run(layout(), quick=quick, shoppers=shoppers, reviews=reviews, only=only or ())
+    print(json.dumps(result))
+
+
+@report_app.command("training")
+def report_training() -> None:
+    """The page of the last `longtail bench training`, written again without measuring anything."""
+    from training.toolbox import bench
+
+    with explained():
+        page = bench.rewrite(layout())
+    print(page)
 
 
 def _active(state: Layout) -> Release:

@@ -62,9 +62,11 @@ def _service(name: str) -> feast.FeatureService:
 # Feast finds objects by module-level name only: it does not look into lists.
 user_profile = _view(features.USER_PROFILE)
 user_behaviour = _view(features.USER_BEHAVIOUR)
+user_taste = _view(features.USER_TASTE)
 item_profile = _view(features.ITEM_PROFILE)
 item_statistics = _view(features.ITEM_STATISTICS)
-VIEWS = {view.name: view for view in (user_profile, user_behaviour, item_profile, item_statistics)}
+item_taste = _view(features.ITEM_TASTE)
+VIEWS = {view.name: view for view in (user_profile, user_behaviour, user_taste, item_profile, item_statistics, item_taste)}
 
 ads_ranking_v1 = _service("ads_ranking_v1")
 search_ranking_v1 = _service("search_ranking_v1")

@@ -22,7 +22,10 @@ from ranking.features import (
     MAX_QUERY_TOKENS,
     MODEL_COLUMNS,
     NEVER_DAYS,
+    RELATION_ODDS,
+    RELATIONS,
     REQUEST_COLUMNS,
+    TASTE_WIDTH,
     USER_BEHAVIOUR,
     USER_PROFILE,
     USER_SCALARS,
@@ -39,6 +42,10 @@ _NEW = _TIER_CODES["new"]
 _ORDERS_ALL = USER_SCALARS.index("orders_all")
 _PRICE_LEVEL = USER_SCALARS.index("mean_unit_price")
 _PRICE = ITEM_SCALARS.index("price_28d")
+_TYPE_SHARE, _MAKER_SHARE = ITEM_SCALARS.index("type_share"), ITEM_SCALARS.index("maker_share")
+_APPEAL = ITEM_SCALARS.index("promo_appeal")
+_RELATION_ODDS = np.array(RELATION_ODDS, np.float32)
+_RELATION_RATES = np.array([ITEM_SCALARS.index(f"promo_rate_{name}") for name in RELATIONS])
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,12 @@ class UserFeatures:
     history_days: Float32Array  # (h,)
     category_keys: IntArray  # (c,) ascending
     category_shares: Float32Array  # (c,)
+    type_keys: IntArray  # (t,) ascending
+    type_affinities: Float32Array  # (t,)
+    maker_keys: IntArray  # (m,) ascending
+    maker_affinities: Float32Array  # (m,)
+    taste: Float32Array  # (TASTE_WIDTH,)
+    taste_at: int  # the factorisation `taste` is of, 0 where there is none
     interest_text: str
 
 
@@ -62,6 +75,10 @@ class ItemFeatures:
     scalars: Float32Array  # (n, len(ITEM_SCALARS))
     tiers: NDArray[np.int8]  # (n,) index into TIERS
     category_keys: IntArray  # (n,)
+    type_keys: IntArray  # (n,)
+    maker_keys: IntArray  # (n,)
+    taste: Float32Array  # (n, TASTE_WIDTH)
+    taste_at: IntArray  # (n,) the factorisation `taste` is of, 0 where there is none
     token_ids: NDArray[np.int32]  # (n, MAX_ITEM_TOKENS) padded with 0
     text_digests: IntArray  # (n,)
     attribute_keys: IntArray  # (n, len(ITEM_ATTRIBUTES)) stable_key of each value, 0 where the item has none
@@ -76,6 +93,10 @@ class ItemFeatures:
             self.scalars[rows],
             self.tiers[rows],
             self.category_keys[rows],
+            self.type_keys[rows],
+            self.maker_keys[rows],
+            self.taste[rows],
+            self.taste_at[rows],
             self.token_ids[rows],
             self.text_digests[rows],
             self.attribute_keys[rows],
@@ -86,30 +107,29 @@ def user_features(values: Mapping[str, Any]) -> UserFeatures:
     """Build a user from feature values by name; an absent name or None becomes the declared default.
 
     Args:
-        values: scalars as numbers, lists as sequences. Parallel lists (`history_*`, `category_*`) have equal lengths.
+        values: scalars as numbers, lists as sequences. Parallel lists (`history_*`, `category_*`, `type_*`, `maker_*`) have equal lengths.
 
     Raises:
-        ValueError: parallel lists differ in length.
+        ValueError: parallel lists differ in length, or a taste vector is not `TASTE_WIDTH` long.
     """
-    scalars = np.array([_or_default(values, name, _USER_DEFAULTS) for name in USER_SCALARS], np.float32)
-    keys = _array(values.get("history_item_keys"), np.int64)
-    counts = _array(values.get("history_counts"), np.float32)
-    days = _array(values.get("history_days"), np.float32)
-    categories = _array(values.get("category_keys"), np.int64)
-    shares = _array(values.get("category_shares"), np.float32)
-    if not (len(keys) == len(counts) == len(days)):
-        raise ValueError(f"history lists differ in length: keys {len(keys)}, counts {len(counts)}, days {len(days)}")
-    if len(categories) != len(shares):
-        raise ValueError(f"category lists differ in length: keys {len(categories)}, shares {len(shares)}")
-    by_key, by_category = np.argsort(keys, kind="stable"), np.argsort(categories, kind="stable")
+    history, counts, history_days = _parallel(values, "history", "item_keys", "counts", "days")
+    categories, shares = _parallel(values, "category", "keys", "shares")
+    types, type_affinities = _parallel(values, "type", "keys", "affinities")
+    makers, maker_affinities = _parallel(values, "maker", "keys", "affinities")
     return UserFeatures(
-        scalars,
-        keys[by_key],
-        counts[by_key],
-        days[by_key],
-        categories[by_category],
-        shares[by_category],
-        str(values.get("interest_text") or ""),
+        scalars=np.array([_or_default(values, name, _USER_DEFAULTS) for name in USER_SCALARS], np.float32),
+        history_keys=history,
+        history_counts=counts,
+        history_days=history_days,
+        category_keys=categories,
+        category_shares=shares,
+        type_keys=types,
+        type_affinities=type_affinities,
+        maker_keys=makers,
+        maker_affinities=maker_affinities,
+        taste=_vectors([values.get("taste")], 1)[0],
+        taste_at=int(_integers([values.get("taste_at")], 1)[0]),
+        interest_text=str(values.get("interest_text") or ""),
     )
 
 
@@ -118,7 +138,10 @@ def item_features(keys: IntArray, columns: Mapping[str, Sequence[Any] | NDArray[
 
     Args:
         keys: (n,) int64, `stable_key` of each item id.
-        columns: name -> (n,) values; `token_ids` holds a sequence of ints (or None) per item, `ITEM_ATTRIBUTES` strings.
+        columns: name -> (n,) values; `token_ids` and `taste` hold a sequence (or None) per item, `ITEM_ATTRIBUTES` strings.
+
+    Raises:
+        ValueError: a taste vector is not `TASTE_WIDTH` long.
     """
     n = len(keys)
     scalars = np.empty((n, len(ITEM_SCALARS)), np.float32)
@@ -137,6 +160,10 @@ def item_features(keys: IntArray, columns: Mapping[str, Sequence[Any] | NDArray[
         scalars,
         tiers,
         _integers(columns.get("category_key"), n),
+        _integers(columns.get("type_key"), n),
+        _integers(columns.get("maker_key"), n),
+        _vectors(columns.get("taste"), n),
+        _integers(columns.get("taste_at"), n),
         tokens,
         _integers(columns.get("text_digest"), n),
         np.stack([_text_keys(columns.get(name), n) for name in ITEM_ATTRIBUTES], axis=1),
@@ -159,7 +186,7 @@ def assemble(
         columns: request columns by name, each (n,); an absent one is its default, an undeclared one is ignored.
 
     Returns:
-        (n, len(MODEL_COLUMNS)) float32. O(n · (log h + q)).
+        (n, len(MODEL_COLUMNS)) float32. O(n · (log h + q + TASTE_WIDTH)).
     """
     n, u, i = len(items), len(USER_SCALARS), len(ITEM_SCALARS)
     out = np.empty((n, len(MODEL_COLUMNS)), np.float32)
@@ -170,14 +197,32 @@ def assemble(
         out[:, j] = columns.get(feature.name, np.float32(feature.default or 0.0))
         j += 1
 
-    count = _lookup(items.keys, user.history_keys, user.history_counts, 0.0)
+    bought, kind, maker = (
+        _find(keys, table)
+        for keys, table in (
+            (items.keys, user.history_keys),
+            (items.type_keys, user.type_keys),
+            (items.maker_keys, user.maker_keys),
+        )
+    )
+    relation = np.select([bought >= 0, maker >= 0, kind >= 0], [0, 1, 2], 3)
+    count = _at(bought, user.history_counts, 0.0)
+    type_affinity, maker_affinity = _at(kind, user.type_affinities, 0.0), _at(maker, user.maker_affinities, 0.0)
     price, level = items.scalars[:, _PRICE], user.scalars[_PRICE_LEVEL]
     derived = {
         "tier_code": items.tiers.astype(np.float32),
         "repeat_count": count,
-        "repeat_days": _lookup(items.keys, user.history_keys, user.history_days, NEVER_DAYS),
+        "repeat_days": _at(bought, user.history_days, NEVER_DAYS),
         "repeat_share": count / max(user.scalars[_ORDERS_ALL], np.float32(1.0)),
-        "category_share": _lookup(items.category_keys, user.category_keys, user.category_shares, 0.0),
+        "category_share": _at(_find(items.category_keys, user.category_keys), user.category_shares, 0.0),
+        "relation": relation.astype(np.float32),
+        "relation_rate": items.scalars[np.arange(n), _RELATION_RATES[relation]],
+        "relation_appeal": items.scalars[:, _APPEAL] * _RELATION_ODDS[relation],
+        "type_affinity": type_affinity,
+        "type_expected": type_affinity * items.scalars[:, _TYPE_SHARE],
+        "maker_affinity": maker_affinity,
+        "maker_expected": maker_affinity * items.scalars[:, _MAKER_SHARE],
+        "discovery": _discovery(user, items),
         "price_to_level": np.where((price > 0) & (level > 0), price / max(level, np.float32(1e-3)), np.float32(1.0)),
         "query_overlap": _overlap(query_tokens, items.token_ids),
     }
@@ -187,12 +232,23 @@ def assemble(
     return out
 
 
-def _lookup(keys: IntArray, table: IntArray, values: Float32Array, missing: float) -> Float32Array:
-    """values[table == key] for each key, `missing` where the ascending table has none. O(n log h)."""
+def _find(keys: IntArray, table: IntArray) -> NDArray[np.intp]:
+    """Where each key stands in the ascending table, -1 where it does not. O(n log h)."""
     if not len(table):
-        return np.full(len(keys), missing, np.float32)
+        return np.full(len(keys), -1)
     at = np.minimum(np.searchsorted(table, keys), len(table) - 1)
-    return np.where(table[at] == keys, values[at], np.float32(missing))
+    return np.where(table[at] == keys, at, -1)
+
+
+def _at(places: NDArray[np.intp], values: Float32Array, missing: float) -> Float32Array:
+    """values[place] for each place, `missing` for -1."""
+    return np.append(values, np.float32(missing))[places]
+
+
+def _discovery(user: UserFeatures, items: ItemFeatures) -> Float32Array:
+    """(n,) dot products. Multiplied and then summed row by row, never through BLAS, whose sums depend on how many rows there are."""
+    products: Float32Array = (items.taste * user.taste).sum(axis=1)
+    return np.where(items.taste_at == user.taste_at, products, np.float32(0.0))
 
 
 def _overlap(query_tokens: IntArray, token_ids: NDArray[np.int32]) -> Float32Array:
@@ -218,6 +274,29 @@ def _is_null(value: Any) -> bool:
 
 def _array(values: Any, dtype: type[np.generic]) -> NDArray[Any]:
     return np.asarray(() if values is None else values, dtype)
+
+
+def _parallel(values: Mapping[str, Any], name: str, *parts: str) -> list[NDArray[Any]]:
+    """The lists `name`_`part` as arrays, ordered by the first, which holds keys."""
+    lists = [_array(values.get(f"{name}_{part}"), np.float32 if i else np.int64) for i, part in enumerate(parts)]
+    if len({len(x) for x in lists}) > 1:
+        lengths = ", ".join(f"{part.removeprefix('item_')} {len(x)}" for part, x in zip(parts, lists, strict=True))
+        raise ValueError(f"{name} lists differ in length: {lengths}")
+    order = np.argsort(lists[0], kind="stable")
+    return [x[order] for x in lists]
+
+
+def _vectors(values: Any, n: int) -> Float32Array:
+    """(n, TASTE_WIDTH) float32, zeros for None and for an empty sequence."""
+    if isinstance(values, np.ndarray) and values.dtype == np.float32 and values.ndim == 2:
+        return values
+    out = np.zeros((n, TASTE_WIDTH), np.float32)
+    for row, vector in enumerate(() if values is None else values):
+        if vector is not None and len(vector):
+            if len(vector) != TASTE_WIDTH:
+                raise ValueError(f"taste: need {TASTE_WIDTH} numbers, got {len(vector)}")
+            out[row] = vector
+    return out
 
 
 def _filled(values: Any, n: int, fill: float) -> Float32Array:

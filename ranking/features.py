@@ -25,6 +25,7 @@ WEEKLY = timedelta(days=14)  # recomputed every 7 days; one missed run is tolera
 
 MAX_HISTORY = 512  # items of a user's history kept online, most recent first
 MAX_CATEGORIES = 64  # categories of a user's affinity kept online, largest share first
+MAX_GROUPS = 512  # types, and types by a maker, of a user's affinity kept online, strongest first; 9 users in 10 have fewer
 MAX_ITEM_TOKENS = 24  # token ids of an item's text; longer texts are cut at the end
 MAX_QUERY_TOKENS = 24  # the same for a query or a user's interest text
 NEVER_DAYS = 999.0  # "days since" something that never happened
@@ -35,6 +36,20 @@ WINDOW = timedelta(days=28)
 PROMO_RATE_PRIOR = 500.0  # impressions' worth of belief in the mean rate: half a purchase at the 0.1 % such rates have
 HEAD_SHARE = 0.2  # of the items ever sold, the share that are head
 INTEREST_CATEGORIES = 3  # categories named in a user's interest text
+TASTE_WIDTH = 48  # components of a taste vector
+
+# How fast the past fades, in weeks until it counts half; the week just over counts whole.
+AFFINITY_HALF_LIFE = 8.0  # of a user's lines in a type
+SHARE_HALF_LIFE = 3.0  # of an item's lines within its type
+RELATION_HALF_LIFE = 10.0  # of promoted impressions and their purchases
+
+RELATIONS: tuple[str, ...] = ("own", "maker", "type", "other")
+"""What a user had bought before an item was promoted: the item, its type by its maker, its type, none of these. The first that holds."""
+RELATION_PRIORS: tuple[float, ...] = (20.0, 100.0, 300.0, 500.0)
+"""Impressions' worth of belief in each relation's expected rate: the rarer a purchase, the more it takes to know better."""
+RELATION_ODDS: tuple[float, ...] = (108.0, 2.5, 1.9, 1.0)
+"""How much likelier each relation is to buy than a stranger is, over all items (Complete Journey, weeks 27 to 53). It hardly moves: own 106
+to 112, maker 2.4 to 2.5, type 1.9 to 2.0. A ranker that needs it otherwise has `relation` to correct it by."""
 
 
 class Entity(StrEnum):
@@ -101,6 +116,10 @@ USER_BEHAVIOUR = View(
         Feature("history_days", "float32_list", None, "days", "days since each was last bought"),
         Feature("category_keys", "int64_list", None, "category_key", f"{MAX_CATEGORIES} categories bought most, largest share first"),
         Feature("category_shares", "float32_list", None, "share", "share of the user's lines in each of them"),
+        Feature("type_keys", "int64_list", None, "type_key", f"{MAX_GROUPS} types bought, strongest affinity first"),
+        Feature("type_affinities", "float32_list", None, "lines", "lines in each, halved every 8 weeks"),
+        Feature("maker_keys", "int64_list", None, "maker_key", f"{MAX_GROUPS} types by a maker bought, strongest affinity first"),
+        Feature("maker_affinities", "float32_list", None, "lines", "lines in each, halved every 8 weeks"),
         Feature("interest_text", "string", "", "text", "the largest categories in words: what BERT reads when there is no query"),
     ),
 )
@@ -118,6 +137,8 @@ ITEM_PROFILE = View(
         Feature("brand", "string", "", "name", "brand kind or name"),
         Feature("seller", "string", "", "id", "manufacturer or seller"),
         Feature("category_key", "int64", 0, "category_key", "stable 64-bit key of the category"),
+        Feature("type_key", "int64", 0, "type_key", "stable 64-bit key of the product type, finer than the category; 0: has none"),
+        Feature("maker_key", "int64", 0, "maker_key", "stable 64-bit key of type and seller together; 0: has no type"),
         Feature("is_private", "float32", 0.0, "0/1", "private-label"),
         Feature("token_ids", "int64_list", None, "token ids", f"the text tokenised once, no special tokens, at most {MAX_ITEM_TOKENS}"),
         Feature("text_digest", "int64", 0, "hash", "stable 64-bit key of the text: equal texts share BERT scores"),
@@ -137,6 +158,14 @@ ITEM_STATISTICS = View(
         Feature("buyers_28d", "float32", 0.0, "users", "distinct buyers in the last 28 days"),
         Feature("promo_impressions_28d", "float32", 0.0, "impressions", "user-store-weeks that saw it promoted in the last 28 days"),
         Feature("promo_rate_28d", "float32", 0.0, "rate", "purchases per promoted impression, smoothed towards the mean rate"),
+        Feature("promo_rate_own", "float32", 0.0, "rate", "purchases per promoted impression by users who had bought the item, fading"),
+        Feature("promo_rate_maker", "float32", 0.0, "rate", "the same by users who had bought its type by its maker, but not the item"),
+        Feature("promo_rate_type", "float32", 0.0, "rate", "the same by users who had bought its type, but not by its maker"),
+        Feature("promo_rate_other", "float32", 0.0, "rate", "the same by users who had bought nothing of its type"),
+        Feature("first_purchase_rate", "float32", 0.0, "rate", "the same by all users who had not bought the item"),
+        Feature("promo_appeal", "float32", 1.0, "ratio", "purchases by users who had not bought it over what they buy of other items"),
+        Feature("type_share", "float32", 0.0, "share", "the item's share of its type's lines, halved every 3 weeks"),
+        Feature("maker_share", "float32", 0.0, "share", "the item's share of its type's lines by its maker, halved every 3 weeks"),
         Feature("price_28d", "float32", 0.0, "currency", "mean price paid per unit in the last 28 days, else ever"),
         Feature("discount_28d", "float32", 0.0, "share", "mean discount on the shelf price in the last 28 days"),
         Feature("popularity_rank", "float32", 0.0, "quantile", "share of items sold less over all time"),
@@ -145,7 +174,30 @@ ITEM_STATISTICS = View(
     ),
 )
 
-VIEWS: tuple[View, ...] = (USER_PROFILE, USER_BEHAVIOUR, ITEM_PROFILE, ITEM_STATISTICS)
+_TASTE = (
+    Feature("taste", "float32_list", None, "score", f"{TASTE_WIDTH} numbers; user times item is how well what the user buys goes with it"),
+    Feature("taste_at", "int64", 0, "seconds since 1970", "the factorisation it is of: vectors of different ones must not be multiplied"),
+)
+
+USER_TASTE = View(
+    "user_taste",
+    Entity.USER,
+    WEEKLY,
+    "behaviour",
+    "The user's side of a factorisation of who bought what before the row's event time.",
+    _TASTE,
+)
+
+ITEM_TASTE = View(
+    "item_taste",
+    Entity.ITEM,
+    WEEKLY,
+    "behaviour",
+    "The item's side of the same factorisation; items too rarely bought have none.",
+    _TASTE,
+)
+
+VIEWS: tuple[View, ...] = (USER_PROFILE, USER_BEHAVIOUR, USER_TASTE, ITEM_PROFILE, ITEM_STATISTICS, ITEM_TASTE)
 FEATURE_SERVICES: dict[str, tuple[View, ...]] = {"ads_ranking_v1": VIEWS, "search_ranking_v1": VIEWS}
 
 REQUEST_COLUMNS: tuple[Feature, ...] = (
@@ -160,6 +212,14 @@ DERIVED: tuple[Feature, ...] = (
     Feature("repeat_days", "float32", NEVER_DAYS, "days", "days since this user last bought this item"),
     Feature("repeat_share", "float32", 0.0, "share", "repeat_count per basket of this user"),
     Feature("category_share", "float32", 0.0, "share", "share of the user's lines in the item's category"),
+    Feature("relation", "float32", 3.0, "code", "what of the item the user had bought, see `RELATIONS`: own 0, maker 1, type 2, other 3"),
+    Feature("relation_rate", "float32", 0.0, "rate", "the item's promoted purchase rate among users of this relation"),
+    Feature("relation_appeal", "float32", 1.0, "ratio", "promo_appeal times the `RELATION_ODDS` of the relation"),
+    Feature("type_affinity", "float32", 0.0, "lines", "the user's lines in the item's type, halved every 8 weeks"),
+    Feature("type_expected", "float32", 0.0, "lines", "type_affinity times type_share: what the user would buy of the item like everybody"),
+    Feature("maker_affinity", "float32", 0.0, "lines", "the user's lines in the item's type by its maker, halved every 8 weeks"),
+    Feature("maker_expected", "float32", 0.0, "lines", "maker_affinity times maker_share"),
+    Feature("discovery", "float32", 0.0, "score", "the user's taste vector times the item's; 0 unless both are of one factorisation"),
     Feature("price_to_level", "float32", 1.0, "ratio", "item price over the user's price level; 1 where either is unknown"),
     Feature("query_overlap", "float32", 0.0, "share", "share of the query's distinct tokens found in the item's text"),
 )
@@ -203,6 +263,7 @@ def schema_hash() -> str:
     """16 hex digits over everything that changes what a model sees: views, types, defaults, ttls, columns and their order."""
     lines = [f"{v.name}|{v.entity}|{v.ttl.total_seconds():.0f}|{f.name}|{f.dtype}|{f.default}" for v in VIEWS for f in v]
     lines += [f"{f.name}|{f.dtype}|{f.default}" for f in REQUEST_COLUMNS + DERIVED]
-    lines += [",".join(MODEL_COLUMNS), f"{MAX_HISTORY}|{MAX_CATEGORIES}|{MAX_ITEM_TOKENS}|{MAX_QUERY_TOKENS}"]
+    lines += [",".join(MODEL_COLUMNS), f"{MAX_HISTORY}|{MAX_CATEGORIES}|{MAX_GROUPS}|{MAX_ITEM_TOKENS}|{MAX_QUERY_TOKENS}|{TASTE_WIDTH}"]
     lines += [f"{SHORT_WINDOW.days}|{WINDOW.days}|{PROMO_RATE_PRIOR}|{HEAD_SHARE}|{INTEREST_CATEGORIES}"]
+    lines += [f"{AFFINITY_HALF_LIFE}|{SHARE_HALF_LIFE}|{RELATION_HALF_LIFE}|{RELATIONS}|{RELATION_PRIORS}|{RELATION_ODDS}"]
     return hashlib.blake2b("\n".join(lines).encode(), digest_size=8).hexdigest()

@@ -114,7 +114,9 @@ class Release:
     policies: Mapping[str, FairnessPolicy]
     active_policy: Mapping[Surface, str]  # what a request without a policy gets
     objectives: Mapping[Surface, Mapping[str, BlendSpec]] = field(default_factory=dict)  # how outcomes other than a click are scored
-    metrics: Mapping[str, Any] = field(default_factory=dict)  # split -> surface -> ranker -> tier -> metric -> [value, low, high]
+    metrics: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # split -> surface -> ranker -> tier -> metric -> [value, low, high]; `gate`: what judged them
 
     def member(self, name: str) -> Member:
         return next(m for m in self.members if m.name == name)

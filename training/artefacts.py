@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ import numpy as np
 
 from training.blends.ensemble import EnsembleData, EvalLists, TrainRows
 
+_GIVEN = "given."  # before the name of the member whose scores they are
+
 
 def save_ensemble_data(path: Path, data: EnsembleData) -> None:
     """Write to one .npz; scalars become 0-d arrays."""
-    flat = {f"{part.name}.{f.name}": getattr(getattr(data, part.name), f.name) for part in fields(data) for f in _columns(part.name)}
+    parts = {part.name: _flat(getattr(data, part.name)) for part in fields(data)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, **flat)
+    np.savez(path, **{f"{part}.{name}": value for part, flat in parts.items() for name, value in flat.items()})
 
 
 def load_ensemble_data(path: Path) -> EnsembleData:
@@ -30,23 +33,23 @@ def load_ensemble_data(path: Path) -> EnsembleData:
     with np.load(path, allow_pickle=False) as stored:
 
         def part(name: str) -> dict[str, Any]:
-            return {f.name: stored[f"{name}.{f.name}"] for f in _columns(name)}
+            return {key.removeprefix(f"{name}."): stored[key] for key in stored.files if key.startswith(f"{name}.")}
 
         train = part("train")
         train["negatives_rate"] = float(train["negatives_rate"])
-        return EnsembleData(TrainRows(**train), EvalLists(**part("calibrate")), EvalLists(**part("select")))
+        return EnsembleData(TrainRows(**train), _lists(part("calibrate")), _lists(part("select")))
 
 
 def save_lists(path: Path, lists: EvalLists) -> None:
     """Write one split's lists to .npz."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, **{f.name: getattr(lists, f.name) for f in fields(lists)})
+    np.savez(path, **_flat(lists))
 
 
 def load_lists(path: Path) -> EvalLists:
     """Read what `save_lists` wrote."""
     with np.load(path, allow_pickle=False) as stored:
-        return EvalLists(**{f.name: stored[f.name] for f in fields(EvalLists)})
+        return _lists({key: stored[key] for key in stored.files})
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -55,5 +58,13 @@ def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
 
 
-def _columns(part: str) -> tuple[Any, ...]:
-    return fields(TrainRows if part == "train" else EvalLists)
+def _flat(part: TrainRows | EvalLists) -> dict[str, Any]:
+    """Name -> array; of the given scores one array per member, of what is unknown none."""
+    flat = {f.name: getattr(part, f.name) for f in fields(part)}
+    given = flat.pop("given", {})
+    return {k: v for k, v in flat.items() if v is not None} | {_GIVEN + name: scores for name, scores in given.items()}
+
+
+def _lists(flat: Mapping[str, Any]) -> EvalLists:
+    given = {key.removeprefix(_GIVEN): scores for key, scores in flat.items() if key.startswith(_GIVEN)}
+    return EvalLists(given=given, **{key: value for key, value in flat.items() if not key.startswith(_GIVEN)})

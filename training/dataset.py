@@ -27,11 +27,14 @@ from ranking.features import (
     FOREVER,
     ITEM_PROFILE,
     ITEM_STATISTICS,
+    ITEM_TASTE,
     MAX_ITEM_TOKENS,
     MAX_QUERY_TOKENS,
     MODEL_COLUMNS,
+    TASTE_WIDTH,
     USER_BEHAVIOUR,
     USER_PROFILE,
+    USER_TASTE,
     WEEKLY,
     View,
 )
@@ -144,7 +147,7 @@ class Assembled:
 def point_in_time(layout: Layout, lists: Iterable[RankingLists]) -> Features:
     """Features of every user and item of the lists as they were known at the lists' times.
 
-    Statistics and behaviour are joined per (entity, time). Profiles are joined once per entity, at the earliest of its times: they
+    Statistics, behaviour and taste are joined per (entity, time). Profiles are joined once per entity, at the earliest of its times: they
     change rarely, and a value known then was known later.
 
     Args:
@@ -198,12 +201,16 @@ def _users(store: Any, lists: Sequence[RankingLists]) -> UserTable:
     pairs = sorted({(u, t) for x in lists for u, t in zip(x.user_ids, x.times, strict=True)})
     ids = np.array([u for u, _ in pairs], dtype=object)
     times = np.array([t for _, t in pairs], "datetime64[us]")
-    behaviour = _historical(store, USER_BEHAVIOUR, ids, times)
+    columns = {
+        f.name: _cells(table[f.name])
+        for view in (USER_BEHAVIOUR, USER_TASTE)
+        for table in [_historical(store, view, ids, times)]
+        for f in view
+    }
     first = np.flatnonzero(np.concatenate(([True], ids[1:] != ids[:-1]))) if len(ids) else np.zeros(0, np.int64)
     profile = _historical(store, USER_PROFILE, ids[first], times[first])
     owner = np.searchsorted(first, np.arange(len(ids)), side="right") - 1  # pairs are sorted by user, so the first is the earliest
 
-    columns = {f.name: _cells(behaviour[f.name]) for f in USER_BEHAVIOUR}
     declared = {f.name: _cells(profile[f.name]) for f in USER_PROFILE}
     rows = {
         (ids[i], times[i]): user_features(
@@ -225,11 +232,12 @@ def _items(store: Any, lists: Sequence[RankingLists]) -> ItemTable:
     times = np.repeat(np.array(instants, "datetime64[us]"), [asked[t].sum() for t in instants])
     names = np.array(catalogue, dtype=object)
 
-    statistics = _historical(store, ITEM_STATISTICS, names[codes], times)
     known, first, owner = np.unique(codes, return_index=True, return_inverse=True)  # times ascend, so the first is the earliest
     profile = _historical(store, ITEM_PROFILE, names[known], times[first])
-    columns: dict[str, Any] = {f.name: _column(statistics[f.name]) for f in ITEM_STATISTICS}
-    columns |= {f.name: _column(profile[f.name])[owner] for f in ITEM_PROFILE if f.dtype != "string"}
+    columns: dict[str, Any] = {f.name: _column(profile[f.name])[owner] for f in ITEM_PROFILE if f.dtype != "string"}
+    for view in (ITEM_STATISTICS, ITEM_TASTE):
+        table = _historical(store, view, names[codes], times)
+        columns |= {f.name: _column(table[f.name]) for f in view}
     block = item_features(lists[0].item_keys[codes], columns)
 
     where, start = {}, 0
@@ -266,10 +274,14 @@ def _cells(column: pa.ChunkedArray) -> list[Any]:
 
 
 def _column(column: pa.ChunkedArray) -> NDArray[Any]:
-    """(n,) values with NaN, 0 or None for null by type; lists of token ids become an (n, MAX_ITEM_TOKENS) block padded with 0."""
+    """(n,) values with NaN, 0 or None for null by type.
+
+    Lists become a block padded with 0: token ids (n, MAX_ITEM_TOKENS) int32, taste vectors (n, TASTE_WIDTH) float32.
+    """
     array = _whole(column)
     if pa.types.is_list(array.type):
-        block = np.zeros((len(array), MAX_ITEM_TOKENS), np.int32)
+        numbers = pa.types.is_floating(array.type.value_type)
+        block = np.zeros((len(array), TASTE_WIDTH if numbers else MAX_ITEM_TOKENS), np.float32 if numbers else np.int32)
         lengths = pc.list_value_length(array).fill_null(0).to_numpy()
         row = np.repeat(np.arange(len(array)), lengths)
         place = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)

@@ -15,6 +15,12 @@ table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular
 th, td { padding: .25rem .7rem; border-bottom: 1px solid #d8dee4; text-align: right }
 th:first-child, td:first-child { text-align: left }
 img { max-width: 100% } code { background: #f2f4f7; padding: .1rem .3rem }
+.wide { overflow-x: auto } .wide table { font-size: 13px } .wide th, .wide td { padding: .2rem .5rem; white-space: nowrap }
+.wide td:first-child { position: sticky; left: 0; background: #fff } thead th { border-bottom: 2px solid #8c959f; vertical-align: bottom }
+td.words, th.words { text-align: left; white-space: normal } small { color: #656d76; display: block; line-height: 1.1 }
+tr.chosen td, .wide tr.chosen td:first-child { background: #eaf5ea } tr.part td { background: #f6f8fa; font-weight: 600 }
+.met { color: #1a7f37; font-weight: 600 } .missed { color: #b42318; font-weight: 600 } .quiet { color: #656d76 }
+nav a { margin-right: 1rem } a { color: #0969da }
 """
 
 
@@ -32,6 +38,29 @@ def table(head: Iterable[str], rows: Iterable[Sequence[object]]) -> str:
         return "<tr>" + "".join(f"<{tag}>{escape(str(cell))}</{tag}>" for cell in cells) + "</tr>"
 
     return "\n".join(["<table>", line(head, "th"), *(line(row, "td") for row in rows), "</table>"])
+
+
+def html_table(head: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]], *, words: frozenset[int] = frozenset()) -> str:
+    """A table whose cells are HTML already, in a box that scrolls sideways.
+
+    Args:
+        head: column titles, as HTML.
+        rows: class of the row (``chosen``, ``part`` or none) and its cells; a row of one cell spans the table.
+        words: columns that hold sentences: set left and wrapped.
+    """
+
+    def cell(tag: str, place: int, text: str) -> str:
+        return f'<{tag} class="words">{text}</{tag}>' if place in words else f"<{tag}>{text}</{tag}>"
+
+    def line(kind: str, cells: Sequence[str]) -> str:
+        whole = len(cells) == 1 < len(head)
+        inside = f'<td colspan="{len(head)}">{cells[0]}</td>' if whole else "".join(cell("td", *c) for c in enumerate(cells))
+        return f'<tr class="{kind}">{inside}</tr>' if kind else f"<tr>{inside}</tr>"
+
+    top = "".join(cell("th", *c) for c in enumerate(head))
+    return "\n".join(
+        ['<div class="wide"><table>', f"<thead><tr>{top}</tr></thead>", *(line(*row) for row in rows), "</table></div>"],
+    )
 
 
 def axes(width: float = 10.0, height: float = 4.0, *, columns: int = 1) -> tuple[Any, Any]:

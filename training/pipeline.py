@@ -35,6 +35,7 @@ from training.lists.requests import from_frame
 from training.profile import PROFILES, Profile
 from training.progress import Bar, console
 from training.release.evaluate import evaluate, versus
+from training.release.gate import gated
 from training.release.policies import ACTIVE_POLICY, shipped, spread
 from training.release.publish import Material, code_revision, publish
 from training.stage import CORE, ROOT, Staged, key_of, source_files, stage
@@ -56,8 +57,17 @@ class Result:
     requests: Path  # sample requests as JSON
 
 
-def run(layout: Layout, profile: Profile) -> Result:
-    """Run what is not there yet and return the release."""
+def run(layout: Layout, profile: Profile, *, ungated: bool = False) -> Result:
+    """Run what is not there yet and return the release.
+
+    Args:
+        layout: the state directory.
+        profile: how much of everything.
+        ungated: publish a release even where the calibration gate refuses it; the manifest says so.
+
+    Raises:
+        CalibrationRefused: the probabilities do not mean what they say on the validation lists.
+    """
     source = _say("data", sources.prepare(layout))
     features = _say("feature tables", tables.compute(layout, source))
     as_of = _as_of(source.path)
@@ -67,7 +77,7 @@ def run(layout: Layout, profile: Profile) -> Result:
     text = _say("BERT ranker", _text_ranker(layout, frames, profile))
     scored = _say("BERT scores", _scores(layout, frames, text))
     found = {s: _say(f"search {s.value}", _search(layout, scored, s, profile)) for s in SURFACES}
-    made = _say("release", _release(layout, source, frames, text, scored, found, profile))
+    made = _say("release", _release(layout, source, frames, text, scored, found, profile, ungated=ungated))
     release = Release.from_json(json.loads((layout.releases / _published(made.path) / MANIFEST).read_text()))
     return Result(release, made.reused, frames.path / "requests.json")
 
@@ -122,22 +132,27 @@ def _text_ranker(layout: Layout, frames: Staged, profile: Profile) -> Staged:
 
 
 def _scores(layout: Layout, frames: Staged, text: Staged) -> Staged:
-    """Validation and test lists with BERT's scores, and the rows the searches share."""
+    """Validation and test lists with the scores of the members that read texts, and the rows the searches share."""
 
     def build(out: Path) -> None:
-        from training.members import bert
+        from training.members import bert, bi_encoder, bm25
 
         loaded = _load_frames(frames)["frames"]
         special = bert.special_tokens(_tokenizer())
+        vectors, items = bi_encoder.Vectors(special), next(iter(loaded.values())).assembled.items  # one catalogue for all lists
+        corpus = bm25.Corpus.of(items.token_ids[np.unique(items.text_digests, return_index=True)[1]])
         measured = {key: f for key, f in loaded.items() if key[1] != "train"}
-        with Bar("BERT scores validation and test lists", sum(len(f.lists) for f in measured.values())) as bar:
+        with Bar("texts of validation and test lists scored", sum(len(f.lists) for f in measured.values())) as bar:
             evals = {}
             for key, f in measured.items():
                 a = f.assembled
-                logits = bert.score(
-                    text.path / "model.onnx", f.first_tokens, f.lists.offsets, a.token_ids, a.text_digests, special, progress=bar.advance
-                )
-                evals[key] = f.eval_lists(logits)
+                texts = f.first_tokens, f.lists.offsets, a.token_ids, a.text_digests
+                given = {
+                    "bert": bert.score(text.path / "model.onnx", *texts, special, progress=bar.advance),
+                    "bm25": bm25.score(corpus, *texts),
+                    "bi_encoder": bi_encoder.score(vectors, *texts),
+                }
+                evals[key] = f.eval_lists(given)
         for surface in SURFACES:
             valid, users = evals[surface, "valid"], loaded[surface, "valid"].lists.user_ids
             side = np.array([stable_key(u) & 1 for u in users])  # one household's lists stay on one side
@@ -146,15 +161,14 @@ def _scores(layout: Layout, frames: Staged, text: Staged) -> Staged:
             save_ensemble_data(out / f"{surface.value}.npz", data)
             save_lists(out / f"{surface.value}_test.npz", evals[surface, "test"])
 
-    code = source_files("training/blends/ensemble.py", "training/members/bert.py")
+    code = source_files("training/blends/ensemble.py", *(f"training/members/{n}.py" for n in ("bert", "bm25", "bi_encoder")))
     return stage(layout.training / "scores", {"frames": frames.key, "bert": text.key}, build, code=code)
 
 
 def _search(layout: Layout, scored: Staged, surface: Surface, profile: Profile) -> Staged:
     inputs = {"scores": scored.key, "trials": profile.trials, "rounds": profile.trial_rounds, "seed": profile.seed}
-    code = source_files("training/search.py", "training/blends", "training/members/trees.py")
-    code += source_files(*(f"training/imbalance/{n}.py" for n in ("resample", "samplers", "columns", "gan")))
-    code += source_files(*(f"ranking/{n}.py" for n in ("blend", "calibrate", "metrics")))
+    code = source_files("training/search.py", "training/blends", "training/members", "training/imbalance")
+    code += source_files("ranking/blend.py", "ranking/calibrate.py", "ranking/fuse.py", "ranking/metrics")
     name = f"{surface.value}-{key_of(inputs, code)[:8]}"
 
     def build(out: Path) -> None:
@@ -168,24 +182,35 @@ def _search(layout: Layout, scored: Staged, surface: Surface, profile: Profile) 
 
 
 def _release(
-    layout: Layout, source: Staged, frames: Staged, text: Staged, scored: Staged, found: Mapping[Surface, Staged], profile: Profile
+    layout: Layout,
+    source: Staged,
+    frames: Staged,
+    text: Staged,
+    scored: Staged,
+    found: Mapping[Surface, Staged],
+    profile: Profile,
+    *,
+    ungated: bool,
 ) -> Staged:
     def build(out: Path) -> None:
         from training.members import bert
 
         loaded = _load_frames(frames)["frames"]
-        ensembles, rows, spreads, table = {}, {}, {}, {"validation": {}, "test": {}}
+        ensembles, rows, spreads = {}, {}, {}
+        table: dict[str, Any] = {"validation": {}, "test": {}}
         with Bar("train the winners, measure, publish", 2 * len(SURFACES) + 1) as bar:
             for surface in SURFACES:
                 best = json.loads((found[surface].path / "result.json").read_text())["best"]
                 data = load_ensemble_data(scored.path / f"{surface.value}.npz")
                 fitted = fit(best, data, profile.seed)
-                bar.advance()
-                test = load_lists(scored.path / f"{surface.value}_test.npz")  # read once, for this report
-                for split, lists in (("validation", data.select), ("test", test)):
-                    table[split][surface.value] = _measure(fitted, lists, profile)
+                table["validation"][surface.value] = _measure(fitted, data.select, profile)
                 ensembles[surface], rows[surface] = fitted, data.select.features[:GOLDEN_ROWS]
                 spreads[surface] = spread(surface, fitted.blend(data.select).probabilities, data.select)
+                bar.advance()
+            table["gate"] = gated(table["validation"], ungated=ungated)
+            for surface, fitted in ensembles.items():
+                test = load_lists(scored.path / f"{surface.value}_test.npz")  # read once, for this report
+                table["test"][surface.value] = _measure(fitted, test, profile)
                 bar.advance()
             special = bert.special_tokens(_tokenizer())
             sample = loaded[Surface.SEARCH, "valid"]
@@ -208,6 +233,7 @@ def _release(
         write_json(out / "published.json", {"id": release.id})
 
     inputs = {"bert": text.key, "scores": scored.key, "bootstrap": profile.bootstrap, **{s.value: f.key for s, f in found.items()}}
+    inputs |= {"ungated": True} if ungated else {}  # without the option it is made again, and judged
     code = source_files("training/release", "ranking")
     target = layout.training / "release"
     if (target / "published.json").exists() and not (layout.releases / _published(target) / MANIFEST).exists():
@@ -231,9 +257,11 @@ def _measure(fitted: Fitted, lists: EvalLists, profile: Profile) -> dict[str, An
         "blend": blended.probabilities,
         "blend + floor": _floored(blended.probabilities, lists),
     }
-    calibrated = frozenset({"trees", "blend"})
-    table = evaluate(scores, lists, probabilities=calibrated, seed=profile.seed, n=profile.bootstrap)
-    for rival in ("trees", "repeat rule"):
+    trained = [name for name in fitted.spec.members if name in fitted.scorers]
+    calibrated = frozenset({*trained, "blend"})
+    repeat = lists.features[:, _REPEAT] > 0
+    table = evaluate(scores, lists, probabilities=calibrated, seed=profile.seed, n=profile.bootstrap, repeat=repeat)
+    for rival in (*trained[:1], "repeat rule"):
         key = f"ndcg10_minus_{rival.replace(' ', '_')}"
         table["blend"]["all"][key] = versus(scores["blend"], scores[rival], lists, seed=profile.seed, n=profile.bootstrap)
     return table
@@ -317,9 +345,10 @@ def main(argv: list[str] | None = None) -> None:
     """Entry point of `python -m training.pipeline`."""
     parser = argparse.ArgumentParser(prog="python -m training.pipeline", description=__doc__)
     parser.add_argument("--profile", choices=sorted(PROFILES), default="demo")
+    parser.add_argument("--ungated", action="store_true", help="publish even what the calibration gate refuses")
     args = parser.parse_args(argv)
     layout = Layout(Path(os.environ.get("LONGTAIL_HOME", ".longtail")).resolve())
-    result = run(layout, PROFILES[args.profile])
+    result = run(layout, PROFILES[args.profile], ungated=args.ungated)
     print(json.dumps({"release": result.release.id, "reused": result.reused}))
 
 

@@ -1,4 +1,4 @@
-"""Ray Tune over resampling and blending: `python -m training.search --help`.
+"""Ray Tune over members, resampling, losses and blending, all by name: `python -m training.search --help`.
 
 The only module that knows Ray. What a trial computes is `training.blends.ensemble.objective`; the arrays every trial reads lie once
 in Ray's object store.
@@ -9,10 +9,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,18 @@ os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # read when Ray is imported: i
 import ray
 from ray import tune
 
+from ranking.fuse import FUSIONS
+from ranking.types import TIERS
 from training.artefacts import load_ensemble_data, write_json
 from training.blends.calibrators import CALIBRATORS
-from training.blends.ensemble import DEFAULT, TREES_ALONE, EnsembleData, objective
-from training.imbalance.resample import QUICK
+from training.blends.ensemble import DEFAULT, TREES_ALONE, EnsembleData, member_names, objective
+from training.blends.weighing import BLENDS
+from training.imbalance.resample import QUICK, RESAMPLERS
+from training.members.registry import GIVEN, MEMBERS
 from training.progress import Bar
 
 METRIC = "ndcg10"
+SEARCHERS = ("bayesian", "random", "grid")
 CALIBRATED = (0.7, 1.4)  # predicted over actual a winner must lie in, on the selection lists
 
 
@@ -48,19 +54,99 @@ class SearchResult:
     trials: list[dict[str, Any]]
 
 
-def space(negatives_rate: float, rounds: int) -> dict[str, Any]:
-    """The search space; negatives are only ever thinned further than the training rows already are."""
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What a search may choose among, by name. The defaults take seconds a trial.
+
+    Attributes:
+        members: ensembles, each the names of its members joined by "+".
+        blends: of `training.blends.weighing.BLENDS`, or of `ranking.fuse.FUSIONS` for comparison.
+        resamplers: of `training.imbalance.resample.RESAMPLERS`.
+        calibrators: of `training.blends.calibrators.CALIBRATORS`.
+        losses: of the member `neural`, of `training.imbalance.losses.LOSSES`.
+        optimisers: of the member `neural`, of `training.imbalance.optimisers.OPTIMISERS`.
+    """
+
+    members: tuple[str, ...] = (str(DEFAULT["members"]),)
+    blends: tuple[str, ...] = (str(DEFAULT["blend"]),)
+    resamplers: tuple[str, ...] = QUICK
+    calibrators: tuple[str, ...] = tuple(CALIBRATORS)
+    losses: tuple[str, ...] = ("bce",)
+    optimisers: tuple[str, ...] = ("adamw",)
+
+    def __post_init__(self) -> None:
+        for key, known in _known().items():
+            chosen = getattr(self, key)
+            if not chosen:
+                raise ValueError(f"{key}: need at least one")
+            for name in chosen:
+                if name not in known:
+                    raise ValueError(f"{key}: {name!r} is not known; known: {', '.join(known)}")
+        for ensemble in self.members:
+            member_names({"members": ensemble})
+
+    def space(self, negatives_rate: float, rounds: int) -> dict[str, Any]:
+        """The search space; negatives are only ever thinned further than the training rows already are."""
+        return {
+            "members": tune.choice(list(self.members)),
+            "blend": tune.choice(list(self.blends)),
+            "resampler": tune.choice(list(self.resamplers)),
+            "strength": tune.loguniform(0.05, 0.5),
+            "negatives_rate": tune.choice([negatives_rate / 3, negatives_rate]),
+            "learning_rate": tune.loguniform(0.03, 0.1),
+            "leaves": tune.choice([15, 31, 63]),
+            "rounds": rounds,
+            "calibrator": tune.choice(list(self.calibrators)),
+            **self._numbers_of_blends(),
+            **self._options(lambda names: tune.choice(list(names))),
+        }
+
+    def grid(self, negatives_rate: float, rounds: int) -> dict[str, Any]:
+        """Every combination of the names; numbers stay as in `DEFAULT`, the weights of `weighted` equal."""
+        return {
+            **DEFAULT,
+            "members": tune.grid_search(list(self.members)),
+            "blend": tune.grid_search(list(self.blends)),
+            "resampler": tune.grid_search(list(self.resamplers)),
+            "calibrator": tune.grid_search(list(self.calibrators)),
+            "negatives_rate": negatives_rate,
+            "rounds": rounds,
+            **({"weights": dict.fromkeys(self._every_member(), 1.0)} if "weighted" in self.blends else {}),
+            **self._options(lambda names: tune.grid_search(list(names))),
+        }
+
+    def combinations(self) -> int:
+        """Trials of the grid."""
+        neural = len(self.losses) * len(self.optimisers) if "neural" in self._every_member() else 1
+        return len(self.members) * len(self.blends) * len(self.resamplers) * len(self.calibrators) * neural
+
+    def _every_member(self) -> list[str]:
+        return sorted({name for ensemble in self.members for name in ensemble.split("+")})
+
+    def _numbers_of_blends(self) -> dict[str, Any]:
+        numbers: dict[str, Any] = {}
+        if "per_tier" in self.blends:
+            numbers |= {f"text_weight_{tier}": tune.uniform(0.0, most) for tier, most in zip(TIERS, (0.5, 0.7, 0.9), strict=True)}
+        if "weighted" in self.blends:
+            numbers["weights"] = {name: tune.uniform(0.05, 1.0) for name in self._every_member()}
+        return numbers
+
+    def _options(self, among: Callable[[tuple[str, ...]], Any]) -> dict[str, Any]:
+        if "neural" not in self._every_member():
+            return {}
+        return {"options": {"neural": {"loss": among(self.losses), "optimiser": among(self.optimisers)}}}
+
+
+def _known() -> dict[str, tuple[str, ...]]:
+    from training.imbalance.losses import LOSSES  # these bring torch, which a trial without a network does not need
+    from training.imbalance.optimisers import OPTIMISERS
+
     return {
-        "resampler": tune.choice(list(QUICK)),
-        "strength": tune.loguniform(0.05, 0.5),
-        "negatives_rate": tune.choice([negatives_rate / 3, negatives_rate]),
-        "learning_rate": tune.loguniform(0.03, 0.1),
-        "leaves": tune.choice([15, 31, 63]),
-        "rounds": rounds,
-        "calibrator": tune.choice(list(CALIBRATORS)),
-        "text_weight_head": tune.uniform(0.0, 0.5),
-        "text_weight_tail": tune.uniform(0.0, 0.7),
-        "text_weight_new": tune.uniform(0.0, 0.9),
+        "blends": (*BLENDS, *FUSIONS),
+        "resamplers": RESAMPLERS,
+        "calibrators": tuple(CALIBRATORS),
+        "losses": tuple(LOSSES),
+        "optimisers": OPTIMISERS,
     }
 
 
@@ -73,6 +159,7 @@ def run(
     rounds: int,
     seed: int,
     searcher: str = "bayesian",
+    choices: Choices | None = None,
     cpus: int | None = None,
     first: Sequence[Mapping[str, Any]] = (DEFAULT, TREES_ALONE),
 ) -> SearchResult:
@@ -82,33 +169,44 @@ def run(
         data: the surface's rows and lists.
         name: experiment name, unique in `storage`; an unfinished one is resumed, a finished one is only read.
         storage: Ray Tune's storage path.
-        trials: number of configurations, the default one included.
+        trials: number of configurations, those of `first` included; for a grid the most there may be.
         rounds: boosting rounds per trial.
         seed: of the searcher and of every trial.
-        searcher: `bayesian` (Optuna's TPE) or `random`.
+        searcher: `bayesian` (Optuna's TPE), `random`, or `grid`: every combination of the names, once.
+        choices: what to choose among; default: what takes seconds a trial.
         cpus: CPUs for trials, one each; default: the host's. An address in RAY_ADDRESS is used as it is.
-        first: configurations of the first trials, so that the winner is at least as good as what needs no search.
+        first: configurations of the first trials, so that the winner is at least as good as what needs no search; those outside the
+            choices are left out.
 
     Raises:
         RuntimeError: every trial failed.
+        ValueError: an unknown searcher, or a grid of more combinations than `trials`.
     """
     global _bar
+    choices = choices or Choices()
+    if searcher not in SEARCHERS:
+        raise ValueError(f"searcher: {searcher!r} is not known; known: {', '.join(SEARCHERS)}")
+    grid = searcher == "grid"
+    if grid and choices.combinations() > trials:
+        raise ValueError(f"trials: the grid has {choices.combinations()} combinations, more than {trials}; name fewer or allow more trials")
+    count = choices.combinations() if grid else trials
     with warnings.catch_warnings(), _connected(cpus):
         warnings.simplefilter("ignore")
         storage.mkdir(parents=True, exist_ok=True)
         trainable = tune.with_resources(tune.with_parameters(_trial, data=data, seed=seed), {"cpu": 1})
-        parameters = space(data.train.negatives_rate, rounds)
+        parameters = (choices.grid if grid else choices.space)(data.train.negatives_rate, rounds)
         path = str(storage / name)
-        with Bar(f"Ray Tune: {name}", trials) as _bar:
+        with Bar(f"Ray Tune: {name}", count) as _bar:
             run_config = tune.RunConfig(name=name, storage_path=str(storage), verbose=0, callbacks=[_Progress()])
             if tune.Tuner.can_restore(path):
                 tuner = tune.Tuner.restore(path, trainable, param_space=parameters)
             else:
                 known = [{**config, "rounds": rounds, "negatives_rate": data.train.negatives_rate} for config in first]
+                algorithm = _searcher(searcher, seed, [point for config in known if (point := _within(config, parameters))])
                 tuner = tune.Tuner(
                     trainable,
                     param_space=parameters,
-                    tune_config=tune.TuneConfig(metric=METRIC, mode="max", num_samples=trials, search_alg=_searcher(searcher, seed, known)),
+                    tune_config=tune.TuneConfig(metric=METRIC, mode="max", num_samples=1 if grid else trials, search_alg=algorithm),
                     run_config=run_config,
                 )
             results = tuner.fit()
@@ -148,37 +246,50 @@ def _connected(cpus: int | None) -> Iterator[None]:
             ray.shutdown()
 
 
+def _within(config: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """What the space knows of a configuration; nothing where it has a name that is no choice."""
+    point = {key: value for key, value in config.items() if key in parameters}
+    for key, value in point.items():
+        among = getattr(parameters[key], "categories", None)
+        if among is not None and value not in among:
+            return {}
+    return point
+
+
 def _searcher(name: str, seed: int, first: list[dict[str, Any]]) -> Any:
+    if name == "grid":
+        from ray.tune.search.basic_variant import BasicVariantGenerator
+
+        return BasicVariantGenerator(constant_grid_search=True, random_state=seed)
     if name == "random":
         from ray.tune.search.basic_variant import BasicVariantGenerator
 
         return BasicVariantGenerator(points_to_evaluate=first, random_state=seed)
-    if name == "bayesian":
-        import optuna
-        from ray.tune.search.optuna import OptunaSearch
+    import optuna
+    from ray.tune.search.optuna import OptunaSearch
 
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        searched = [{k: v for k, v in config.items() if k != "rounds"} for config in first]  # a constant is no parameter to Optuna
-        return OptunaSearch(points_to_evaluate=searched, seed=seed, metric=METRIC, mode="max")
-    raise ValueError(f"searcher: {name!r} is not known; known: bayesian, random")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    searched = [{k: v for k, v in config.items() if k != "rounds"} for config in first]  # a constant is no parameter to Optuna
+    return OptunaSearch(points_to_evaluate=searched, seed=seed, metric=METRIC, mode="max")
 
 
 def _row(result: Any) -> dict[str, Any]:
     metrics = result.metrics or {}
-    numbers = {k: metrics[k] for k in (METRIC, "ne", "predicted_over_actual", "tail_share10", "time_total_s") if k in metrics}
+    measured = {k: metrics[k] for k in (METRIC, "ne", "predicted_over_actual", "tail_share10", "time_total_s") if k in metrics}
     return {
         "trial": metrics.get("trial_id", Path(result.path).name),
         "config": dict(result.config or {}),
-        "metrics": numbers,
+        "metrics": {k: v for k, v in measured.items() if not math.isnan(v)},  # a fusion has no NE: NaN would be no JSON
         "error": str(result.error) if result.error else "",
     }
 
 
 def _choose(name: str, rows: list[dict[str, Any]]) -> SearchResult:
-    """Best NDCG@10 among the calibrated; where none is calibrated, best NDCG@10."""
-    finished = [r for r in rows if METRIC in r["metrics"]]
+    """Best NDCG@10 among the calibrated; where none is calibrated, best NDCG@10. A fusion has no probabilities and never wins."""
+    finished = [r for r in rows if METRIC in r["metrics"] and r["config"].get("blend") not in FUSIONS]
     if not finished:
-        raise RuntimeError(f"{name}: all {len(rows)} trials failed, the first with: {rows[0]['error'] if rows else 'no trial'}")
+        first = next((r["error"] for r in rows if r["error"]), "none of them gives probabilities" if rows else "no trial")
+        raise RuntimeError(f"{name}: all {len(rows)} trials failed, the first with: {first}")
     low, high = CALIBRATED
     calibrated = [r for r in finished if low <= r["metrics"]["predicted_over_actual"] <= high]
     best = max(calibrated or finished, key=lambda r: r["metrics"][METRIC])
@@ -194,8 +305,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--storage", type=Path, required=True, help="Ray Tune's storage path")
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=200, help="boosting rounds per trial")
-    parser.add_argument("--searcher", choices=["bayesian", "random"], default="bayesian")
+    parser.add_argument("--searcher", choices=SEARCHERS, default="bayesian")
     parser.add_argument("--seed", type=int, default=0)
+    chosen, known = {f.name: f.default for f in fields(Choices)}, _known()
+    for key, default in chosen.items():
+        among = f"among {', '.join(known[key])}" if key in known else f"ensembles of {', '.join((*MEMBERS, *GIVEN))}, joined by +"
+        parser.add_argument(f"--{key}", nargs="+", default=default, metavar="NAME", help=f"{among} (default: {' '.join(default)})")
     args = parser.parse_args(argv)
     result = run(
         load_ensemble_data(args.data),
@@ -205,6 +320,7 @@ def main(argv: list[str] | None = None) -> None:
         rounds=args.rounds,
         seed=args.seed,
         searcher=args.searcher,
+        choices=Choices(**{key: tuple(getattr(args, key)) for key in chosen}),
     )
     write_json(args.storage / args.name / "result.json", {"best": result.best, "best_trial": result.best_trial, "trials": result.trials})
     print(json.dumps({"name": result.name, "best_trial": result.best_trial, "best": result.best, "trials": len(result.trials)}))

@@ -22,7 +22,8 @@ from ranking.features import FEATURE_SERVICES, ITEM_SCALARS, Entity
 from services.gateway.ports import ENTITY_VIEWS, FeatureRows
 
 JOIN_KEYS = {Entity.USER: "user_id", Entity.ITEM: "item_id"}
-_ITEM_WANTED = frozenset((*ITEM_SCALARS, "popularity_tier", "category_key", "token_ids", "text_digest", *ITEM_ATTRIBUTES))
+_ITEM_KEYS = ("category_key", "type_key", "maker_key", "text_digest")
+_ITEM_WANTED = frozenset((*ITEM_SCALARS, *_ITEM_KEYS, "popularity_tier", "token_ids", "taste", "taste_at", *ITEM_ATTRIBUTES))
 """The item features ranking reads; the others (title …) cost as much to read and are for people."""
 
 

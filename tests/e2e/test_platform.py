@@ -84,17 +84,20 @@ def test_training_and_gateway_agree(platform: Platform) -> None:
 
         spec = platform.release.blends[surface]
         logits = np.array([[{m.member: m.raw for m in served[i].members}[name] for i in sample.item_ids] for name in spec.members])
-        member, bert = (platform.release.member(name) for name in spec.members)
-        session = onnxruntime.InferenceSession(str(platform.layout.releases / platform.release.id / member.path))
-        trees = session.run([member.output], {"features": want})[0][:, 0].astype(np.float64)
-        np.testing.assert_allclose(logits[0], trees, atol=1e-4)
-
-        run = json.loads((platform.layout.triton_repository / bert.model / str(bert.version) / "run.json").read_text())
-        reduced = run["runtime"].endswith("bf16")
-        offline_text = np.load(platform.layout.training / "scores" / f"{surface.value}_test.npz")["text_logits"][span]
-        np.testing.assert_allclose(logits[1], offline_text, atol=bert.golden.atol if reduced else 1e-4)
+        offline_logits, reduced = [], False
+        for got_logits, member in zip(logits, map(platform.release.member, spec.members), strict=True):
+            atol = 1e-4
+            if member.kind == "features":
+                session = onnxruntime.InferenceSession(str(platform.layout.releases / platform.release.id / member.path))
+                offline_logits.append(session.run([member.output], {"features": want})[0][:, 0].astype(np.float64))
+            else:
+                run = json.loads((platform.layout.triton_repository / member.model / str(member.version) / "run.json").read_text())
+                reduced = run["runtime"].endswith("bf16")
+                atol = member.golden.atol if reduced else atol
+                offline_logits.append(np.load(platform.layout.training / "scores" / f"{surface.value}_test.npz")["given.bert"][span])
+            np.testing.assert_allclose(got_logits, offline_logits[-1], atol=atol)
         probabilities = dict(zip(answer.results.item_ids, answer.results.probabilities, strict=True))
-        offline_p = blend(spec, np.stack([trees, offline_text]), tiers).probabilities
+        offline_p = blend(spec, np.stack(offline_logits), tiers).probabilities
         np.testing.assert_allclose([probabilities[i] for i in sample.item_ids], offline_p, atol=1e-2 if reduced else 1e-4)
 
 
@@ -131,7 +134,7 @@ def test_release_keeps_its_metrics(platform: Platform) -> None:
     for split in ("validation", "test"):
         for surface in ("ads", "search"):
             rankers = manifest["metrics"][split][surface]
-            assert {"shuffle", "popularity", "repeat rule", "trees", "bert", "blend", "blend + floor"} == set(rankers)
+            assert {"shuffle", "popularity", "repeat rule", "boosting", "bert", "blend", "blend + floor"} == set(rankers)
             value, low, high = rankers["blend"]["all"]["ndcg10"]
             assert low <= value <= high
             assert set(rankers["blend"]) == {"all", *TIERS}

@@ -18,6 +18,9 @@ from ranking.features import (
     MAX_QUERY_TOKENS,
     MODEL_COLUMNS,
     NEVER_DAYS,
+    RELATION_ODDS,
+    RELATIONS,
+    TASTE_WIDTH,
     USER_SCALARS,
     VIEWS,
     stable_key,
@@ -77,6 +80,64 @@ def test_category_share_follows_the_items_category() -> None:
     assert column(user, block, "category_share") == [0.25, 0.0, 0.5]
 
 
+def test_the_rate_of_a_pair_is_that_of_its_relation() -> None:
+    """Own before maker before type before none of them; the pair's rate is the item's for that relation. Key 0 is no type at all."""
+    user = user_features(
+        {
+            "history_item_keys": [stable_key("own")],
+            "history_counts": [1.0],
+            "history_days": [1.0],
+            "type_keys": [7],
+            "type_affinities": [2.0],
+            "maker_keys": [70],
+            "maker_affinities": [1.5],
+        }
+    )
+    rates = {f"promo_rate_{name}": [0.5 + i / 8] * 5 for i, name in enumerate(RELATIONS)}
+    rates["promo_appeal"] = [2.0] * 5
+    block = items(["own", "a", "b", "c", "d"], type_key=[7, 7, 7, 8, 0], maker_key=[70, 70, 71, 80, 0], **rates)
+    assert column(user, block, "relation_appeal") == [2.0 * np.float32(RELATION_ODDS[r]) for r in (0, 1, 2, 3, 3)]
+    assert column(user, block, "relation") == [0.0, 1.0, 2.0, 3.0, 3.0]
+    assert column(user, block, "relation_rate") == [0.5, 0.625, 0.75, 0.875, 0.875]
+    assert column(UNKNOWN_USER, block, "relation_rate") == [0.875] * 5
+
+
+def test_affinities_are_found_by_type_and_maker_and_shared_out() -> None:
+    """Affinity comes from the item's own type and maker; what is expected of an item is affinity times its share."""
+    user = user_features(
+        {
+            "type_keys": [9, 7],
+            "type_affinities": [4.0, 2.0],
+            "maker_keys": [70],
+            "maker_affinities": [1.5],
+        }
+    )
+    block = items(["a", "b", "c"], type_key=[7, 9, 8], maker_key=[70, 90, 0], type_share=[0.5, 0.25, 1.0], maker_share=[1.0, 1.0, 1.0])
+    assert column(user, block, "type_affinity") == [2.0, 4.0, 0.0]
+    assert column(user, block, "type_expected") == [2.0 * 0.5, 4.0 * 0.25, 0.0]
+    assert column(user, block, "maker_affinity") == column(user, block, "maker_expected") == [1.5, 0.0, 0.0]
+
+
+def test_discovery_multiplies_vectors_of_one_factorisation_only() -> None:
+    """The dot product where user and item name the same one; 0 across two of them, and where either has no vector."""
+    rng = np.random.default_rng(0)
+    mine, theirs = rng.normal(size=TASTE_WIDTH).astype(np.float32), rng.normal(size=TASTE_WIDTH).astype(np.float32)
+    user = user_features({"taste": mine.tolist(), "taste_at": 100})
+    block = items(["a", "b", "c"], taste=[theirs.tolist(), theirs.tolist(), None], taste_at=[100, 93, None])
+    got = column(user, block, "discovery")
+    assert got == [pytest.approx(float(mine.astype(float) @ theirs.astype(float)), abs=1e-5), 0.0, 0.0]
+    assert column(UNKNOWN_USER, block, "discovery") == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("width", [1, TASTE_WIDTH - 1, TASTE_WIDTH + 1])
+def test_a_vector_of_another_width_is_refused(width: int) -> None:
+    """It is of another schema, and numpy would repeat a single number silently."""
+    with pytest.raises(ValueError, match=f"need {TASTE_WIDTH} numbers, got {width}"):
+        user_features({"taste": [1.0] * width})
+    with pytest.raises(ValueError, match=f"need {TASTE_WIDTH} numbers, got {width}"):
+        items(["a"], taste=[[1.0] * width])
+
+
 @pytest.mark.parametrize(("price", "level", "want"), [(3.0, 2.0, 1.5), (0.0, 2.0, 1.0), (3.0, 0.0, 1.0), (2.0, 0.0005, 2000.0)])
 def test_price_to_level(price: float, level: float, want: float) -> None:
     """Price over the user's level; 1 where either is unknown; a level near nothing does not explode."""
@@ -127,6 +188,8 @@ def test_long_texts_are_cut_and_64_bit_keys_are_not() -> None:
     [
         ({"history_item_keys": [1, 2], "history_counts": [1.0], "history_days": [1.0, 2.0]}, "keys 2, counts 1, days 2"),
         ({"category_keys": [1], "category_shares": []}, "keys 1, shares 0"),
+        ({"type_keys": [1, 2], "type_affinities": [1.0]}, "keys 2, affinities 1"),
+        ({"maker_keys": [1], "maker_affinities": []}, "keys 1, affinities 0"),
     ],
 )
 def test_parallel_lists_of_different_lengths_are_refused(values: dict[str, Any], message: str) -> None:
@@ -150,10 +213,17 @@ def test_a_candidates_row_does_not_depend_on_the_others(seed: int) -> None:
             "mean_unit_price": float(rng.random()),
             "category_keys": [1, 2],
             "category_shares": [0.7, 0.3],
+            "type_keys": [1, 3],
+            "type_affinities": [0.9, 0.1],
+            "taste": rng.normal(size=TASTE_WIDTH).tolist(),
+            "taste_at": 1,
         }
     )
     block = items(
         ids,
+        type_key=rng.integers(1, 4, n).tolist(),
+        taste=rng.normal(size=(n, TASTE_WIDTH)).tolist(),
+        taste_at=rng.integers(1, 3, n).tolist(),
         price_28d=rng.random(n).tolist(),
         popularity_tier=rng.choice(TIERS, n).tolist(),
         category_key=rng.integers(1, 4, n).tolist(),

@@ -62,6 +62,12 @@ def test_every_feature_service_names_declared_views() -> None:
         ("REQUEST_COLUMNS", (dataclasses.replace(REQUEST_COLUMNS[0], default=1.0), *REQUEST_COLUMNS[1:])),
         ("MODEL_COLUMNS", MODEL_COLUMNS[::-1]),
         ("MAX_ITEM_TOKENS", 25),
+        ("MAX_GROUPS", 5),
+        ("TASTE_WIDTH", 5),
+        ("AFFINITY_HALF_LIFE", 5.0),
+        ("SHARE_HALF_LIFE", 5.0),
+        ("RELATION_HALF_LIFE", 5.0),
+        ("RELATION_PRIORS", (1.0, 2.0, 3.0, 4.0)),
     ],
 )
 def test_the_hash_changes_with_whatever_a_model_sees(name: str, value: object, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 from longtail.ranking.v1 import ranking_service_pb2 as pb
 
-from ranking.features import Entity
+from ranking.features import VIEWS, Entity
 from ranking.types import Float32Array
 from services.gateway.ports import FeatureRows
 from tests.deploy.releases import alter, build_release
 from tests.services.gateway_fakes import USER, Gateway, activate, ads, eventually, gateway, reasons, search
+
+USER_VIEWS, ITEM_VIEWS = ([v for v in VIEWS if v.entity is e] for e in Entity)
 
 
 @pytest.mark.parametrize(("gone", "left"), [("bert", "trees"), ("trees", "bert")])
@@ -160,10 +162,10 @@ async def test_items_only_the_missing_member_could_score_come_last_with_probabil
 
 @pytest.mark.parametrize("user_id", ["", "stranger"])
 async def test_an_unknown_user_is_ranked_with_defaults_and_flagged(gw: Gateway, user_id: str) -> None:
-    """The answer is whole; the user's two views count as missing."""
+    """The answer is whole; every view of the user counts as missing."""
     answer = await gw.rank(search(5, user_id=user_id))
     assert reasons(answer) == {"features:user": "NOT_FOUND"}
-    assert (answer.feature_freshness.missing, answer.feature_freshness.fresh) == (2, 2 * 5)
+    assert (answer.feature_freshness.missing, answer.feature_freshness.fresh) == (len(USER_VIEWS), len(ITEM_VIEWS) * 5)
     assert len(answer.results.item_ids) == 5
 
 
@@ -177,7 +179,7 @@ async def test_unknown_items_are_ranked_as_new_and_flagged(gw: Gateway) -> None:
     unknown = next(e for e in answer.explanations if e.item_id == "unheard-of")
     assert unknown.group == "new"
     assert unknown.freshness["item_profile"] == "missing"
-    assert answer.feature_freshness.missing == 2
+    assert answer.feature_freshness.missing == len(ITEM_VIEWS)
 
 
 async def test_a_failing_feature_store_leaves_defaults(gw: Gateway) -> None:
@@ -240,10 +242,10 @@ async def test_undeclared_columns_are_ignored_and_reported(gw: Gateway) -> None:
 
 
 async def test_stale_rows_are_served_and_counted(gw: Gateway) -> None:
-    """Rows older than a view's ttl (14 days for behaviour and statistics) count as stale."""
+    """Rows older than a view's ttl (14 days for all but the profiles) count as stale."""
     gw.store.event_time = time.time() - 15 * 86400
     answer = await gw.rank(search(5))
-    assert (answer.feature_freshness.stale, answer.feature_freshness.fresh) == (1 + 5, 1 + 5)
+    assert (answer.feature_freshness.stale, answer.feature_freshness.fresh) == (len(USER_VIEWS) - 1 + (len(ITEM_VIEWS) - 1) * 5, 1 + 5)
     assert not answer.degradations
 
 
@@ -253,4 +255,4 @@ async def test_a_fixed_clock_decides_freshness_when_history_is_replayed(home: Pa
         gw.store.event_time = 1510876800.0  # 2017-11-17
         answer = await gw.rank(search(5))
         assert answer.feature_freshness.stale == 0
-        assert np.sum([answer.feature_freshness.fresh]) == 2 + 2 * 5
+        assert np.sum([answer.feature_freshness.fresh]) == len(USER_VIEWS) + len(ITEM_VIEWS) * 5

@@ -12,13 +12,14 @@ from feast import FeatureStore
 
 from ranking.assemble import ITEM_ATTRIBUTES, item_features, user_features
 from ranking.errors import Unavailable
-from ranking.features import Entity, stable_key
+from ranking.features import TASTE_WIDTH, Entity, stable_key
 from services.gateway.feast_store import FeastStore
 from services.gateway.features import Features
 from tests.services import feast_home
 
 NOW = datetime(2026, 1, 10, tzinfo=UTC)
 HISTORY = {"history_item_keys": [-5, 7], "history_counts": [1.0, 2.0], "history_days": [3.0, 4.0]}
+TASTE = {"taste": [0.1 * i for i in range(TASTE_WIDTH)], "taste_at": 2**40}
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +32,21 @@ def feast_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         users = {"u": {"orders_all": 3.0, "interest_text": "buys ice", "category_keys": [], "category_shares": [], **HISTORY}}
         feast_home.write(store, "user_behaviour", NOW, users)
         profile = {
-            f"i{i}": {"category_key": -(2**62) + i, "text_digest": 2**62 + i, "token_ids": [4, 5, 6], "seller": f"s{i}"} for i in range(3)
+            f"i{i}": {
+                "category_key": -(2**62) + i,
+                "type_key": 2**61 + i,
+                "maker_key": -(2**61) + i,
+                "text_digest": 2**62 + i,
+                "token_ids": [4, 5, 6],
+                "seller": f"s{i}",
+            }
+            for i in range(3)
         }
         feast_home.write(store, "item_profile", NOW, profile)
         old = {"i0": {"price_28d": 2.5, "popularity_tier": "tail"}}
         feast_home.write(store, "item_statistics", NOW - timedelta(days=15), old)
+        feast_home.write(store, "user_taste", NOW, {"u": TASTE})
+        feast_home.write(store, "item_taste", NOW, {"i0": TASTE})
     return home
 
 
@@ -50,9 +61,11 @@ def test_values_come_back_as_they_were_written(store: FeastStore) -> None:
     """Scalars, strings, lists and 64-bit keys survive exactly; nulls become declared defaults in the core."""
     read = store.read(Entity.USER, ["u"])
     user = user_features({name: column[0] for name, column in read.values.items()})
-    expected = user_features({"orders_all": 3.0, "interest_text": "buys ice", **HISTORY})
+    expected = user_features({"orders_all": 3.0, "interest_text": "buys ice", **HISTORY, **TASTE})
     assert (user.interest_text, user.history_keys.tolist()) == (expected.interest_text, [-5, 7])
     np.testing.assert_array_equal(user.scalars, expected.scalars)
+    np.testing.assert_array_equal(user.taste, expected.taste)
+    assert user.taste_at == TASTE["taste_at"]
     rows = store.read(Entity.ITEM, ["i1", "i0"])
     items = item_features(np.array([stable_key("i1"), stable_key("i0")]), rows.values)
     assert items.category_keys.tolist() == [-(2**62) + 1, -(2**62)]
@@ -60,6 +73,9 @@ def test_values_come_back_as_they_were_written(store: FeastStore) -> None:
     assert items.token_ids[:, :4].tolist() == [[4, 5, 6, 0]] * 2
     assert rows.values["seller"] == ["s1", "s0"]
     assert items.attribute_keys.tolist() == [[stable_key(f"s{i}") if name == "seller" else 0 for name in ITEM_ATTRIBUTES] for i in (1, 0)]
+    np.testing.assert_array_equal(items.taste, [np.zeros(TASTE_WIDTH, np.float32), expected.taste])
+    assert items.taste_at.tolist() == [0, TASTE["taste_at"]]
+    assert (items.type_keys.tolist(), items.maker_keys.tolist()) == ([2**61 + 1, 2**61], [-(2**61) + 1, -(2**61)])
     assert items.tiers.tolist() == [2, 1]  # unknown statistics: new; i0: tail
 
 
@@ -68,7 +84,7 @@ def test_event_times_say_which_view_has_a_row(store: FeastStore) -> None:
     """NaN where there is no row, the row's own event time elsewhere."""
     times = store.read(Entity.ITEM, ["i0", "i1", "unknown"]).event_times
     now, old, nan = NOW.timestamp(), (NOW - timedelta(days=15)).timestamp(), float("nan")
-    np.testing.assert_array_equal(times, [[now, now, nan], [old, nan, nan]])
+    np.testing.assert_array_equal(times, [[now, now, nan], [old, nan, nan], [now, nan, nan]])
 
 
 @pytest.mark.servers
@@ -79,10 +95,12 @@ async def test_freshness_is_derived_from_them(store: FeastStore) -> None:
     assert found.states(np.array([0, 1, 2])) == {
         "user_profile": ["defaulted"] * 3,
         "user_behaviour": ["fresh"] * 3,
+        "user_taste": ["fresh"] * 3,
         "item_profile": ["fresh", "fresh", "missing"],
         "item_statistics": ["stale", "defaulted", "missing"],
+        "item_taste": ["fresh", "defaulted", "missing"],
     }
-    assert found.counts() == {"fresh": 1 + 2, "stale": 1, "missing": 2, "defaulted": 1 + 1}
+    assert found.counts() == {"fresh": 2 + 3, "stale": 1, "missing": 3, "defaulted": 1 + 2}
     await reader.close()
 
 

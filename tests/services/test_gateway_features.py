@@ -15,8 +15,10 @@ from ranking.assemble import ITEM_ATTRIBUTES, ItemFeatures, item_features
 from ranking.features import Entity, stable_key
 from services.gateway.features import Features
 from services.gateway.items import ItemTable
-from services.gateway.ports import FeatureRows, freshness_codes
+from services.gateway.ports import ENTITY_VIEWS, FeatureRows, freshness_codes
 from tests.services.gateway_fakes import FakeStore, eventually, item
+
+VIEWS = len(ENTITY_VIEWS[Entity.ITEM])
 
 
 def features(store: FakeStore, **options: Any) -> Features:
@@ -109,13 +111,13 @@ def test_the_item_table_agrees_with_a_dictionary(batches: list[list[int]], capac
     table, model = ItemTable(capacity), dict[str, float]()
     for turn, batch in enumerate(batches):
         names = ids(*batch)
-        read = FeatureRows({"price_28d": [turn + i / 100 for i in batch]}, np.full((2, len(batch)), float(turn)))
+        read = FeatureRows({"price_28d": [turn + i / 100 for i in batch]}, np.full((VIEWS, len(batch)), float(turn)))
         table.put(names, read, now=float(turn))
         model.update((name, np.float32(turn + i / 100)) for name, i in zip(names, batch, strict=True))
         assert len(table) <= capacity
         rows = table.rows(names)
         assert (rows >= 0).all()
-        assert table.gather(rows, float(turn))[1].tolist() == [[float(turn)] * len(batch)] * 2
+        assert table.gather(rows, float(turn))[1].tolist() == [[float(turn)] * len(batch)] * VIEWS
         held = [name for name, row in zip(model, table.rows(list(model)), strict=True) if row >= 0]
         found, _ = table.gather(table.rows(held), float(turn))
         price = found.scalars.max(axis=1)
@@ -137,7 +139,7 @@ def test_names_go_with_the_last_item_that_has_them() -> None:
     """However many sellers come and go, the table knows those of the items it holds and no others."""
     table = ItemTable(10)
     for i in range(100):
-        table.put([f"i{i}"], FeatureRows({"seller": [f"s{i}"], "brand": ["b"]}, np.zeros((2, 1))), now=float(i))
+        table.put([f"i{i}"], FeatureRows({"seller": [f"s{i}"], "brand": ["b"]}, np.zeros((VIEWS, 1))), now=float(i))
     found, _ = table.gather(table.rows(["i99"]), 100.0)
     assert {table.names[key] for key in found.attribute_keys[0].tolist()} == {"s99", "b", ""}
     assert len(table.names) <= 10 + 2

@@ -30,7 +30,7 @@ async def test_an_answer_ranks_every_candidate_once_and_says_what_made_it(gw: Ga
     assert list(answer.results.item_ids) == [f"i{i}" for i in answer.results.candidate_indices]
     assert (answer.request_id, answer.release, answer.policy, answer.policy_version) == ("mine", "r1", "floors", "1")
     assert dict(answer.model_versions) == {"trees": "1", "bert": "1"}
-    assert answer.feature_freshness.fresh == 2 + 2 * 20  # two views of the user, two of each item
+    assert answer.feature_freshness.fresh == 3 + 3 * 20  # three views of the user, three of each item
     assert not answer.degradations
     assert not answer.explanations
     assert {"convert", "features", "assemble", "score", "score.bert", "score.trees", "blend", "fairness", "total"} <= set(

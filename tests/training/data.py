@@ -21,10 +21,12 @@ def lists(rng: np.random.Generator, count: int, length: int = 40) -> EvalLists:
     x, y, hidden = _rows(rng, count * length)
     offsets = np.arange(count + 1, dtype=np.int64) * length
     tiers = rng.integers(0, 3, count * length).astype(np.int8)
-    return EvalLists(x, y, tiers, hidden, offsets, np.add.reduceat(y.astype(np.int64), offsets[:-1]))
+    given = {"bert": hidden, "bm25": hidden + rng.normal(size=len(hidden)) + 5}
+    return EvalLists(x, y, tiers, given, offsets, np.add.reduceat(y.astype(np.int64), offsets[:-1]), np.arange(count) // 2)
 
 
 def ensemble_data(seed: int = 0, rows: int = 4000) -> EnsembleData:
     rng = np.random.default_rng(seed)
     x, y, _ = _rows(rng, rows)
-    return EnsembleData(TrainRows(x, y, 0.5), lists(rng, 30), lists(rng, 30))
+    of = np.arange(rows) // 20
+    return EnsembleData(TrainRows(x, y, 0.5, of, of // 2), lists(rng, 30), lists(rng, 30))

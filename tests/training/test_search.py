@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.training.data import ensemble_data
-from training.search import _choose
+from training.blends.ensemble import DEFAULT
+from training.imbalance.losses import LOSSES
+from training.imbalance.resample import RESAMPLERS
+from training.members.registry import GIVEN, MEMBERS
+from training.search import Choices, _choose, _within, run
 
 
 def _row(trial: str, ndcg: float, ratio: float) -> dict[str, object]:
@@ -33,6 +37,64 @@ def test_failed_trials_are_kept_and_never_win() -> None:
         _choose("x", [failed])
 
 
+def test_a_fusion_never_wins() -> None:
+    """A fusion orders best here and has no probabilities, so the next best is what can be served."""
+    fused = {"trial": "f", "config": {"blend": "rrf"}, "metrics": {"ndcg10": 0.9}, "error": ""}
+    result = _choose("x", [fused, _row("a", 0.5, 1.0)])
+    assert (result.best_trial, result.trials[0]["trial"]) == ("a", "f")
+    with pytest.raises(RuntimeError, match="none of them gives probabilities"):
+        _choose("x", [fused])
+
+
+def test_every_name_there_is_can_be_chosen() -> None:
+    """All resamplers, members, losses, optimisers, blends, fusions and calibrators are valid names of a space."""
+    choices = Choices(
+        members=("+".join((*MEMBERS, *GIVEN)),),
+        blends=("equal", "weighted", "per_tier", "stacking", "caruana", "rrf", "isr", "combsum", "combmnz"),
+        resamplers=RESAMPLERS,
+        calibrators=("platt", "isotonic", "temperature"),
+        losses=tuple(LOSSES),
+        optimisers=("adamw", "adagrad"),
+    )
+    assert choices.combinations() == 9 * len(RESAMPLERS) * 3 * len(LOSSES) * 2
+    space = choices.space(0.03, 50)
+    assert set(space["weights"]) == {*MEMBERS, *GIVEN}
+    assert space["options"]["neural"]["loss"].categories == list(LOSSES)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ({"members": ("boosting+forest",)}, "members: 'forest' is not known"),
+        ({"blends": ("mean",)}, "blends: 'mean' is not known; known: equal"),
+        ({"resamplers": ("smite",)}, "resamplers: 'smite' is not known"),
+        ({"losses": ("hinge",)}, "losses: 'hinge' is not known"),
+        ({"optimisers": ("sgd",)}, "optimisers: 'sgd' is not known"),
+        ({"calibrators": ()}, "calibrators: need at least one"),
+    ],
+)
+def test_names_nobody_knows_are_refused_before_anything_runs(names: dict[str, tuple[str, ...]], message: str) -> None:
+    """The error names the kind, the name and what is known."""
+    with pytest.raises(ValueError, match=message):
+        Choices(**names)
+
+
+def test_first_configurations_stay_within_the_choices() -> None:
+    """What needs no search is tried first where the space has it, and left out where it has not."""
+    known = {**DEFAULT, "rounds": 5}
+    assert _within(known, Choices().space(0.03, 5)) == known
+    assert _within(known, Choices(members=("logistic",)).space(0.03, 5)) == {}
+
+
+def test_a_grid_larger_than_the_trials_and_unknown_searchers_are_refused(tmp_path: Path) -> None:
+    """A grid is run whole or not at all; the searcher's name is checked like the others."""
+    data = ensemble_data(rows=100)
+    with pytest.raises(ValueError, match="trials: the grid has 15 combinations, more than 5"):
+        run(data, name="x", storage=tmp_path, trials=5, rounds=1, seed=0, searcher="grid", choices=Choices(resamplers=RESAMPLERS[:5]))
+    with pytest.raises(ValueError, match="searcher: 'lucky' is not known; known: bayesian, random, grid"):
+        run(data, name="x", storage=tmp_path, trials=5, rounds=1, seed=0, searcher="lucky")
+
+
 def test_objective_imports_without_ray() -> None:
     """The objective is importable where Ray is not installed."""
     code = "import sys; sys.modules['ray'] = None; import training.blends.ensemble, training.release.evaluate, training.release.publish"
@@ -51,3 +113,43 @@ def test_a_real_search_finishes_and_is_only_read_the_second_time(tmp_path: Path)
     assert '"trials": 2' in first.stdout
     assert first.stdout.splitlines()[-1] == second.stdout.splitlines()[-1]
     assert "small: 0/2" in second.stderr  # nothing ran again
+
+
+SMALL = Choices(
+    members=("neural+bert", "lambdarank+bm25"),
+    blends=("stacking", "rrf"),
+    resamplers=("none",),
+    calibrators=("platt",),
+    losses=("softmax",),
+)
+
+
+def _names(config: dict[str, object]) -> set[str]:
+    options = config.get("options", {}).get("neural", {}) if "neural" in str(config["members"]) else {}  # type: ignore[attr-defined]
+    return {str(config[k]) for k in ("members", "blend", "resampler", "calibrator")} | set(options.values())
+
+
+@pytest.mark.servers
+def test_a_grid_tries_every_name_once(tmp_path: Path) -> None:
+    """On a real local Ray every combination of a small space runs, none fails, and the winner can be served."""
+    result = run(ensemble_data(rows=600), name="grid", storage=tmp_path, trials=4, rounds=3, seed=0, searcher="grid", choices=SMALL, cpus=2)
+    assert len(result.trials) == SMALL.combinations() == 4
+    assert [r["error"] for r in result.trials] == [""] * 4
+    tried = set().union(*(_names(r["config"]) for r in result.trials))
+    assert tried == {*SMALL.members, *SMALL.blends, *SMALL.resamplers, *SMALL.calibrators, *SMALL.losses, "adamw"}
+    assert result.best["blend"] == "stacking"
+
+
+@pytest.mark.servers
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("searcher", ["random", "bayesian"])
+def test_searchers_choose_among_names_and_numbers(tmp_path: Path, searcher: str) -> None:
+    """Nested choices (a neural member's loss, weights by member) reach the trials, whichever searcher draws them."""
+    choices = Choices(members=("neural+bert",), blends=("weighted",), losses=("bce", "focal"), resamplers=("none",))
+    result = run(
+        ensemble_data(rows=600), name="few", storage=tmp_path, trials=2, rounds=3, seed=0, searcher=searcher, choices=choices, cpus=2
+    )
+    assert [r["error"] for r in result.trials] == ["", ""]
+    for row in result.trials:
+        assert row["config"]["options"]["neural"]["loss"] in choices.losses
+        assert set(row["config"]["weights"]) == {"neural", "bert"}

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranking.calibrate import Calibrator, sigmoid
+from ranking.calibrate import Calibrator, logit, sigmoid
 
 _RIDGE = 1e-3  # keeps a and b finite where a member separates the classes
 _LEAST_SLOPE = 1e-3  # a calibrator must not turn an order around: a member worse than chance becomes nearly flat
@@ -25,7 +25,9 @@ def fit_platt(logits: NDArray[np.float64], labels: NDArray[Any]) -> Calibrator:
     """
     x, y = _scored(logits, labels)
     a, b = _newton(np.stack([x, np.ones_like(x)], axis=1), y, np.array([1.0, 0.0]))
-    return Calibrator("platt", a=max(a, _LEAST_SLOPE), b=b)
+    if a < _LEAST_SLOPE:  # the intercept of a slope that does not apply would miss the base rate
+        a, b = _LEAST_SLOPE, float(logit(np.array([y.mean()]))[0] - _LEAST_SLOPE * x.mean())
+    return Calibrator("platt", a=a, b=b)
 
 
 def fit_temperature(logits: NDArray[np.float64], labels: NDArray[Any]) -> Calibrator:

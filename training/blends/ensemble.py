@@ -1,4 +1,4 @@
-"""One ensemble from one configuration: resample, train the trees, calibrate the members, blend. No search, no I/O.
+"""One ensemble from one configuration: resample, train the members, calibrate them, blend. No search, no I/O.
 
 `fit` is what a trial runs and what the winner is made with; `objective` turns a configuration into the numbers a search
 compares. Neither knows Ray.
@@ -17,14 +17,19 @@ from numpy.typing import NDArray
 from ranking import metrics
 from ranking.blend import Blended, BlendSpec, blend
 from ranking.calibrate import logit
+from ranking.fuse import FUSIONS
 from ranking.types import TIERS
 from training.blends.calibrators import CALIBRATORS, fit_platt
-from training.imbalance.resample import resample
-from training.members import trees
+from training.blends.folds import by_group
+from training.blends.weighing import BLENDS, Evidence
+from training.imbalance.resample import RESAMPLERS, resample
+from training.members.contract import NO_LIST, Rows, Scorer
+from training.members.registry import GIVEN, LIGHTGBM, MEMBERS, check_names, train
 
-TREES, TEXT = "trees", "bert"
-MEMBERS = (TREES, TEXT)
+TEXT = "bert"
 DEFAULT: dict[str, Any] = {
+    "members": "boosting+bert",
+    "blend": "per_tier",
     "resampler": "none",
     "strength": 0.1,
     "negatives_rate": 0.03,
@@ -35,9 +40,10 @@ DEFAULT: dict[str, Any] = {
     "text_weight_tail": 0.2,
     "text_weight_new": 0.4,
 }
-"""What one would choose without a search."""
+"""What one would choose without a search; what a configuration does not name is as here."""
 TREES_ALONE: dict[str, Any] = DEFAULT | {f"text_weight_{tier}": 0.0 for tier in TIERS}
 """The same without the text member: what the text has to beat."""
+FOLDS = 3  # of households, for what is learnt from out-of-fold scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,13 @@ class TrainRows:
     features: NDArray[np.float32]  # (n, d)
     labels: NDArray[np.int8]  # (n,)
     negatives_rate: float  # share of the negatives kept
+    lists: NDArray[np.int64]  # (n,) list of each row
+    households: NDArray[np.int64] | None = None  # (n,) who asked; None: nobody asked twice
+
+    def take(self, rows: NDArray[Any]) -> TrainRows:
+        """Some of the rows, by mask or index."""
+        households = None if self.households is None else self.households[rows]
+        return TrainRows(self.features[rows], self.labels[rows], self.negatives_rate, self.lists[rows], households)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +69,10 @@ class EvalLists:
     features: NDArray[np.float32]  # (N, d)
     labels: NDArray[np.int8]  # (N,)
     tiers: NDArray[np.int8]  # (N,) codes into TIERS
-    text_logits: NDArray[np.float64]  # (N,) BERT's log-odds, NaN without text
+    given: Mapping[str, NDArray[np.float64]]  # member that is no function of the features -> (N,) its scores, NaN without text
     offsets: NDArray[np.int64]  # (L + 1,)
     ideal_positives: NDArray[np.int64]  # (L,) positives of the list before retrieval cut it
+    households: NDArray[np.int64] | None = None  # (L,) who asked; None: nobody asked twice
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -72,9 +86,10 @@ class EvalLists:
             self.features[rows],
             self.labels[rows],
             self.tiers[rows],
-            self.text_logits[rows],
+            {name: scores[rows] for name, scores in self.given.items()},
             np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
             self.ideal_positives[which],
+            None if self.households is None else self.households[which],
         )
 
 
@@ -91,63 +106,115 @@ class EnsembleData:
 class Fitted:
     """A trained ensemble."""
 
-    booster: Any
-    offset: float  # added to the booster's log-odds
+    scorers: Mapping[str, Scorer]  # the members that are functions of the features, by name
+    offset: float  # undoes the sampling of the training rows; added to scores that are log-odds
     spec: BlendSpec
 
-    def logits(self, lists: EvalLists, threads: int = 2) -> NDArray[np.float64]:
-        """(m, N) members' log-odds, rows as in `spec.members`."""
-        return np.stack([trees.predict(self.booster, lists.features, threads=threads) + self.offset, lists.text_logits])
+    def shift(self, name: str) -> float:
+        """What is added to a scorer's scores."""
+        return _shift(self.scorers[name], self.offset)
 
-    def blend(self, lists: EvalLists, threads: int = 2) -> Blended:
-        return blend(self.spec, self.logits(lists, threads), lists.tiers)
+    def logits(self, lists: EvalLists) -> NDArray[np.float64]:
+        """(m, N) members' scores before calibration, rows as in `spec.members`."""
+        return np.stack([_scores(n, self.scorers, lists, self.offset) for n in self.spec.members])
+
+    def blend(self, lists: EvalLists) -> Blended:
+        return blend(self.spec, self.logits(lists), lists.tiers)
+
+
+def member_names(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The members a configuration names: a list, or their names joined by "+".
+
+    Raises:
+        ValueError: an unknown name, a duplicate or none.
+    """
+    chosen = config["members"]
+    names = tuple(chosen.split("+")) if isinstance(chosen, str) else tuple(chosen)
+    check_names(names)
+    return names
 
 
 def fit(config: Mapping[str, Any], data: EnsembleData, seed: int, *, threads: int = 2) -> Fitted:
     """Train and calibrate the ensemble a configuration describes.
 
     Args:
-        config: ``resampler`` (name), ``strength`` (positives per negative after resampling), ``negatives_rate`` (≤ the
-            rows' own), ``learning_rate``, ``leaves``, ``rounds``, ``calibrator`` (name), ``text_weight_head|tail|new`` (BERT's share of the
-            blend per popularity tier, in [0, 1]).
+        config: what is missing is taken from `DEFAULT`. ``members`` (names, a list or joined by "+"), ``blend`` (name; its weights as
+            `training.blends.weighing` says), ``resampler`` (name), ``strength`` (positives per negative after resampling),
+            ``negatives_rate`` (≤ the rows' own), ``calibrator`` (name), ``learning_rate``, ``leaves`` and ``rounds`` (of every member that
+            is one booster), ``options`` (member -> its options).
         data: shared rows and lists.
-        seed: of sampling and boosting.
-        threads: of LightGBM.
+        seed: of sampling and training.
+        threads: of the members.
+
+    Raises:
+        ValueError: an unknown name or option, or members that do not go with the resampler or the lists, naming them.
     """
-    x, y, kept = _keep(data.train, float(config["negatives_rate"]), seed)
-    rows = resample(config["resampler"], x, y, strength=float(config["strength"]), seed=seed)
-    booster = trees.train(
-        rows.features,
-        rows.labels,
-        weights=rows.weights,
-        learning_rate=float(config["learning_rate"]),
-        leaves=int(config["leaves"]),
-        rounds=int(config["rounds"]),
-        seed=seed,
-        threads=threads,
-    )
-    offset = rows.offset + float(np.log(kept))
-    weights = {t: (1.0 - w, w) for t in TIERS for w in [float(config[f"text_weight_{t}"])]}
-    labels = data.calibrate.labels
-    raw = trees.predict(booster, data.calibrate.features, threads=threads) + offset
-    calibrate = CALIBRATORS[config["calibrator"]]
-    calibrators = (calibrate(raw, labels), calibrate(data.calibrate.text_logits, labels))
-    draft = Fitted(booster, offset, BlendSpec(MEMBERS, weights, calibrators))
-    final = fit_platt(logit(draft.blend(data.calibrate, threads).probabilities), labels)
+    config = {**DEFAULT, **config}
+    names = _checked(config, data)
+    scorers, offset = _train(names, config, data.train, seed, threads)
+    lists, calibrate = data.calibrate, CALIBRATORS[config["calibrator"]]
+    raw = np.stack([_scores(n, scorers, lists, offset) for n in names])
+    calibrators = tuple(calibrate(scores, lists.labels) for scores in raw)
+    log_odds = np.stack([logit(c(scores)) for c, scores in zip(calibrators, raw, strict=True)])
+    evidence = Evidence(names, log_odds, lists.labels, lambda: out_of_fold(names, config, data, seed, threads=threads))
+    weighed = BLENDS[config["blend"]](evidence, config)
+    draft = Fitted(scorers, offset, BlendSpec(names, weighed.weights, calibrators))
+    final = weighed.final or fit_platt(logit(blend(draft.spec, raw, lists.tiers).probabilities), lists.labels)
     return replace(draft, spec=replace(draft.spec, final=final))
 
 
+def out_of_fold(
+    names: tuple[str, ...], config: Mapping[str, Any], data: EnsembleData, seed: int, *, threads: int = 2
+) -> NDArray[np.float64]:
+    """(m, N) log-odds of the calibration lists' rows, each by members and calibrators that have not seen the row's household.
+
+    Households, and with them lists, stand whole in one fold: for each fold the members are trained on the training rows of the
+    others and calibrated on the others' calibration lists. Scores that are given (BERT's) were made from training weeks alone.
+
+    Args:
+        names: the members.
+        config: as in `fit`; ``folds`` is how many.
+        data: shared rows and lists.
+        seed: of the folds, sampling and training.
+        threads: of the members.
+    """
+    config = {**DEFAULT, **config}
+    lists, rows = data.calibrate, data.train
+    # Where nobody asked twice every list is a household, those of training rows other ones than those of the calibration lists.
+    askers = np.arange(len(lists)) if lists.households is None else lists.households
+    trained = -1 - rows.lists if rows.households is None else rows.households
+    of_row, of_list = by_group((trained, askers), int(config.get("folds", FOLDS)), seed)
+    held = np.repeat(of_list, np.diff(lists.offsets))  # (N,)
+    calibrate, out = CALIBRATORS[config["calibrator"]], np.full((len(names), len(held)), np.nan)
+    for fold in np.unique(of_list):
+        scorers, offset = _train(names, config, rows.take(of_row != fold), seed, threads)
+        for row, name in zip(out, names, strict=True):
+            raw = _scores(name, scorers, lists, offset)
+            row[held == fold] = logit(calibrate(raw[held != fold], lists.labels[held != fold])(raw[held == fold]))
+    return out
+
+
 def objective(config: Mapping[str, Any], data: EnsembleData, seed: int, *, threads: int = 2) -> dict[str, float]:
-    """Validation metrics of one configuration: higher `ndcg10` is better, `ne` lower, `predicted_over_actual` nearer 1."""
-    fitted = fit(config, data, seed, threads=threads)
-    lists = data.select
-    p = fitted.blend(lists, threads).probabilities
+    """Validation metrics of one configuration: higher `ndcg10` is better, `ne` lower, `predicted_over_actual` nearer 1.
+
+    ``blend`` may also name a fusion of `ranking.fuse`, for comparison: it orders and gives no probabilities, so the other two are NaN
+    and it cannot win a search.
+    """
+    lists, fusion = data.select, config.get("blend", DEFAULT["blend"]) in FUSIONS
+    fitted = fit({**config, "blend": "equal"} if fusion else config, data, seed, threads=threads)
+    p = fuse(str(config["blend"]), fitted, lists) if fusion else fitted.blend(lists).probabilities
     return {
         "ndcg10": float(np.nanmean(ndcg(p, lists))),
-        "ne": metrics.normalized_entropy(p, lists.labels),
-        "predicted_over_actual": metrics.predicted_over_actual(p, lists.labels),
+        "ne": float("nan") if fusion else metrics.normalized_entropy(p, lists.labels),
+        "predicted_over_actual": float("nan") if fusion else metrics.predicted_over_actual(p, lists.labels),
         "tail_share10": float(tail_share(p, lists).mean()),
     }
+
+
+def fuse(name: str, fitted: Fitted, lists: EvalLists) -> NDArray[np.float64]:
+    """(N,) the members' scores fused list by list, by a fusion of `ranking.fuse`; they order each list and mean nothing else."""
+    logits = fitted.logits(lists)
+    return np.concatenate([FUSIONS[name](logits[:, a:b]) for a, b in pairwise(lists.offsets)])
 
 
 def per_list(metric: Callable[[NDArray[np.float64], slice], float], scores: NDArray[np.float64], lists: EvalLists) -> NDArray[np.float64]:
@@ -169,12 +236,55 @@ def tail_share(scores: NDArray[np.float64], lists: EvalLists, k: int = 10) -> ND
     return per_list(lambda s, span: 1.0 - metrics.group_share_at_k(s, lists.tiers[span], group=0, k=k), scores, lists)
 
 
-def _keep(rows: TrainRows, rate: float, seed: int) -> tuple[NDArray[np.float32], NDArray[np.int8], float]:
+def _checked(config: Mapping[str, Any], data: EnsembleData) -> tuple[str, ...]:
+    """The members' names, all of the configuration's names being known."""
+    names = member_names(config)
+    for key, known in (("blend", BLENDS), ("calibrator", CALIBRATORS), ("resampler", RESAMPLERS)):
+        if config[key] in known:
+            continue
+        if key == "blend" and config[key] in FUSIONS:
+            raise ValueError(f"blend: {config[key]} gives an order and no probabilities, so it cannot be served; known: {', '.join(known)}")
+        raise ValueError(f"{key}: {config[key]!r} is not known; known: {', '.join(known)}")
+    for name in names:
+        if name in GIVEN and any(name not in lists.given for lists in (data.calibrate, data.select)):
+            raise ValueError(f"members: the lists carry no scores of {name}; they carry {', '.join(data.calibrate.given) or 'none'}")
+    for name in config.get("options", {}):
+        check_names((name,))
+    return names
+
+
+def _train(names: tuple[str, ...], config: Mapping[str, Any], rows: TrainRows, seed: int, threads: int) -> tuple[dict[str, Scorer], float]:
+    """The members that are functions of the features, all trained on the same resampled rows, and the offset that undoes the sampling."""
+    kept = _keep(rows, float(config["negatives_rate"]), seed)
+    learning = any(name in MEMBERS and MEMBERS[name].learns for name in names)
+    made = resample(config["resampler"] if learning else "none", kept.features, kept.labels, strength=float(config["strength"]), seed=seed)
+    lists = np.where(made.source >= 0, kept.lists[made.source], NO_LIST)
+    shared = Rows(made.features, made.labels, made.weights, lists)
+    scorers = {n: train(n, shared, seed=seed, threads=threads, options=_options(n, config)) for n in names if n in MEMBERS}
+    return scorers, made.offset + float(np.log(kept.negatives_rate))
+
+
+def _options(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    shared = {"learning_rate": float, "leaves": int, "rounds": int} if name in LIGHTGBM else {}
+    return {k: kind(config[k]) for k, kind in shared.items() if k in config} | dict(config.get("options", {}).get(name, {}))
+
+
+def _scores(name: str, scorers: Mapping[str, Scorer], lists: EvalLists, offset: float) -> NDArray[np.float64]:
+    if name not in scorers:
+        return lists.given[name]
+    return scorers[name].logits(lists.features) + _shift(scorers[name], offset)
+
+
+def _shift(scorer: Scorer, offset: float) -> float:
+    return offset if scorer.log_odds else 0.0
+
+
+def _keep(rows: TrainRows, rate: float, seed: int) -> TrainRows:
     """Thin the negatives from the rows' own rate to `rate`."""
     if not 0.0 < rate <= rows.negatives_rate:
         raise ValueError(f"negatives_rate: must be in (0, {rows.negatives_rate:g}], the share the training rows kept; got {rate:g}")
     share = rate / rows.negatives_rate
     if share == 1.0:
-        return rows.features, rows.labels, rate
+        return rows
     kept = (rows.labels == 1) | (np.random.default_rng(seed).random(len(rows.labels)) < share)
-    return rows.features[kept], rows.labels[kept], rate
+    return replace(rows.take(kept), negatives_rate=rate)

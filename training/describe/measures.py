@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranking.features import HEAD_SHARE
+from ranking.metrics import gini
 from ranking.types import FloatArray, IntArray
 
 
@@ -57,15 +58,6 @@ def imbalance_ratio(counts: NDArray[np.integer]) -> float:
     """Largest count over the smallest above 0; 0 where all are 0."""
     some = counts[counts > 0]
     return float(some.max() / some.min()) if len(some) else 0.0
-
-
-def gini(counts: NDArray[np.integer]) -> float:
-    """Gini coefficient of (n,) counts: Σ (2i − n − 1) xᵢ / (n Σ x) over ascending x; 0 where there is nothing."""
-    x = np.sort(np.asarray(counts, np.float64))
-    if not x.sum():
-        return 0.0
-    n = len(x)
-    return float(np.sum((2 * np.arange(1, n + 1) - n - 1) * x) / (n * x.sum()))
 
 
 def lorenz(ranked: IntArray, points: int = 200) -> tuple[FloatArray, FloatArray]:

@@ -14,7 +14,7 @@ import numpy as np
 from ranking.layout import Layout
 from ranking.types import TIERS
 from training.artefacts import load_ensemble_data
-from training.blends.ensemble import TREES_ALONE, EvalLists, Fitted, fit
+from training.blends.ensemble import DEFAULT, EvalLists, Fitted, fit
 from training.dataset import Features, assemble_lists, point_in_time
 from training.fairness.lists import ScoredLists, ideal_dcg, load, save
 from training.lists.impressions import ads_lists
@@ -40,7 +40,7 @@ def prepare(layout: Layout) -> Staged:
     """
     rows = layout.training / "scores" / "ads.npz"
     data = load_ensemble_data(rows)
-    config = TREES_ALONE | {"rounds": ROUNDS, "negatives_rate": data.train.negatives_rate}
+    config = DEFAULT | {"members": "boosting", "rounds": ROUNDS, "negatives_rate": data.train.negatives_rate}
     upstream = {name: (layout.training / name / "stage.json").read_text() for name in ("scores", "feast")}
 
     def build(out: Path) -> None:
@@ -67,7 +67,7 @@ def prepare(layout: Layout) -> Staged:
         "rounds": ROUNDS,
         "seeds": SEEDS,
     }
-    code = source_files("training/blends/ensemble.py", "training/members/trees.py", "training/lists", "training/dataset.py")
+    code = source_files("training/blends", "training/members", "training/lists", "training/dataset.py")
     code += source_files("training/fairness/journey.py", "training/fairness/lists.py")
     return stage(layout.training / "fairness", inputs, build, code=[*code, *CORE])
 
@@ -79,8 +79,7 @@ def read(made: Path, split: Split, seed: int) -> ScoredLists:
 
 def _scored(lists: RankingLists, features: Features, fitted: Fitted) -> ScoredLists:
     assembled = assemble_lists(lists, features, Tokens())
-    no_text = np.full(len(lists.labels), np.nan)
-    whole = EvalLists(assembled.x, lists.labels, assembled.tiers, no_text, lists.offsets, lists.ideal_positives)
+    whole = EvalLists(assembled.x, lists.labels, assembled.tiers, {}, lists.offsets, lists.ideal_positives)
     return ScoredLists(
         fitted.blend(whole).probabilities,
         assembled.tiers.astype(np.int64),

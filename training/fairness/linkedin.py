@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranking.baselines.arms import ARMS, Arm
-from ranking.baselines.metrics import infeasible_index, max_skew, min_skew, ndkl
 from ranking.fairness.exposure import discounts
 from ranking.fairness.floors import rank_by_score, rank_with_floors
+from ranking.metrics import infeasible_index, max_skew, min_skew, ndkl
 from ranking.types import FloatArray, IntArray
 
 EXACT = "exact_floors"

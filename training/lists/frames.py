@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ranking.features import MAX_QUERY_TOKENS
+from ranking.features import MAX_QUERY_TOKENS, stable_key
 from ranking.layout import Layout
 from ranking.types import Surface
 from training.blends.ensemble import EvalLists, TrainRows
@@ -45,14 +45,18 @@ class Frame:
     assembled: Assembled
     first_tokens: tuple[NDArray[np.int64], ...]
 
-    def eval_lists(self, text_logits: NDArray[np.float64]) -> EvalLists:
-        """As the ensemble compares them."""
-        a = self.assembled
-        return EvalLists(a.x, self.lists.labels, a.tiers, text_logits, self.lists.offsets, self.lists.ideal_positives)
+    def eval_lists(self, given: Mapping[str, NDArray[np.float64]]) -> EvalLists:
+        """As the ensemble compares them, with the scores of the members that read texts."""
+        a, lists = self.assembled, self.lists
+        return EvalLists(a.x, lists.labels, a.tiers, given, lists.offsets, lists.ideal_positives, self._households())
 
     def train_rows(self, negatives_rate: float) -> TrainRows:
-        """As the trees are trained on them."""
-        return TrainRows(self.assembled.x, self.lists.labels, negatives_rate)
+        """As the members are trained on them."""
+        groups = self.lists.groups()
+        return TrainRows(self.assembled.x, self.lists.labels, negatives_rate, groups, self._households()[groups])
+
+    def _households(self) -> NDArray[np.int64]:
+        return np.array([stable_key(user) for user in self.lists.user_ids], np.int64)
 
 
 def build(layout: Layout, canonical: Path, profile: Profile) -> dict[tuple[Surface, Split], Frame]:

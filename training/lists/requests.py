@@ -17,6 +17,7 @@ from ranking.features import MODEL_COLUMNS
 from ranking.layout import Layout
 from ranking.text import query_text
 from ranking.types import Surface
+from training.lists.retrieval import first_stage
 from training.tables.duck import connect, views
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 BID_SHARE = 0.05
 LEAST_BID_MICROS = 10_000
-_REPEAT, _PROMO, _PRICE = (MODEL_COLUMNS.index(name) for name in ("repeat_share", "promo_rate_28d", "price_28d"))
+_PRICE = MODEL_COLUMNS.index("price_28d")
 
 _PROMOTED = """
 WITH home AS (
@@ -91,7 +92,7 @@ def from_frame(frame: Frame, which: Sequence[int], titles: dict[str, str]) -> li
                 user_id=lists.user_ids[i],
                 item_ids=ids,
                 titles=[titles[item] for item in ids],
-                retrieval_scores=[float(s) for s in x[:, _REPEAT] + x[:, _PROMO]],
+                retrieval_scores=[float(s) for s in first_stage(x)],
                 columns={name: [float(v) for v in column[span]] for name, column in lists.columns.items()},
                 bid_micros=bids(x[:, _PRICE]) if ads else [],
                 bought=[item for item, label in zip(ids, lists.labels[span], strict=True) if label],

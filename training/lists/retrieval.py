@@ -5,27 +5,44 @@ Uses feature values known before the request only, never labels. Knows nothing o
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ranking.assemble import assemble
 from ranking.features import MODEL_COLUMNS
 from ranking.types import Float32Array
-from training.dataset import Features
 from training.lists.types import RankingLists, cut
 
+if TYPE_CHECKING:
+    from training.dataset import Features  # brings Feast, which scoring a matrix does not need
+
 _REPEAT = MODEL_COLUMNS.index("repeat_share")
-_PROMO = MODEL_COLUMNS.index("promo_rate_28d")
+_RELATION = MODEL_COLUMNS.index("relation_rate")
 _NO_QUERY = np.zeros(0, np.int64)
 
 
+def first_stage(x: Float32Array) -> Float32Array:
+    """(n,) own habit plus that of others: the share of the user's baskets that had the item, and its promoted purchase rate by users who
+    stand to it as this one does.
+
+    The second lets items through that the user never bought: people who know its maker or its type buy it more often than strangers do.
+
+    Args:
+        x: (n, len(MODEL_COLUMNS)) assembled rows.
+    """
+    scores: Float32Array = x[:, _REPEAT] + x[:, _RELATION]
+    return scores
+
+
 def retrieval_scores(lists: RankingLists, features: Features) -> Float32Array:
-    """(N,) share of the user's baskets that had the item plus the item's promoted purchase rate: two rates, own habit and others'."""
+    """(N,) `first_stage` of every candidate."""
     scores = np.empty(len(lists.item_codes), np.float32)
     for i, (start, end) in enumerate(zip(lists.offsets[:-1], lists.offsets[1:], strict=True)):
         rows = features.items.rows(lists.times[i], lists.item_codes[start:end])
         user = features.users.at(lists.user_ids[i], lists.times[i])
         x = assemble(user, features.items.block.take(rows), query_tokens=_NO_QUERY, columns={})
-        scores[start:end] = x[:, _REPEAT] + x[:, _PROMO]
+        scores[start:end] = first_stage(x)
     return scores
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-INPUT = "features"
-OUTPUT = "logit"
+from training.members.contract import INPUT, OUTPUT
 
 
 def train(
@@ -22,14 +22,28 @@ def train(
     rounds: int = 150,
     seed: int = 0,
     threads: int = 2,
+    sizes: NDArray[np.int64] | None = None,
+    depth: int = 30,
 ) -> Any:
-    """Fit a binary LightGBM booster; deterministic for one seed and any number of threads.
+    """Fit a LightGBM booster; deterministic for one seed and any number of threads.
 
     A small step and a floor on the leaves' Hessian: with rare positives a large step gets *worse* with more negatives,
     which under-sampling is then wrongly credited for curing.
 
+    Args:
+        features: (n, d).
+        labels: (n,) 0 or 1.
+        weights: (n,) row weights; default: all 1.
+        learning_rate: step.
+        leaves: per tree.
+        rounds: trees.
+        seed: of the draws of rows and columns.
+        threads: of LightGBM.
+        sizes: (L,) rows of each list, lists one after the other: with them the objective is lambdarank, without log loss.
+        depth: lambdarank's truncation level.
+
     Returns:
-        `lightgbm.Booster` whose thresholds are float32 values (see `_round_thresholds`), raw output = log-odds.
+        `lightgbm.Booster` whose thresholds are float32 values (see `_round_thresholds`), raw output = log-odds, or with `sizes` a score.
     """
     import lightgbm
 
@@ -48,7 +62,10 @@ def train(
         "num_threads": threads,
         "verbose": -1,
     }
-    data = lightgbm.Dataset(features, labels, weight=weights, free_raw_data=True)
+    if sizes is not None:
+        # A list's pairs share one unit of Hessian, a row has a hundredth of what log loss gives it: the floor would forbid every split.
+        parameters |= {"objective": "lambdarank", "min_sum_hessian_in_leaf": 1e-3, "lambdarank_truncation_level": depth}
+    data = lightgbm.Dataset(features, labels, weight=weights, group=sizes, free_raw_data=True)
     return _round_thresholds(lightgbm.train(parameters, data, rounds))
 
 
@@ -100,6 +117,24 @@ def to_text(booster: Any, *, offset: float) -> str:
     return str(shifted.model_to_string())
 
 
+def mean(boosters: Sequence[Any]) -> Any:
+    """One booster of all their trees whose raw output is the mean of theirs: every leaf counts 1 / (number of boosters).
+
+    Args:
+        boosters: from `train`, on the same columns.
+    """
+    texts = [re.sub(r"^tree_sizes=.*\n", "", b.model_to_string(), flags=re.MULTILINE) for b in boosters]
+    head, tail = texts[0].split("Tree=0\n")[0], texts[0].split("end of trees")[1]
+    blocks = [block for text in texts for block in re.split(r"^Tree=\d+\n", text.split("end of trees")[0], flags=re.MULTILINE)[1:]]
+
+    def shared(match: re.Match[str]) -> str:
+        return f"{match.group(1)}=" + " ".join(repr(float(v) / len(boosters)) for v in match.group(2).split())
+
+    body = "".join(f"Tree={i}\n{block}" for i, block in enumerate(blocks))
+    body = re.sub(r"^(leaf_value|internal_value)=(.*)$", shared, body, flags=re.MULTILINE)
+    return _read(f"{head}{body}end of trees{tail}")
+
+
 def _round_thresholds(booster: Any) -> Any:
     """Lower every split threshold to the next float32, which changes no prediction on float32 input.
 
@@ -119,8 +154,11 @@ def _floor32(value: float) -> np.float32:
 
 
 def _reload(booster: Any, edit: Any) -> Any:
+    return _read(edit(booster.model_to_string()))
+
+
+def _read(text: str) -> Any:
     import lightgbm
 
-    text = edit(booster.model_to_string())
     # The header's byte counts of the trees no longer fit the edited text; without them LightGBM parses by line.
     return lightgbm.Booster(model_str=re.sub(r"^tree_sizes=.*\n", "", text, flags=re.MULTILINE))

@@ -5,96 +5,118 @@ Lists are the unit: intervals come from drawing lists again, never rows, because
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ranking import metrics
-from ranking.metrics import Interval, bootstrap_interval, paired_bootstrap_interval
+from ranking.metrics import Interval, bootstrap_interval, interval_of_draws, paired_bootstrap_interval
 from ranking.types import TIERS
-from training.blends.ensemble import EvalLists, ndcg, per_list, tail_share
+from training.blends.ensemble import EvalLists
 
 FEWEST_LISTS = 10  # a mean over fewer lists is not reported
+PLACES = (10, 50)  # a page, and what a later stage gets to choose a page from
 
 Row = dict[str, list[float | None]]  # metric -> [value, low, high]; None where undefined
+Array = NDArray[np.float64]
 
 
 def evaluate(
-    scores: Mapping[str, NDArray[np.float64]], lists: EvalLists, *, probabilities: frozenset[str], seed: int, n: int
+    scores: Mapping[str, Array],
+    lists: EvalLists,
+    *,
+    probabilities: frozenset[str],
+    seed: int,
+    n: int,
+    repeat: NDArray[np.bool_] | None = None,
 ) -> dict[str, dict[str, Row]]:
     """Metrics of each ranker.
 
     Args:
         scores: ranker -> (N,) scores, higher is better.
         lists: the lists they scored.
-        probabilities: rankers whose scores are calibrated probabilities: these also get NE and predicted/actual.
+        probabilities: rankers whose scores are calibrated probabilities: these also get what calibration is judged by.
         seed: of the bootstrap.
         n: bootstrap draws.
+        repeat: (N,) rows whose user had bought the item before; with it the recall of everything else is reported.
 
     Returns:
-        ranker -> ``all`` or tier -> metric -> [value, low, high]. Overall: ``ndcg10`` and ``recall10`` against all positives of
-        the uncut list, ``tail_share10``; per tier: ``recall10`` of the tier's positives among the candidates; for calibrated
-        probabilities NE, predicted/actual and ECE overall, the last two per tier as well.
+        ranker -> ``all`` or tier -> metric -> [value, low, high]. Overall: ``ndcg10``, ``ndcg50``, ``recall10`` and ``recall50``
+        against all positives of the uncut list, ``recall50_new`` of the positives among the candidates that are no repeats,
+        ``tail_share10``, ``auc``; per tier: ``recall10`` of the tier's positives among the candidates. For calibrated probabilities
+        ``ne`` overall, and overall and per tier ``predicted_over_actual``, ``ece``, and what they rest on: ``positives`` (a count)
+        and ``base_rate``, both without interval. A tier without positives has the count only.
     """
+    table = _Table(lists, seed, n, repeat)
     return {
-        name: {"all": _overall(s, lists, name in probabilities, seed, n)}
-        | {tier: _tier(s, lists, code, name in probabilities, seed, n) for code, tier in enumerate(TIERS)}
+        name: {"all": table.overall(s, calibrated=name in probabilities)}
+        | {tier: table.tier(s, code, calibrated=name in probabilities) for code, tier in enumerate(TIERS)}
         for name, s in scores.items()
     }
 
 
-def _overall(scores: NDArray[np.float64], lists: EvalLists, calibrated: bool, seed: int, n: int) -> Row:
-    labels = lists.labels.astype(np.float64)
-    ideals = iter(lists.ideal_positives)
-    recall = per_list(lambda s, span: metrics.recall_at_k(s, labels[span], k=10, ideal_gains=np.ones(next(ideals))), scores, lists)
-    row = {
-        "ndcg10": _row(bootstrap_interval(ndcg(scores, lists), seed, n=n)),
-        "recall10": _row(bootstrap_interval(recall, seed, n=n)),
-        "tail_share10": _row(bootstrap_interval(tail_share(scores, lists), seed, n=n)),
-        "auc": _resampled(metrics.roc_auc, scores, lists, slice(None), seed, n),
-    }
-    if calibrated:
-        row["ne"] = _resampled(metrics.normalized_entropy, scores, lists, slice(None), seed, n)
-        row["predicted_over_actual"] = _resampled(metrics.predicted_over_actual, scores, lists, slice(None), seed, n)
-        row["ece"] = _resampled(metrics.expected_calibration_error, scores, lists, slice(None), seed, n)
-    return row
-
-
-def versus(ours: NDArray[np.float64], theirs: NDArray[np.float64], lists: EvalLists, *, seed: int, n: int) -> list[float | None]:
+def versus(ours: Array, theirs: Array, lists: EvalLists, *, seed: int, n: int) -> list[float | None]:
     """Difference in NDCG@10 on the same lists, with its paired interval: only one that excludes 0 is a difference."""
-    return _row(paired_bootstrap_interval(ndcg(ours, lists), ndcg(theirs, lists), seed, n=n))
+    labels = lists.labels.astype(np.float64)
+    a, b = (metrics.ndcg_of_lists(s, labels, lists.offsets, k=PLACES[0], ideal=lists.ideal_positives) for s in (ours, theirs))
+    return _row(paired_bootstrap_interval(a, b, seed, n=n))
 
 
-def _tier(scores: NDArray[np.float64], lists: EvalLists, code: int, calibrated: bool, seed: int, n: int) -> Row:
-    member = lists.tiers == code
-    gains = (lists.labels * member).astype(np.float64)
-    recall = per_list(lambda s, span: metrics.recall_at_k(s, gains[span], k=10), scores, lists)
-    if np.isfinite(recall).sum() < FEWEST_LISTS:
-        recall = np.full(len(recall), np.nan)
-    row = {"recall10": _row(bootstrap_interval(recall, seed, n=n))}
-    if calibrated and gains.any():
-        row["predicted_over_actual"] = _resampled(metrics.predicted_over_actual, scores, lists, member, seed, n)
-        row["ece"] = _resampled(metrics.expected_calibration_error, scores, lists, member, seed, n)
-    return row
+class _Table:
+    """What all rankers share: the lists, and one set of draws of them."""
 
+    def __init__(self, lists: EvalLists, seed: int, n: int, repeat: NDArray[np.bool_] | None) -> None:
+        self._lists, self._seed, self._n = lists, seed, n
+        self._labels = lists.labels.astype(np.float64)
+        self._fresh = None if repeat is None else self._labels * ~repeat
+        self._of_list = np.repeat(np.arange(len(lists)), np.diff(lists.offsets))
+        self._draws = metrics.list_draws(len(lists), seed, n=n)
 
-def _resampled(metric: Any, scores: NDArray[np.float64], lists: EvalLists, rows: Any, seed: int, n: int) -> list[float | None]:
-    """A pooled metric with its interval over lists drawn again; draws on which it is undefined are left out."""
-    chosen = np.zeros(len(scores), bool)
-    chosen[rows] = True
-    by_list = [np.flatnonzero(chosen[a:b]) + a for a, b in zip(lists.offsets[:-1], lists.offsets[1:], strict=True)]
-    rng = np.random.default_rng(seed)
-    values = []
-    for _ in range(min(n, 200)):  # pooled metrics sort or sum all rows; 200 draws give the ends to about a tenth of their width
-        drawn = np.concatenate([by_list[i] for i in rng.integers(0, len(lists), len(lists))])
-        labels = lists.labels[drawn]
-        if 0 < labels.sum() < len(labels):
-            values.append(metric(scores[drawn], labels))
-    point = metric(scores[chosen], lists.labels[chosen])
-    low, high = np.quantile(values, (0.025, 0.975)) if values else (np.nan, np.nan)
-    return _row(Interval(point, float(low), float(high)))
+    def overall(self, scores: Array, *, calibrated: bool) -> Row:
+        offsets, ideal = self._lists.offsets, self._lists.ideal_positives
+        top = metrics.top_of_lists(scores, offsets, max(PLACES))
+        row = {}
+        for k in PLACES:
+            row[f"ndcg{k}"] = self._mean(metrics.ndcg_of_lists(scores, self._labels, offsets, k=k, ideal=ideal, top=top))
+            row[f"recall{k}"] = self._mean(metrics.recall_of_lists(scores, self._labels, offsets, k=k, ideal=ideal, top=top))
+        if self._fresh is not None:
+            row["recall50_new"] = self._mean(metrics.recall_of_lists(scores, self._fresh, offsets, k=50, top=top))
+        row["tail_share10"] = self._mean(metrics.share_of_lists(scores, self._lists.tiers != 0, offsets, k=10, top=top))
+        every = np.ones(len(scores), bool)
+        row["auc"] = self._pooled(metrics.roc_auc, metrics.roc_auc_of_draws, scores, every)
+        if calibrated:
+            row["ne"] = self._pooled(metrics.normalized_entropy, metrics.normalized_entropy_of_draws, scores, every)
+            row |= self._calibration(scores, every)
+        return row
+
+    def tier(self, scores: Array, code: int, *, calibrated: bool) -> Row:
+        member = self._lists.tiers == code
+        recall = metrics.recall_of_lists(scores, self._labels * member, self._lists.offsets, k=10)
+        if np.isfinite(recall).sum() < FEWEST_LISTS:
+            recall = np.full(len(recall), np.nan)
+        return {"recall10": self._mean(recall)} | (self._calibration(scores, member) if calibrated else {})
+
+    def _calibration(self, p: Array, rows: NDArray[np.bool_]) -> Row:
+        positives = float(self._labels[rows].sum())
+        counted: Row = {"positives": [positives, None, None]}
+        if not positives:
+            return counted
+        return counted | {
+            "base_rate": [round(positives / int(rows.sum()), 7), None, None],
+            "predicted_over_actual": self._pooled(metrics.predicted_over_actual, metrics.predicted_over_actual_of_draws, p, rows),
+            "ece": self._pooled(metrics.expected_calibration_error, metrics.calibration_error_of_draws, p, rows),
+        }
+
+    def _mean(self, per_list: Array) -> list[float | None]:
+        return _row(bootstrap_interval(per_list, self._seed, n=self._n))
+
+    def _pooled(
+        self, metric: Callable[..., float], of_draws: Callable[..., Array], scores: Array, rows: NDArray[np.bool_]
+    ) -> list[float | None]:
+        """A metric of the chosen rows of all lists together; draws on which it is undefined are left out."""
+        s, y = scores[rows], self._lists.labels[rows]
+        return _row(interval_of_draws(metric(s, y), of_draws(s, y, self._of_list[rows], self._draws)))
 
 
 def _row(interval: Interval) -> list[float | None]:

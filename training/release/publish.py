@@ -23,11 +23,11 @@ from ranking.features import MODEL_COLUMNS, schema_hash
 from ranking.release import MANIFEST, Explainer, Golden, Member, Release, TensorSpec, Tokenizer
 from ranking.text import PAIR_INPUTS, SpecialTokens
 from ranking.types import Surface
-from training.blends.ensemble import TEXT, TREES, Fitted
-from training.members import trees
+from training.blends.ensemble import TEXT, Fitted
+from training.members.contract import INPUT, OUTPUT, Explainable, Exportable
 from training.release.policies import ACTIVE_POLICY
 
-TREES_ATOL = 1e-4  # float32 sums of leaves in another order
+FEATURES_ATOL = 1e-4  # float32 sums of leaves or products in another order
 TEXT_ATOL = 5e-2  # reduced precision (bfloat16) moves log-odds by about 1e-2
 
 
@@ -64,16 +64,25 @@ def publish(store: Path, material: Material) -> Release:
     The directory appears under its name only when every byte of it is on disk; what a crash leaves behind starts with a dot
     and is not a release.
 
+    A member that no group gives weight is left out.
+
     Raises:
-        InvalidRelease: the manifest would not be readable, so nothing is published.
+        InvalidRelease: a member cannot be served, or the manifest would not be readable; nothing is published.
     """
+    served = _served(material.ensembles)
     store.mkdir(parents=True, exist_ok=True)
     version = next_version(store)
     draft = store / f".publishing-{version:04d}-{os.getpid()}"
     shutil.rmtree(draft, ignore_errors=True)
     try:
-        members = [_trees_member(draft, s, f, material.sample_rows[s], version) for s, f in material.ensembles.items()]
-        members.append(_text_member(draft, material, version))
+        members = [
+            _features_member(draft, surface, name, material.ensembles[surface], material.sample_rows[surface], version)
+            for surface, spec in served.items()
+            for name in spec.members
+            if name != TEXT
+        ]
+        if any(TEXT in spec.members for spec in served.values()):
+            members.append(_text_member(draft, material, version))
         tokenizer = _copy(material.tokenizer, draft, "tokenizer/tokenizer.json")
         digest = hashlib.sha256("".join(m.sha256 for m in members).encode()).hexdigest()
         release = Release(
@@ -83,7 +92,7 @@ def publish(store: Path, material: Material) -> Release:
             feature_schema_hash=schema_hash(),
             tokenizer=Tokenizer("tokenizer/tokenizer.json", tokenizer, material.special),
             members=tuple(members),
-            blends={s: _renamed(f.spec, s) for s, f in material.ensembles.items()},
+            blends={s: replace(spec, members=tuple(_name(m, s) for m in spec.members)) for s, spec in served.items()},
             policies={p.name: p for p in material.policies},
             active_policy=dict.fromkeys(material.ensembles, ACTIVE_POLICY),
             metrics=material.metrics,
@@ -119,32 +128,56 @@ def code_revision(root: Path) -> str:
     return head.stdout.strip() + ("+changes" if changed.stdout.strip() else "")
 
 
-def _trees_member(draft: Path, surface: Surface, fitted: Fitted, rows: NDArray[np.float32], version: int) -> Member:
-    name = f"{TREES}_{surface.value}"
-    path = f"models/{name}/model.onnx"
+def _served(ensembles: Mapping[Surface, Fitted]) -> dict[Surface, BlendSpec]:
+    """Per surface the blend of the members that count somewhere, all of which can be exported.
+
+    Raises:
+        InvalidRelease: naming the member that cannot.
+    """
+    served = {}
+    for surface, fitted in ensembles.items():
+        spec, counts = fitted.spec, fitted.spec.matrix().max(axis=0) > 0.0
+        kept = [i for i, counted in enumerate(counts) if counted]
+        names = tuple(spec.members[i] for i in kept)
+        for name in names:
+            if name != TEXT and not isinstance(fitted.scorers.get(name), Exportable):
+                raise InvalidRelease(f"blends.{surface.value}.members", f"{name} has no form that can be served; give it no weight")
+        served[surface] = replace(
+            spec,
+            members=names,
+            weights={tier: tuple(w[i] for i in kept) for tier, w in spec.weights.items()},
+            calibrators=tuple(spec.calibrators[i] for i in kept),
+        )
+    return served
+
+
+def _features_member(draft: Path, surface: Surface, name: str, fitted: Fitted, rows: NDArray[np.float32], version: int) -> Member:
+    scorer, offset, model = fitted.scorers[name], fitted.shift(name), _name(name, surface)
+    assert isinstance(scorer, Exportable)  # `_served` refused it otherwise
+    path = f"models/{model}/model.onnx"
     (draft / path).parent.mkdir(parents=True)
-    (draft / path).write_bytes(trees.to_onnx(fitted.booster, offset=fitted.offset, columns=len(MODEL_COLUMNS)))
-    want = trees.predict(fitted.booster, rows) + fitted.offset
-    got = _run(draft / path, {trees.INPUT: rows})
-    if not np.abs(got - want).max() <= TREES_ATOL:
-        raise InvalidRelease(path, f"ONNX and LightGBM differ by {np.abs(got - want).max():g} log-odds, more than {TREES_ATOL:g}")
+    (draft / path).write_bytes(scorer.to_onnx(offset=offset, columns=len(MODEL_COLUMNS)))
+    want = scorer.logits(rows) + offset
+    got = _run(draft / path, {INPUT: rows})
+    if not np.abs(got - want).max() <= FEATURES_ATOL:
+        raise InvalidRelease(path, f"ONNX and {name} differ by {np.abs(got - want).max():g} log-odds, more than {FEATURES_ATOL:g}")
     return Member(
-        name=name,
+        name=model,
         kind="features",
-        model=name,
+        model=model,
         version=version,
         path=path,
         sha256=_sha256(draft / path),
-        inputs=(TensorSpec(trees.INPUT, "FP32", (-1, len(MODEL_COLUMNS))),),
-        output=trees.OUTPUT,
-        golden=Golden({trees.INPUT: rows.tolist()}, tuple(map(float, got)), TREES_ATOL),
-        explainer=_explainer(draft, name, fitted),
+        inputs=(TensorSpec(INPUT, "FP32", (-1, len(MODEL_COLUMNS))),),
+        output=OUTPUT,
+        golden=Golden({INPUT: rows.tolist()}, tuple(map(float, got)), FEATURES_ATOL),
+        explainer=_explainer(draft, model, scorer.to_text(offset=offset)) if isinstance(scorer, Explainable) else None,
     )
 
 
-def _explainer(draft: Path, name: str, fitted: Fitted) -> Explainer:
-    path = f"models/{name}/model.txt"
-    (draft / path).write_text(trees.to_text(fitted.booster, offset=fitted.offset))
+def _explainer(draft: Path, model: str, text: str) -> Explainer:
+    path = f"models/{model}/model.txt"
+    (draft / path).write_text(text)
     return Explainer(path, _sha256(draft / path))
 
 
@@ -160,21 +193,21 @@ def _text_member(draft: Path, material: Material, version: int) -> Member:
         path=path,
         sha256=sha256,
         inputs=tuple(TensorSpec(n, "INT64", (-1, -1)) for n in PAIR_INPUTS),
-        output="logit",
+        output=OUTPUT,
         golden=Golden({n: material.sample_pairs[n].tolist() for n in PAIR_INPUTS}, tuple(map(float, got)), TEXT_ATOL),
     )
 
 
-def _renamed(spec: BlendSpec, surface: Surface) -> BlendSpec:
-    """Within a surface the trees are just "trees"; in a release each surface has its own."""
-    return replace(spec, members=tuple(f"{TREES}_{surface.value}" if m == TREES else m for m in spec.members))
+def _name(member: str, surface: Surface) -> str:
+    """BERT is one for all surfaces; of any other member each surface has its own."""
+    return member if member == TEXT else f"{member}_{surface.value}"
 
 
 def _run(path: Path, feed: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return np.asarray(session.run(["logit"], dict(feed))[0], np.float64).reshape(-1)
+    return np.asarray(session.run([OUTPUT], dict(feed))[0], np.float64).reshape(-1)
 
 
 def _copy(source: Path, draft: Path, path: str) -> str:

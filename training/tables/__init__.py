@@ -13,10 +13,11 @@ from pathlib import Path
 from ranking.features import schema_hash
 from ranking.layout import Layout
 from training.progress import Bar
-from training.stage import CORE, Staged, stage
+from training.stage import CORE, Staged, source_files, stage
 from training.tables import facts
 from training.tables.duck import connect
 from training.tables.items import write_item_profile, write_item_statistics
+from training.tables.taste import write_taste
 from training.tables.tokens import Tokens, tokenizer_file
 from training.tables.users import write_user_behaviour, write_user_profile
 
@@ -43,12 +44,13 @@ def write_tables(canonical: Path, out: Path, *, first_week: int = FIRST_WEEK, la
             raise ValueError(f"first_week, last_week: {first_week} to {last_week} are not all weeks of {canonical}")
         snapshots = [row[0].astimezone(UTC) for row in starts]
         known_at = _first_instant(canonical)
-        with Bar("feature tables, week by week", 2 * len(snapshots)) as bar:
+        with Bar("feature tables, week by week", 3 * len(snapshots)) as bar:
             rows = {
                 "user_profile": write_user_profile(db, out, known_at),
                 "item_profile": write_item_profile(db, out, known_at, Tokens()),
                 "user_behaviour": write_user_behaviour(db, out, snapshots, bar.advance),
                 "item_statistics": write_item_statistics(db, out, snapshots, bar.advance),
+                **write_taste(db, out, snapshots, bar.advance),
             }
     (out / "meta.json").write_text(json.dumps({"rows": rows, "first": snapshots[0].isoformat(), "last": snapshots[-1].isoformat()}))
 
@@ -64,7 +66,7 @@ def compute(layout: Layout, source: Staged, *, first_week: int = FIRST_WEEK, las
             "weeks": [first_week, last_week],
         },
         lambda out: write_tables(source.path, out, first_week=first_week, last_week=last_week),
-        code=[*Path(__file__).parent.glob("*.py"), *CORE],
+        code=[*source_files("training/tables", "training/discovery"), *CORE],
     )
 
 

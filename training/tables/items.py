@@ -12,11 +12,48 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from ranking.features import HEAD_SHARE, ITEM_PROFILE, ITEM_STATISTICS, MAX_ITEM_TOKENS, PROMO_RATE_PRIOR, SHORT_WINDOW, WINDOW
+from ranking.features import (
+    HEAD_SHARE,
+    ITEM_PROFILE,
+    ITEM_STATISTICS,
+    MAX_ITEM_TOKENS,
+    PROMO_RATE_PRIOR,
+    RELATION_HALF_LIFE,
+    RELATION_PRIORS,
+    RELATIONS,
+    SHARE_HALF_LIFE,
+    SHORT_WINDOW,
+    WINDOW,
+)
 from training.tables.duck import write
+from training.tables.facts import WHOLE
 from training.tables.tokens import Tokens
 
-_SNAPSHOT = """
+# Per relation R: faded impressions and purchases im_R, bu_R of each item (a whole one is `WHOLE`), and their rate over all items mean_R.
+# What an item is worth to those who did not own it, against what such people buy of other items, is its `appeal`; an item's own rates
+# are drawn to the means times that appeal.
+_OTHERS = tuple(name for name in RELATIONS if name != "own")
+_FADED = ", ".join(
+    f"sum({what}_{name} * faded)::BIGINT AS {short}_{name}"
+    for name in RELATIONS
+    for what, short in (("impressions", "im"), ("purchases", "bu"))
+)
+_MEANS = ", ".join(f"coalesce(sum(bu_{name}) / nullif(sum(im_{name}), 0), 0) AS mean_{name}" for name in RELATIONS)
+_BOUGHT, _EXPECTED = (" + ".join(form.format(r=r) for r in _OTHERS) for form in ("bu_{r}", "im_{r} * mean_{r}"))
+_IMPRESSIONS = " + ".join(f"im_{r}" for r in _OTHERS)
+_RATE = "(coalesce({bought}, 0) + {prior} * {mean}) / (coalesce({shown}, 0) + {prior})"
+_RATES = ", ".join(
+    f"({_RATE.format(bought=bought, shown=shown, prior=prior * WHOLE, mean=mean)})::FLOAT AS {name}"
+    for name, bought, shown, prior, mean in (
+        *(
+            (f"promo_rate_{r}", f"f.bu_{r}", f"f.im_{r}", prior, f"m.mean_{r} * coalesce(f.appeal, 1)")
+            for r, prior in zip(RELATIONS, RELATION_PRIORS, strict=True)
+        ),
+        ("first_purchase_rate", "f.firsts", "f.chances", PROMO_RATE_PRIOR, "m.mean_first"),
+    )
+)
+
+_SNAPSHOT = f"""
 WITH before AS (
     SELECT *, bought_at >= $at - to_days($window) AS recent FROM lines WHERE bought_at < $at
 ), sold AS (
@@ -42,6 +79,21 @@ WITH before AS (
     FROM shown WHERE start_time < $at GROUP BY item_code
 ), mean AS (
     SELECT coalesce(sum(purchases) / nullif(sum(impressions), 0), 0) AS rate FROM promoted
+), counted AS (
+    SELECT item_code, {_FADED}
+    FROM (SELECT *, fading($at, start_time, {RELATION_HALF_LIFE}) AS faded FROM shown WHERE start_time < $at) GROUP BY item_code
+), means AS (
+    SELECT {_MEANS}, coalesce(sum({_BOUGHT}) / nullif(sum({_IMPRESSIONS}), 0), 0) AS mean_first FROM counted
+), faded AS (
+    SELECT counted.*, ({_BOUGHT} + {WHOLE}) / ({_EXPECTED} + {WHOLE}) AS appeal, {_BOUGHT} AS firsts, {_IMPRESSIONS} AS chances
+    FROM counted CROSS JOIN means
+), share AS (
+    SELECT item_code,
+           sold / nullif(CASE WHEN type_key <> 0 THEN sum(sold) OVER (PARTITION BY type_key) END, 0) AS of_type,
+           sold / nullif(CASE WHEN maker_key <> 0 THEN sum(sold) OVER (PARTITION BY maker_key) END, 0) AS of_maker
+    FROM (
+        SELECT item_code, type_key, maker_key, sum(lines * fading($at, start_time, {SHARE_HALF_LIFE}))::BIGINT AS sold
+        FROM sales WHERE start_time < $at GROUP BY ALL)
 )
 SELECT c.item_id, $at AS event_timestamp,
        coalesce(s.purchases_7d, 0)::FLOAT AS purchases_7d,
@@ -49,7 +101,11 @@ SELECT c.item_id, $at AS event_timestamp,
        coalesce(s.purchases_all, 0)::FLOAT AS purchases_all,
        coalesce(b.buyers_28d, 0)::FLOAT AS buyers_28d,
        coalesce(p.impressions, 0)::FLOAT AS promo_impressions_28d,
-       ((coalesce(p.purchases, 0) + $prior * m.rate) / (coalesce(p.impressions, 0) + $prior))::FLOAT AS promo_rate_28d,
+       ((coalesce(p.purchases, 0) + $prior * n.rate) / (coalesce(p.impressions, 0) + $prior))::FLOAT AS promo_rate_28d,
+       {_RATES},
+       coalesce(f.appeal, 1)::FLOAT AS promo_appeal,
+       coalesce(h.of_type, 0)::FLOAT AS type_share,
+       coalesce(h.of_maker, 0)::FLOAT AS maker_share,
        coalesce(s.price_recent, s.price_ever, 0)::FLOAT AS price_28d,
        coalesce(s.discount, 0)::FLOAT AS discount_28d,
        coalesce(r.popularity_rank, 0)::FLOAT AS popularity_rank,
@@ -60,7 +116,10 @@ LEFT JOIN sold s USING (item_code)
 LEFT JOIN buyers b USING (item_code)
 LEFT JOIN ranked r USING (item_code)
 LEFT JOIN promoted p USING (item_code)
-CROSS JOIN mean m
+LEFT JOIN faded f USING (item_code)
+LEFT JOIN share h USING (item_code)
+CROSS JOIN mean n
+CROSS JOIN means m
 WHERE s.item_code IS NOT NULL OR p.item_code IS NOT NULL
 ORDER BY c.item_code
 """

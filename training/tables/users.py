@@ -18,11 +18,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ranking.features import INTEREST_CATEGORIES, MAX_CATEGORIES, MAX_HISTORY, USER_BEHAVIOUR, USER_PROFILE, WINDOW
+from ranking.features import (
+    AFFINITY_HALF_LIFE,
+    INTEREST_CATEGORIES,
+    MAX_CATEGORIES,
+    MAX_GROUPS,
+    MAX_HISTORY,
+    USER_BEHAVIOUR,
+    USER_PROFILE,
+    WINDOW,
+)
 from ranking.text import interest_text
 from training.tables.duck import write
+from training.tables.facts import WHOLE
 
 _DAY_US = 86_400e6
+_GROUPED = {"type": "type_key", "maker": "maker_key"}  # name of the lists -> column of the lines
 _NEVER_AGAIN = np.iinfo(np.int64).max
 _cached_text = cache(interest_text)  # users share few sets of largest categories
 
@@ -64,6 +75,19 @@ _CATEGORIES = """
 SELECT user_code, category_key, count(*) AS lines
 FROM lines WHERE bought_at < $at AND category_key <> 0
 GROUP BY ALL ORDER BY user_code, lines DESC, category_key
+"""
+
+# Lines by user, group and week, made once: a snapshot then fades a third of what it would have to.
+_WEEKLY = """
+CREATE TEMP TABLE weekly_{group} AS
+SELECT user_code, {group} AS key, w.start_time, count(*) AS lines
+FROM lines l JOIN weeks w USING (week) WHERE {group} <> 0 GROUP BY ALL ORDER BY w.start_time
+"""
+
+_AFFINITIES = f"""
+SELECT user_code, key, sum(lines * fading($at, start_time, {AFFINITY_HALF_LIFE})) / {WHOLE} AS affinity
+FROM weekly_{{group}} WHERE start_time < $at
+GROUP BY user_code, key ORDER BY user_code, affinity DESC, key
 """
 
 
@@ -108,6 +132,8 @@ def write_user_behaviour(
     `done` is called after each snapshot.
     """
     states = db.execute(_STATES).fetchnumpy()
+    for group in _GROUPED.values():
+        db.execute(_WEEKLY.format(group=group))
     names = dict(db.execute("SELECT DISTINCT category_key, category FROM catalogue").fetchall())
     writer, rows = None, 0
     try:
@@ -120,6 +146,8 @@ def write_user_behaviour(
     finally:
         if writer:
             writer.close()
+        for group in _GROUPED.values():
+            db.execute(f"DROP TABLE weekly_{group}")
     return rows
 
 
@@ -149,6 +177,11 @@ def _snapshot(db: duckdb.DuckDBPyConnection, states: dict[str, NDArray[Any]], na
         "category_shares": affinity.lists(shares.astype(np.float32)),
         "interest_text": pa.array(texts, pa.string()),
     }
+    for name, group in _GROUPED.items():
+        found = db.execute(_AFFINITIES.format(group=group), {"at": at}).fetchnumpy()
+        kept = _groups(found["user_code"], users, MAX_GROUPS)
+        columns[f"{name}_keys"] = kept.lists(found["key"][kept.rows])
+        columns[f"{name}_affinities"] = kept.lists(found["affinity"][kept.rows].astype(np.float32))
     columns |= {name: scalars[name] for name in scalars.column_names}
     stamps = pa.array([at] * len(users), pa.timestamp("us", tz="UTC"))
     return pa.table({"user_id": columns["user_id"], "event_timestamp": stamps} | {f.name: columns[f.name] for f in USER_BEHAVIOUR})

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ranking.baselines.arms import ARMS, TUNABLE
-from ranking.baselines.metrics import infeasible_index
+from ranking.metrics import infeasible_index
 
 
 @pytest.mark.parametrize("name", ARMS)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from ranking.baselines.arms import ARMS
 from ranking.baselines.deterministic import det_cons, det_const_sort, det_greedy, det_relaxed
-from ranking.baselines.metrics import infeasible_index, ndkl
 from ranking.baselines.queues import target_shares
+from ranking.metrics import infeasible_index, ndkl
 
 DETERMINISTIC = ("det_greedy", "det_cons", "det_relaxed", "det_const_sort")
 

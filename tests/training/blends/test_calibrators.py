@@ -5,6 +5,7 @@ import pytest
 
 from ranking.calibrate import sigmoid
 from training.blends.calibrators import CALIBRATORS, fit_isotonic, fit_platt, fit_temperature
+from training.imbalance.priors import from_sampled
 
 
 def test_platt_recovers_the_map_that_made_the_labels() -> None:
@@ -37,9 +38,11 @@ def test_unscored_rows_are_left_out_and_stay_unscored() -> None:
 
 
 def test_a_member_worse_than_chance_is_flattened_not_reversed() -> None:
-    """The slope stays positive: a calibrator never turns a member's order around."""
+    """The slope stays positive: a calibrator never turns a member's order around, and what it says still sums to what happened."""
     x = np.linspace(-3, 3, 200)
-    assert 0 < fit_platt(x, x < 0).a < 0.01
+    calibrator = fit_platt(x, x < 0.5)
+    assert 0 < calibrator.a < 0.01
+    assert calibrator(x).mean() == pytest.approx((x < 0.5).mean(), abs=1e-3)
 
 
 def test_separable_rows_stay_finite() -> None:
@@ -83,3 +86,39 @@ def test_every_calibrator_keeps_the_order(name: str) -> None:
     x = np.sort(rng.normal(size=500))
     p = CALIBRATORS[name](x, rng.random(500) < sigmoid(x))(x)
     assert (np.diff(p) >= 0).all()
+
+
+def test_isotonic_recovers_the_map_that_made_the_labels() -> None:
+    """Labels drawn from any rising map, here one with a step that no line in log-odds follows, give it back to within their noise."""
+    rng = np.random.default_rng(5)
+    x = rng.uniform(-2, 2, 50_000)
+    true = np.where(x < 0, 0.1, 0.5) + 0.1 * x
+    y = rng.random(len(x)) < np.clip(true, 0, 1)
+    grid = np.array([-1.5, -1.0, -0.5, 0.5, 1.0, 1.5])
+    want = np.clip(np.where(grid < 0, 0.1, 0.5) + 0.1 * grid, 0, 1)
+    np.testing.assert_allclose(fit_isotonic(x, y)(grid), want, atol=0.04)  # of blocks of about 2,000 rows: 3 · √(.25 / 2,000)
+    assert np.abs(fit_platt(x, y)(grid) - want).max() > 0.08
+
+
+@pytest.mark.parametrize("keep", [0.03, 0.2])
+def test_platt_finds_the_shift_that_sampling_made(keep: float) -> None:
+    """A model of rows of which a share of the negatives was kept is off by -ln of the share: Platt's b, and the exact correction."""
+    rng = np.random.default_rng(6)
+    x = rng.normal(-3, 1, 100_000)  # true log-odds
+    y = rng.random(len(x)) < sigmoid(x)
+    sampled = x - np.log(keep)  # what a model of the thinned rows says
+    fitted = fit_platt(sampled, y)
+    assert fitted.a == pytest.approx(1, abs=0.06)
+    assert fitted.b == pytest.approx(np.log(keep), abs=0.12)
+    np.testing.assert_allclose(fitted(sampled).mean(), y.mean(), rtol=1e-3)
+    np.testing.assert_allclose(from_sampled(sigmoid(sampled), keep), sigmoid(x), rtol=1e-9)
+
+
+def test_temperature_cannot_undo_a_changed_prior() -> None:
+    """It moves no rate: after sampling without correction it leaves twice the positives and more, where Platt leaves none too many."""
+    rng = np.random.default_rng(7)
+    x = rng.normal(-3, 1, 20_000)
+    y = rng.random(len(x)) < sigmoid(x)
+    sampled = x - np.log(0.1)
+    assert fit_temperature(sampled, y)(sampled).mean() > 2 * y.mean()
+    assert fit_platt(sampled, y)(sampled).mean() == pytest.approx(y.mean(), rel=1e-3)

@@ -79,7 +79,9 @@ def test_artefacts_round_trip(data: EnsembleData, tmp_path: Path) -> None:
     read = load_ensemble_data(tmp_path / "x" / "data.npz")
     assert read.train.negatives_rate == data.train.negatives_rate
     np.testing.assert_array_equal(read.train.features, data.train.features)
-    np.testing.assert_array_equal(read.select.text_logits, data.select.text_logits)
+    np.testing.assert_array_equal(read.select.given["bert"], data.select.given["bert"])
+    np.testing.assert_array_equal(read.train.lists, data.train.lists)
+    assert list(read.calibrate.given) == list(data.calibrate.given)
 
 
 def test_missing_artefact_says_what_makes_it(tmp_path: Path) -> None:
@@ -93,9 +95,12 @@ def test_evaluation_has_intervals_around_values(data: EnsembleData) -> None:
     blended = fit(CONFIG, data, 0).blend(data.select)
     table = evaluate({"blend": blended.probabilities}, data.select, probabilities=frozenset({"blend"}), seed=0, n=100)
     assert set(table["blend"]) == {"all", "head", "tail", "new"}
-    assert {"ndcg10", "recall10", "tail_share10", "auc", "ne", "predicted_over_actual", "ece"} == set(table["blend"]["all"])
+    assert {"ndcg10", "recall10", "tail_share10", "auc", "ne", "predicted_over_actual", "ece"} <= set(table["blend"]["all"])
     for row in table["blend"].values():
         for name, (value, low, high) in row.items():
+            if low is None:  # a count, or a mean over too few lists
+                assert high is None
+                continue
             # A resampled calibration error is biased upwards: the value may lie below its interval.
             assert low <= high
             assert value <= high if name == "ece" else low <= value <= high

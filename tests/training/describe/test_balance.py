@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.describe.measures import balance, gini, imbalance_ratio, lorenz
+from ranking.metrics import gini
+from training.describe.measures import balance, imbalance_ratio, lorenz
 
 counts_lists = st.lists(st.integers(0, 1000), min_size=1, max_size=60)
 

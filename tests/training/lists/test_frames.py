@@ -69,3 +69,18 @@ def test_nothing_without_text_is_paired(frames: dict[tuple[Surface, str], Frame]
     pairs = text_pairs(frames, 200, seed=1)
     assert 100 not in pairs.token_ids[:, 0]
     assert all(len(q) for q in pairs.query_ids)
+
+
+def test_rows_know_their_list_and_who_asked(frames: dict[tuple[Surface, str], Frame]) -> None:
+    """Training rows carry list and household, evaluation lists households and given scores, equal users being one household."""
+    frame = frames[Surface.ADS, "train"]
+    rows, scores = frame.train_rows(0.5), np.arange(len(frame.lists.labels), dtype=np.float64)
+    lists = frame.eval_lists({"bm25": scores})
+    np.testing.assert_array_equal(rows.lists, np.repeat(np.arange(len(frame.lists)), np.diff(frame.lists.offsets)))
+    assert rows.households is not None
+    assert lists.households is not None
+    np.testing.assert_array_equal(rows.households, lists.households[rows.lists])
+    assert len(np.unique(lists.households)) == len(set(frame.lists.user_ids))
+    picked = lists.lists(np.array([2]))
+    np.testing.assert_array_equal(picked.given["bm25"], scores[frame.lists.offsets[2] : frame.lists.offsets[3]])
+    assert picked.households == lists.households[2]

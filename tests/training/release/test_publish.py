@@ -10,6 +10,7 @@ import onnx
 import pytest
 
 from deploy import store
+from ranking.blend import blend
 from ranking.errors import InvalidRelease
 from ranking.features import MODEL_COLUMNS, schema_hash
 from ranking.text import SpecialTokens
@@ -46,9 +47,54 @@ def test_a_published_release_is_whole(material: Material, tmp_path: Path) -> Non
     read = store.read(tmp_path, release.id)
     assert read.to_json() == release.to_json()
     assert read.feature_schema_hash == schema_hash()
-    assert {m.name for m in read.members} == {"trees_ads", "trees_search", "bert"}
-    assert read.blends[Surface.ADS].members == ("trees_ads", "bert")
-    assert read.member("trees_ads").inputs[0].shape == (-1, len(MODEL_COLUMNS))
+    assert {m.name for m in read.members} == {"boosting_ads", "boosting_search", "bert"}
+    assert read.blends[Surface.ADS].members == ("boosting_ads", "bert")
+    assert read.member("boosting_ads").inputs[0].shape == (-1, len(MODEL_COLUMNS))
+
+
+@pytest.fixture(scope="module")
+def many(material: Material) -> Material:
+    """Three members on ads, two of them of behaviour; on search one, for which the others count nothing."""
+    data, config = ensemble_data(), {**DEFAULT, "rounds": 5, "negatives_rate": 0.5, "options": {"neural": {"epochs": 1}}}
+    ads = fit({**config, "members": "boosting_weighted+logistic+bert", "blend": "equal"}, data, 0)
+    members = "neural+bagging+lambdarank+popularity+adaboost+bm25+bert"
+    weights = {"neural": 1.0, "bagging": 1.0, "lambdarank": 2.0, "popularity": 0.5}
+    search = fit({**config, "members": members, "blend": "weighted", "weights": weights}, data, 0)
+    return replace(material, ensembles={Surface.ADS: ads, Surface.SEARCH: search})
+
+
+def test_any_exportable_members_are_published_and_those_without_weight_are_not(many: Material, tmp_path: Path) -> None:
+    """Every member with weight has a model of its own per surface, with its scores as golden batch; those without weight have none."""
+    release = store.read(tmp_path, publish(tmp_path, many).id)
+    assert release.blends[Surface.ADS].members == ("boosting_weighted_ads", "logistic_ads", "bert")
+    assert release.blends[Surface.SEARCH].members == ("neural_search", "bagging_search", "lambdarank_search", "popularity_search")
+    assert len(release.members) == 3 + 4
+    for surface, fitted in many.ensembles.items():
+        for name in ("boosting_weighted", "logistic", "neural", "bagging", "lambdarank", "popularity"):
+            if name in fitted.scorers and f"{name}_{surface.value}" in release.blends[surface].members:
+                member = release.member(f"{name}_{surface.value}")
+                want = fitted.scorers[name].logits(np.array(member.golden.inputs["features"], np.float32)) + fitted.shift(name)
+                np.testing.assert_allclose(member.golden.outputs, want, atol=member.golden.atol)
+    assert {m.name for m in release.members if m.explainer} == {"boosting_weighted_ads", "bagging_search", "lambdarank_search"}
+
+
+def test_leaving_out_members_without_weight_changes_no_probability(many: Material, tmp_path: Path) -> None:
+    """The published blend of the members that count gives what the whole ensemble gives."""
+    fitted, lists = many.ensembles[Surface.SEARCH], ensemble_data().select
+    published = publish(tmp_path, many).blends[Surface.SEARCH]
+    kept = [i for i, w in enumerate(fitted.spec.matrix().max(axis=0)) if w > 0]
+    want = fitted.blend(lists).probabilities
+    np.testing.assert_allclose(blend(published, fitted.logits(lists)[kept], lists.tiers).probabilities, want, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["adaboost", "bm25"])
+def test_a_member_that_cannot_be_served_is_named_before_anything_is_written(material: Material, tmp_path: Path, name: str) -> None:
+    """With weight it stops the release, and the store is not even made."""
+    config = {**DEFAULT, "rounds": 5, "negatives_rate": 0.5, "members": f"boosting+{name}", "blend": "equal"}
+    fitted = fit({**config, "options": {"adaboost": {"rounds": 5}}}, ensemble_data(), 0)
+    with pytest.raises(InvalidRelease, match=f"blends.ads.members.*{name} has no form that can be served"):
+        publish(tmp_path / "store", replace(material, ensembles={Surface.ADS: fitted}))
+    assert not (tmp_path / "store").exists()
 
 
 def test_every_release_has_its_own_version(material: Material, tmp_path: Path) -> None:
@@ -84,10 +130,10 @@ def test_numbers_that_json_cannot_say_are_refused(material: Material, tmp_path: 
 def test_golden_scores_are_the_members_own(material: Material, tmp_path: Path) -> None:
     """The golden batch of the trees holds what LightGBM says, offset included."""
     release = publish(tmp_path, material)
-    golden = release.member("trees_ads").golden
+    golden = release.member("boosting_ads").golden
     fitted = material.ensembles[Surface.ADS]
     rows = np.array(golden.inputs["features"], np.float32)
-    want = fitted.booster.predict(rows, raw_score=True) + fitted.offset
+    want = fitted.scorers["boosting"].logits(rows) + fitted.offset
     np.testing.assert_allclose(golden.outputs, want, atol=golden.atol)
 
 
@@ -95,7 +141,7 @@ def test_the_trees_come_with_what_their_attributions_are_computed_from(material:
     """The published text has the digest the manifest says, and base + Σ attributions are the golden scores; BERT has none."""
     release = publish(tmp_path, material)
     assert release.member("bert").explainer is None
-    trees = release.member("trees_ads")
+    trees = release.member("boosting_ads")
     assert trees.explainer is not None
     content = (tmp_path / release.id / trees.explainer.path).read_bytes()
     assert hashlib.sha256(content).hexdigest() == trees.explainer.sha256

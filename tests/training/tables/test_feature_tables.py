@@ -64,7 +64,7 @@ def test_snapshots_stand_at_the_starts_of_all_weeks(small: Slice) -> None:
     starts = duckdb.sql(
         f"SELECT epoch_us(start_time) FROM '{small.canonical}/weeks.parquet' WHERE week BETWEEN {FIRST_WEEK} AND {LAST_WEEK} ORDER BY 1"
     ).fetchall()
-    for name in ("user_behaviour", "item_statistics"):
+    for name in ("user_behaviour", "item_statistics", "user_taste", "item_taste"):
         found = duckdb.sql(f"SELECT DISTINCT epoch_us(event_timestamp) FROM '{small.layout.features}/{name}.parquet' ORDER BY 1").fetchall()
         assert found == starts
 
@@ -165,18 +165,26 @@ def test_token_ids_are_the_titles_without_special_tokens(small: Slice) -> None:
 
 
 def test_a_future_purchase_changes_no_earlier_feature(small: Slice, tmp_path: Path) -> None:
-    """A purchase planted in week 50 leaves every row stamped at or before the start of week 50 bit for bit, and changes later ones."""
+    """A purchase planted in week 50, by a household that never bought the item, leaves every row stamped until then bit for bit.
+
+    Later rows change.
+    """
     raw = tmp_path / "raw"
     shutil.copytree(small.raw, raw)
     planted = AT.replace(tzinfo=None) + timedelta(seconds=1)
+    some = (
+        f"(SELECT product_id FROM '{small.raw}/transactions.parquet' GROUP BY 1 HAVING count(DISTINCT household_id) = 5 ORDER BY 1 LIMIT 1)"
+    )
+    buyers = f"SELECT household_id FROM '{small.raw}/transactions.parquet' WHERE product_id = {some}"
     duckdb.sql(f"""
         COPY (SELECT * FROM '{small.raw}/transactions.parquet' UNION ALL
-              SELECT household_id, store_id, 1 AS basket_id, product_id, 50 AS quantity, 999.0 AS sales_value, 0.0, 0.0, 0.0, 50,
+              SELECT household_id, store_id, 1 AS basket_id, {some} AS product_id, 50 AS quantity, 999.0 AS sales_value, 0.0, 0.0, 0.0, 50,
                      TIMESTAMP '{planted.isoformat()}'
-              FROM (SELECT * FROM '{small.raw}/transactions.parquet' ORDER BY household_id, basket_id, product_id LIMIT 1))
+              FROM (SELECT * FROM '{small.raw}/transactions.parquet' WHERE household_id NOT IN ({buyers})
+                    ORDER BY household_id, basket_id LIMIT 1))
         TO '{raw}/transactions.parquet' (FORMAT parquet)""")
     other = build(tmp_path / "home", raw)
-    for name in ("user_behaviour", "item_statistics"):
+    for name in ("user_behaviour", "item_statistics", "user_taste", "item_taste"):
         ours, theirs = (f"'{x.layout.features}/{name}.parquet'" for x in (small, other))
         for clause, change in ((f"<= TIMESTAMPTZ '{AT.isoformat()}'", False), (f"> TIMESTAMPTZ '{AT.isoformat()}'", True)):
             rows = [f"(SELECT * FROM {t} WHERE event_timestamp {clause})" for t in (ours, theirs)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import duckdb
 import numpy as np
 import pytest
 
-from ranking.assemble import user_features
+from ranking.assemble import UserFeatures, user_features
 from ranking.features import (
     FEATURE_SERVICES,
     ITEM_SCALARS,
@@ -31,6 +31,7 @@ from training.lists.types import RankingLists
 from training.tables.tokens import Tokens
 
 pytestmark = [pytest.mark.servers, pytest.mark.filterwarnings("ignore::DeprecationWarning")]  # ibis calls old names of duckdb's API
+_LISTS = [f.name for f in fields(UserFeatures) if f.name.startswith(("history_", "category_", "type_", "maker_"))]
 AS_OF = datetime(2017, 12, 25, 5, tzinfo=UTC)  # the start of week 53
 
 
@@ -58,7 +59,7 @@ def test_joined_values_equal_an_independent_asof_join(applied: Slice, lists: tup
         db.execute("SET TimeZone = 'UTC'")
         db.execute("CREATE TABLE asked (item_id VARCHAR, asked_at TIMESTAMPTZ)")
         db.executemany("INSERT INTO asked VALUES (?, ?)", [(i, t.astype(datetime).replace(tzinfo=UTC)) for i, t in sorted(pairs)])
-        names = [f.name for f in ITEM_STATISTICS if f.dtype == "float32"]
+        names, defaults = zip(*((f.name, f.default) for f in ITEM_STATISTICS if f.dtype == "float32"), strict=True)
         alive = ", ".join(f"CASE WHEN a.asked_at - s.event_timestamp <= INTERVAL 14 DAY THEN s.{n} END" for n in names)
         found = db.execute(f"""
             SELECT a.item_id, epoch_us(a.asked_at), {alive}
@@ -69,7 +70,8 @@ def test_joined_values_equal_an_independent_asof_join(applied: Slice, lists: tup
     assert len(found) == len(pairs) > 100
     for item, at, *values in found:
         row = features.items.rows(np.datetime64(at, "us"), np.array([code[item]], np.int32))
-        assert features.items.block.scalars[row[0], columns].tolist() == [0.0 if v is None else v for v in values]
+        known = [default if value is None else value for value, default in zip(values, defaults, strict=True)]
+        assert features.items.block.scalars[row[0], columns].tolist() == known
     with duckdb.connect() as db:
         db.execute("SET TimeZone = 'UTC'")
         for i, user in enumerate(ads.user_ids):
@@ -81,9 +83,25 @@ def test_joined_values_equal_an_independent_asof_join(applied: Slice, lists: tup
             got = features.users.at(user, ads.times[i])
             behaviour = [USER_SCALARS.index(f.name) for f in USER_BEHAVIOUR if f.dtype == "float32"]
             assert got.scalars[behaviour].tolist() == expected.scalars[behaviour].tolist()
-            for part in ("history_keys", "history_counts", "history_days", "category_keys", "category_shares"):
+            for part in _LISTS:
                 assert np.array_equal(getattr(got, part), getattr(expected, part)), part
             assert got.interest_text == expected.interest_text != ""
+
+
+def test_vectors_that_meet_are_of_one_factorisation(applied: Slice, lists: tuple[RankingLists, ...], features: Features) -> None:
+    """At a list's time the user's vector and those of all its items are of the snapshot taken then, or there is none: items not sold
+    lately too, for every snapshot has all it knows."""
+    vectors = 0
+    for part in lists:
+        for i, (start, end) in enumerate(zip(part.offsets[:-1], part.offsets[1:], strict=True)):
+            stamp = int(part.times[i].astype("datetime64[s]").astype(np.int64))
+            user = features.users.at(part.user_ids[i], part.times[i])
+            block = features.items.block.take(features.items.rows(part.times[i], part.item_codes[start:end]))
+            assert user.taste_at in (0, stamp)
+            assert set(block.taste_at.tolist()) <= {0, stamp}
+            assert ((block.taste_at == stamp) == block.taste.any(axis=1)).all()
+            vectors += int((block.taste_at == stamp).sum())
+    assert vectors > 100
 
 
 def test_a_row_older_than_its_lifetime_is_worth_nothing(applied: Slice, lists: tuple[RankingLists, ...]) -> None:
@@ -91,7 +109,9 @@ def test_a_row_older_than_its_lifetime_is_worth_nothing(applied: Slice, lists: t
     late = replace(lists[0], times=np.full(len(lists[0]), np.datetime64("2018-01-22T05:00", "us")))
     found = point_in_time(applied.layout, [late])
     assert all(user.interest_text == "" and len(user.history_keys) == 0 for user in found.users.rows.values())
+    assert all(user.taste_at == 0 and not user.taste.any() for user in found.users.rows.values())
     assert (found.items.block.tiers == 2).all()
+    assert not found.items.block.taste_at.any()
     assert (found.items.block.text_digests != 0).any()
 
 

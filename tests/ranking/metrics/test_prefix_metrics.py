@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from ranking.baselines.metrics import infeasible_index, max_skew, min_skew, ndkl, skew
+from ranking.metrics import infeasible_index, max_skew, min_skew, ndkl, skew
 
 HALF = np.array([0.5, 0.5])
 

@@ -1,4 +1,4 @@
-"""Metrics of the fair-ranking literature, for one list whose groups are given by place (Geyik, Ambler, Kenthapadi, KDD 2019, section 3.2).
+"""How groups share the places of one list and of its prefixes (Geyik, Ambler, Kenthapadi, KDD 2019, section 3.2).
 
 All are called alike, `metric(shown, shares)`: (k,) group codes from the first place on, and (g,) the shares they are held against. They
 see no scores.
@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranking.baselines.queues import GUARD
 from ranking.fairness.exposure import discounts
+from ranking.fairness.floors import GUARD
 from ranking.types import FloatArray
 
 

@@ -1,0 +1,80 @@
+"""The taste views' tables: both sides of a factorisation of who bought what before each snapshot.
+
+Vectors of different snapshots have nothing in common, so each row names its own (`taste_at`), and `ranking.assemble` multiplies only
+vectors of one. Reads `lines` of `facts`; how factors are found is `training.discovery`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from ranking.features import ITEM_TASTE, TASTE_WIDTH, USER_TASTE, View
+from training.discovery import factorise
+
+METHOD = "als"
+SEED = 0
+_WEEK_US = 7 * 86_400e6
+
+
+def write_taste(
+    db: duckdb.DuckDBPyConnection, out: Path, snapshots: Sequence[datetime], done: Callable[[], None] = lambda: None
+) -> dict[str, int]:
+    """Per snapshot one row per user and per item with a vector, from purchases before it only. Rows written by view.
+
+    Users and items are numbered among those known before the snapshot: what comes later changes no vector, not even by its number.
+    `done` is called after each snapshot.
+    """
+    # In an order of their own: the factors' last bits depend on it.
+    lines = db.execute(
+        "SELECT user_code, item_code, epoch_us(bought_at) AS at FROM lines ORDER BY bought_at, user_code, item_code, basket_id"
+    ).fetchnumpy()
+    names = {
+        USER_TASTE: db.execute("SELECT user_id FROM users ORDER BY user_code").to_arrow_table()["user_id"],
+        ITEM_TASTE: db.execute("SELECT item_id FROM items ORDER BY item_code").to_arrow_table()["item_id"],
+    }
+    written = {view.name: 0 for view in names}
+    writers = {view: pq.ParquetWriter(out / f"{view.name}.parquet", _schema(view), compression="zstd") for view in names}
+    try:
+        for at in snapshots:
+            at_us = round(at.timestamp() * 1e6)
+            n = int(np.searchsorted(lines["at"], at_us))
+            users, user_rows = np.unique(lines["user_code"][:n], return_inverse=True)
+            items, item_rows = np.unique(lines["item_code"][:n], return_inverse=True)
+            ages = (at_us - lines["at"][:n]) / _WEEK_US
+            factors = factorise(METHOD, user_rows, item_rows, ages, shape=(len(users), len(items)), width=TASTE_WIDTH, seed=SEED)
+            for view, codes, vectors in ((USER_TASTE, users, factors.users), (ITEM_TASTE, items, factors.items)):
+                kept = np.flatnonzero(vectors.any(axis=1))  # the others' products are 0, which is what no row means
+                table = _table(view, names[view].take(pa.array(codes[kept])), at, vectors[kept])
+                writers[view].write_table(table)  # a row group per snapshot: a reader of one week skips the others
+                written[view.name] += len(table)
+            done()
+    finally:
+        for writer in writers.values():
+            writer.close()
+    return written
+
+
+def _schema(view: View) -> pa.Schema:
+    return pa.schema(
+        [
+            (f"{view.entity}_id", pa.string()),
+            ("event_timestamp", pa.timestamp("us", tz="UTC")),
+            ("taste", pa.list_(pa.float32())),
+            ("taste_at", pa.int64()),
+        ]
+    )
+
+
+def _table(view: View, ids: pa.ChunkedArray, at: datetime, vectors: NDArray[np.float32]) -> pa.Table:
+    offsets = pa.array(np.arange(len(vectors) + 1, dtype=np.int32) * TASTE_WIDTH)
+    lists = pa.ListArray.from_arrays(offsets, pa.array(vectors.ravel()))
+    stamps = pa.array([at] * len(vectors), pa.timestamp("us", tz="UTC"))
+    return pa.table([ids, stamps, lists, pa.array(np.full(len(vectors), round(at.timestamp())))], schema=_schema(view))

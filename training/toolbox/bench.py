@@ -1,0 +1,192 @@
+"""`longtail bench training`: every part of the toolbox measured, one JSON object, outcomes kept so that the report needs no new run.
+
+Runs the parts and gathers their figures; what each part measures stands in its own module.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from ranking.errors import UnknownName
+from ranking.layout import Layout
+from training.host import host
+from training.progress import console
+from training.release.publish import code_revision
+from training.toolbox import logs, report
+from training.toolbox.outcome import Outcome
+
+Figures = dict[str, float]
+Measure = Callable[[], tuple[list[Outcome], Figures]]
+Mark = tuple[str, float | tuple[float, float]]
+
+WANTED: Mapping[str, Mark] = {
+    "ads_ndcg10_gain": (">=", 0.02),
+    "ads_ndcg10_gain_low": (">", 0.0),
+    "ads_ndcg10_over_repeat_rule_low": (">", 0.0),
+    "ads_recall50_new": (">=", 0.20),
+    "ads_ne": ("<=", 0.68),
+    "ads_predicted_over_actual": ("within", (0.95, 1.05)),
+    "ads_predicted_over_actual_head": ("within", (0.9, 1.1)),
+    "ads_predicted_over_actual_tail": ("within", (0.9, 1.1)),
+    "ads_predicted_over_actual_new": ("within", (0.9, 1.1)),
+    "shop_tail_recall_ratio": (">=", 2.0),
+    "shop_ndcg_difference": ("within", (-0.01, 0.01)),
+    "online_shoppers_auc": (">=", 0.937),
+    "online_shoppers_ap": (">=", 0.754),
+    "embedding_trial_ratio": (">=", 20.0),
+}
+
+_SESSIONS = "--shoppers FOLDER, the one with sessions.csv"
+
+
+def run(
+    layout: Layout, *, quick: bool = False, shoppers: Path | None = None, reviews: Path | None = None, only: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Measure, keep the outcomes, write the page and the logs, and report.
+
+    Args:
+        layout: the state directory.
+        quick: everything at small size; same keys.
+        shoppers: the folder of the Online Shoppers file; None: that part is not measured.
+        reviews: the folder of the clothing reviews' file; None: the same.
+        only: names of parts to measure; what earlier runs of the same size kept of the others stays. None: all.
+
+    Returns:
+        The benchmark's JSON object: `bench`, `revision`, `host`, `report` (the page), `figures`, `wanted`, `met`, `not_measured` (part ->
+        why) and `seconds` (part -> time).
+
+    Raises:
+        UnknownName: `only` names no part.
+    """
+    parts = _parts(layout, quick, shoppers, reviews)
+    for name in only:
+        if name not in parts:
+            raise UnknownName("part", name, list(parts))
+    kept = _kept(layout, quick) if only else {}
+    missing: dict[str, str] = {name: "left out of this run" for name in parts if only and name not in only and name not in kept}
+    for name in only or parts:
+        console.print(f"[bold]{name}[/]")
+        start = perf_counter()
+        try:
+            outcomes, figures = parts[name]()
+        except FileNotFoundError as error:  # data that somebody has to bring or make: the others can be measured without
+            missing[name] = str(error)
+            kept.pop(name, None)
+            console.print(f"{name}: not measured: {error}", markup=False)
+            continue
+        kept[name] = {
+            "outcomes": [o.to_json() for o in outcomes],
+            "figures": {key: round(float(value), 5) for key, value in figures.items()},
+            "seconds": round(perf_counter() - start, 1),
+        }
+        _keep(layout, {"quick": quick, "parts": kept})  # after every part: a run that is stopped has what it measured
+    result = _result(layout, quick, kept, missing)
+    _keep(layout, {"quick": quick, "parts": kept, "result": result})
+    outcomes = outcomes_of(kept)
+    logs.write(layout.home / "reports" / "runs", outcomes)
+    report.write(Path(result["report"]), outcomes, result)
+    return result
+
+
+def rewrite(layout: Layout) -> Path:
+    """The page again, from what the last run kept; nothing is measured.
+
+    Raises:
+        FileNotFoundError: no run kept anything; the message names the command.
+    """
+    store = _store(layout)
+    if not store.exists():
+        raise FileNotFoundError(f"{store}: nothing was measured yet; `longtail bench training` does")
+    read = json.loads(store.read_text())
+    result = read.get("result") or _result(layout, read["quick"], read["parts"], {})
+    page = Path(result["report"])
+    report.write(page, outcomes_of(read["parts"]), result)
+    return page
+
+
+def outcomes_of(kept: Mapping[str, Mapping[str, Any]]) -> list[Outcome]:
+    """The outcomes of all parts, as they were kept."""
+    return [Outcome.from_json(o) for part in kept.values() for o in part["outcomes"]]
+
+
+def meets(figure: float, mark: Mark) -> bool:
+    """Whether a figure stands where its mark wants it."""
+    sign, value = mark
+    if isinstance(value, tuple):
+        return value[0] <= figure <= value[1]
+    return {">=": figure >= value, "<=": figure <= value, ">": figure > value, "<": figure < value}[sign]
+
+
+def _parts(layout: Layout, quick: bool, shoppers: Path | None, reviews: Path | None) -> dict[str, Measure]:
+    """The parts by name; what they import is imported when they run."""
+
+    def ads() -> tuple[list[Outcome], Figures]:
+        from training.toolbox import ads
+
+        return ads.measure(layout, quick=quick)
+
+    def shop() -> tuple[list[Outcome], Figures]:
+        from training.toolbox import shop
+
+        return shop.measure(quick=quick)
+
+    def online_shoppers() -> tuple[list[Outcome], Figures]:
+        from training.toolbox import shoppers as sessions
+
+        return sessions.measure(_brought(shoppers, _SESSIONS), quick=quick)
+
+    def embeddings() -> tuple[list[Outcome], Figures]:
+        from training.toolbox import embeddings
+
+        folder = _brought(reviews, "--reviews FOLDER, the one with reviews.csv.gz")
+        return embeddings.measure(folder, layout.training / "toolbox" / "embeddings", quick=quick)
+
+    def generators() -> tuple[list[Outcome], Figures]:
+        from training.toolbox import generators
+
+        return generators.measure(_brought(shoppers, _SESSIONS), quick=quick)
+
+    return {"ads": ads, "shop": shop, "shoppers": online_shoppers, "embeddings": embeddings, "generators": generators}
+
+
+def _brought(folder: Path | None, option: str) -> Path:
+    if folder is None:
+        raise FileNotFoundError(f"its data are yours to bring: {option}")
+    return folder
+
+
+def _result(layout: Layout, quick: bool, kept: Mapping[str, Mapping[str, Any]], missing: Mapping[str, str]) -> dict[str, Any]:
+    figures = {key: value for part in kept.values() for key, value in part["figures"].items()}
+    return {
+        "bench": "training",
+        "revision": code_revision(Path(__file__).parents[2]),
+        "host": host(),
+        "report": str(layout.home / "reports" / "training.html"),
+        "quick": quick,
+        "figures": figures,
+        "wanted": {name: [sign, list(value) if isinstance(value, tuple) else value] for name, (sign, value) in WANTED.items()},
+        "met": {name: name in figures and meets(figures[name], mark) for name, mark in WANTED.items()},
+        "not_measured": dict(missing),
+        "seconds": {name: part["seconds"] for name, part in kept.items()},
+    }
+
+
+def _kept(layout: Layout, quick: bool) -> dict[str, dict[str, Any]]:
+    """What earlier runs of this size kept, by part."""
+    store = _store(layout)
+    read = json.loads(store.read_text()) if store.exists() else {}
+    return read["parts"] if read.get("quick") == quick else {}
+
+
+def _keep(layout: Layout, value: Mapping[str, Any]) -> None:
+    store = _store(layout)
+    store.parent.mkdir(parents=True, exist_ok=True)
+    store.write_text(json.dumps(value, allow_nan=False) + "\n")  # keys in their order: tables are read in it
+
+
+def _store(layout: Layout) -> Path:
+    return layout.home / "reports" / "training.json"
