@@ -41,6 +41,7 @@ from training.toolbox.ads_methods import (
     TUNED,
     TUNING,
     VARIED,
+    VOTING,
     WHOLE,
     Recipe,
     strength,
@@ -71,11 +72,14 @@ def run(parts: Mapping[str, Part], *, threads: int = 2) -> tuple[list[Outcome], 
     """`measure` on parts that are there."""
     parts = {**parts, "short": parts["test"].some(SHORT)}
     tests = Tests(parts, threads, {name: Yardstick(parts[name]) for name in ("test", "short")})
-    plain = baseline(tests)
+    plain, plain_short = baseline(tests)
     rules = {name: _member(tests, name, recipe, plain, kind="rule") for name, recipe in _known(RULES).items()}
     with Bar("ads: members", len(MEMBERS)) as bar:
         for name, recipe in MEMBERS.items():
-            _member(tests, name, recipe, plain)
+            if name in VOTING:
+                _member(tests, name, recipe, plain_short, part="short")
+            else:
+                _member(tests, name, recipe, plain)
             bar.advance()
     figures = ads_blends.measure(tests, plain, rules["repeat_purchase"])
     for name in list(tests.trained):
@@ -85,8 +89,8 @@ def run(parts: Mapping[str, Part], *, threads: int = 2) -> tuple[list[Outcome], 
     return tests.outcomes, figures
 
 
-def baseline(tests: Tests) -> Measured:
-    """One LightGBM on the plain columns, the best on validation lists of those it is tuned over."""
+def baseline(tests: Tests) -> tuple[Measured, Measured]:
+    """One LightGBM on the plain columns, the best on validation lists of those tried: on all test lists, and on the shorter part."""
     with Bar("ads: the yardstick, one tuned LightGBM", len(TUNED) + 1) as bar:
         found = []
         for options in TUNED:
@@ -98,7 +102,9 @@ def baseline(tests: Tests) -> Measured:
         tests.train(BASELINE, Recipe("boosting", options, columns=BASE_COLUMNS))
         bar.advance()
     note = f"on the {len(BASE_COLUMNS)} columns without discovery; " + ", ".join(f"{k} {v}" for k, v in options.items())
-    return outcome(tests, "member", BASELINE, None, note=note)
+    measured = outcome(tests, "member", BASELINE, None, note=note)
+    p = tests.calibrator(tests.logits(BASELINE, "calibrate"))(tests.logits(BASELINE, "short"))
+    return measured, tests.yardsticks["short"].measure(p, calibrated=True)
 
 
 def outcome(
@@ -179,10 +185,10 @@ def _resampled(tests: Tests, part: Part, method: str, name: str, against: Measur
     return measured
 
 
-def _member(tests: Tests, name: str, recipe: Recipe, plain: Measured, *, kind: Kind = "member") -> Measured:
+def _member(tests: Tests, name: str, recipe: Recipe, plain: Measured, *, kind: Kind = "member", part: str = "test") -> Measured:
     tests.train(name, recipe)
-    used = f"{recipe.lists} training lists" if recipe.lists else ""
-    return outcome(tests, kind, name, plain, plain=BASELINE, note=used)
+    used = [f"{recipe.lists} training lists"] * bool(recipe.lists) + [f"{len(tests.parts[part])} test lists"] * (part != "test")
+    return outcome(tests, kind, name, plain, plain=BASELINE, note=", ".join(used), part=part)
 
 
 def _known(recipes: Mapping[str, Recipe]) -> dict[str, Recipe]:

@@ -20,7 +20,7 @@ from training.toolbox.ads_data import Part
 from training.toolbox.outcome import GAIN
 
 SEED = 5
-DRAWS = 300  # of lists, for figures
+DRAWS = 200  # of lists, for figures
 _PAIRED = 1000  # for gains
 _POINTS = 120  # of a precision-recall curve
 _BINS = 25  # of a calibration curve
