@@ -16,7 +16,7 @@ ROUNDS = 240
 GRID: tuple[dict[str, Any], ...] = (
     {"num_leaves": 24, "max_depth": 5, "min_data_in_leaf": 40, "feature_fraction": 0.5, "lambda_l2": 5.0},
     {"num_leaves": 15, "min_data_in_leaf": 20, "feature_fraction": 0.5, "lambda_l2": 5.0},
-    {"num_leaves": 7, "min_data_in_leaf": 20, "feature_fraction": 0.7, "lambda_l2": 1.0},
+    {"num_leaves": 8, "min_data_in_leaf": 60, "feature_fraction": 0.4, "lambda_l2": 5.0, "path_smooth": 10.0},
     {"num_leaves": 31, "min_data_in_leaf": 50, "feature_fraction": 0.3, "lambda_l2": 10.0},
 )
 """What is tried on inner folds; the first is the setting where nothing is tuned."""
@@ -80,13 +80,24 @@ def tuned(train: Sessions, *, seed: int, rounds: int = ROUNDS, folds: int = 3) -
     return GRID[int(np.argmin(losses))]
 
 
-def extra_trees(train: Sessions, test: NDArray[np.float32], *, seed: int, trees: int = 200) -> NDArray[np.float64]:
-    """(m,) log-odds of extremely randomised trees (Geurts et al. 2006) for the raw rows `test`: they err elsewhere than boosting does."""
+def extra_trees(train: Sessions, test: NDArray[np.float32], *, hot: bool, seed: int, trees: int = 150) -> NDArray[np.float64]:
+    """Extremely randomised trees (Geurts et al. 2006): they err elsewhere than boosting does.
+
+    Args:
+        train: visits.
+        test: (m, 17) raw rows to score.
+        hot: categories as one column each; else as codes, which random cuts split just as well.
+        seed: of the cuts.
+        trees: that vote.
+
+    Returns:
+        (m,) log-odds of the share of votes.
+    """
     from sklearn.ensemble import ExtraTreesClassifier
 
     from ranking.calibrate import logit
 
-    model = ExtraTreesClassifier(trees, min_samples_leaf=3, max_features=0.4, n_jobs=2, random_state=seed)
-    model.fit(one_hot(train.rows, train.levels), train.labels)
+    x, y = ((one_hot(rows, train.levels) if hot else for_trees(rows)[0]) for rows in (train.rows, test))
+    model = ExtraTreesClassifier(trees, min_samples_leaf=3, max_features=0.4, n_jobs=2, random_state=seed).fit(x, train.labels)
     even = 1e-4  # a share of votes is kept that far from 0 and 1
-    return logit(np.clip(model.predict_proba(one_hot(test, train.levels))[:, 1], even, 1 - even))
+    return logit(np.clip(model.predict_proba(y)[:, 1], even, 1 - even))

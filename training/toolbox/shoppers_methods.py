@@ -105,7 +105,10 @@ def methods() -> list[Named]:
 _RESAMPLED = "The tuned LightGBM on resampled visits; the shift of the log-odds is undone, calls are made as the model sees it."
 _DECOUPLED = "The network's last layer trained again on balanced embeddings."
 _LOSS = "A network of two hidden layers; LDAM with deferred re-weighting."
-_BLEND = "Mean log-odds of boosting with and without class weights, thrice each, and of extremely randomised trees; nothing is fitted."
+_BLEND = (
+    "Mean log-odds of four boostings that differ in size and class weights, each an average of seeds, and of extremely randomised trees on "
+    "two codings of the categories; nothing is fitted to choose among them."
+)
 
 
 def _timed(fit: Callable[[], tuple[NDArray[np.float64], float, tuple[float, float]]]) -> Trial:
@@ -177,15 +180,21 @@ def _untuned(visits: Sessions, test: NDArray[np.float32], setting: dict[str, Any
 def _blend(visits: Sessions, test: NDArray[np.float32], setting: dict[str, Any], effort: Effort) -> Trial:
     def fit() -> tuple[NDArray[np.float64], float, tuple[float, float]]:
         negatives, positives = _counts(visits.labels)
-        heavy = np.where(visits.labels == 1, np.float32(negatives / positives), np.float32(1.0))
-        seeds: dict[str, Any] = {"seed": effort.seed, "seeds": effort.seeds}
-        weighted = boosting.fit(visits.rows, visits.labels, weights=heavy, setting=setting, rounds=effort.rounds, **seeds)
-        as_they_come = boosting.fit(visits.rows, visits.labels, setting=setting, rounds=effort.rounds, **seeds)
-        scores = [
-            boosting.log_odds(weighted, test) - float(np.log(negatives / positives)),
-            boosting.log_odds(as_they_come, test),
-            boosting.extra_trees(visits, test, seed=effort.seed, trees=20 if effort.quick else 200),
-        ]
+        scores = []
+        for power, chosen in ((0.0, setting), (1.0, setting), (0.0, boosting.GRID[1]), (0.5, boosting.GRID[2])):
+            weights = np.where(visits.labels == 1, np.float32((negatives / positives) ** power), np.float32(1.0))
+            models = boosting.fit(
+                visits.rows,
+                visits.labels,
+                weights=weights,
+                seed=effort.seed,
+                seeds=effort.seeds,
+                rounds=effort.rounds,
+                setting=chosen,
+            )
+            scores.append(boosting.log_odds(models, test) - power * float(np.log(negatives / positives)))
+        trees = 20 if effort.quick else 150
+        scores += [boosting.extra_trees(visits, test, hot=hot, seed=effort.seed, trees=trees) for hot in (False, True)]
         return np.mean(scores, axis=0), 0.0, (negatives, positives)
 
     return _timed(fit)
