@@ -131,7 +131,9 @@ def adasyn(rows: Rows) -> Plan:
     except (RuntimeError, ValueError) as error:
         if "neigbours" not in str(error) and "No samples" not in str(error):
             raise
-        raise ValueError("adasyn: no positive has a negative among its neighbours, so nothing says where to add rows; use smote") from error
+        raise ValueError(
+            "adasyn: no positive has a negative among its neighbours, or too few for one row each: nothing says where to add; use smote"
+        ) from error
 
 
 def cluster_centroids(rows: Rows) -> Plan:

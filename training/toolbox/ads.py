@@ -41,7 +41,6 @@ from training.toolbox.ads_methods import (
     TUNED,
     TUNING,
     VARIED,
-    VOTING,
     WHOLE,
     Recipe,
     strength,
@@ -73,15 +72,14 @@ def run(parts: Mapping[str, Part], *, threads: int = 2) -> tuple[list[Outcome], 
     parts = {**parts, "short": parts["test"].some(SHORT)}
     tests = Tests(parts, threads, {name: Yardstick(parts[name]) for name in ("test", "short")})
     plain, plain_short = baseline(tests)
-    rules = {name: _member(tests, name, recipe, plain, kind="rule") for name, recipe in _known(RULES).items()}
+    for name, recipe in _known(RULES).items():
+        _member(tests, name, recipe, plain_short, kind="rule")
+    repeat_rule = tests.yardsticks["test"].measure(tests.logits("repeat_purchase", "test"), calibrated=False)
     with Bar("ads: members", len(MEMBERS)) as bar:
         for name, recipe in MEMBERS.items():
-            if name in VOTING:
-                _member(tests, name, recipe, plain_short, part="short")
-            else:
-                _member(tests, name, recipe, plain)
+            _member(tests, name, recipe, plain_short)
             bar.advance()
-    figures = ads_blends.measure(tests, plain, rules["repeat_purchase"])
+    figures = ads_blends.measure(tests, plain, plain_short, repeat_rule)
     for name in list(tests.trained):
         tests.forget(name)
     ablations(tests)
@@ -102,7 +100,7 @@ def baseline(tests: Tests) -> tuple[Measured, Measured]:
         tests.train(BASELINE, Recipe("boosting", options, columns=BASE_COLUMNS))
         bar.advance()
     note = f"on the {len(BASE_COLUMNS)} columns without discovery; " + ", ".join(f"{k} {v}" for k, v in options.items())
-    measured = outcome(tests, "member", BASELINE, None, note=note)
+    measured = outcome(tests, "member", BASELINE, None, note=note, part="test")
     p = tests.calibrator(tests.logits(BASELINE, "calibrate"))(tests.logits(BASELINE, "short"))
     return measured, tests.yardsticks["short"].measure(p, calibrated=True)
 
@@ -116,14 +114,14 @@ def outcome(
     plain: str = "",
     note: str = "",
     classes: list[list[float]] | None = None,
-    part: str = "test",
+    part: str = "short",
 ) -> Measured:
     """Measure a trained member on test lists, calibrated by Platt's map, and add the outcome."""
     calibrator = tests.calibrator(tests.logits(name, "calibrate"))
     p = calibrator(tests.logits(name, part))
     measured = tests.yardsticks[part].measure(p, calibrated=True, against=against)
     curves = tests.yardsticks[part].curves(p, calibrated=True)
-    if part == "test":
+    if kind in ("rule", "member"):
         measured.figures["all"]["ndcg10_validation"] = [round(ads_blends.valid_ndcg(tests, tests.logits(name, "select")), 5), None, None]
         if learning := tests.trained[name].learning(tests.parts["select"].some(_LEARNING)):
             curves["learning/NDCG@10 on validation lists"] = learning
@@ -139,7 +137,7 @@ def ablations(tests: Tests) -> None:
     recipe = replace(MEMBERS[WHOLE], lists=ABLATED)
     with Bar("ads: ablations", 1 + len(ABLATIONS)) as bar:
         tests.train(whole, recipe)
-        against = outcome(tests, "ablation", whole, None, note=f"{ABLATED} training lists", part="short")
+        against = outcome(tests, "ablation", whole, None, note=f"{ABLATED} training lists")
         tests.forget(whole)
         bar.advance()
         for group, left_out in ABLATIONS.items():
@@ -147,7 +145,7 @@ def ablations(tests: Tests) -> None:
             if len(kept) < len(MODEL_COLUMNS):
                 tests.train(name, replace(recipe, columns=kept))
                 note = f"{len(MODEL_COLUMNS) - len(kept)} of {len(MODEL_COLUMNS)} columns left out"
-                outcome(tests, "ablation", name, against, plain=whole, note=note, part="short")
+                outcome(tests, "ablation", name, against, plain=whole, note=note)
                 tests.forget(name)
             bar.advance()
 
@@ -180,15 +178,15 @@ def _resampled(tests: Tests, part: Part, method: str, name: str, against: Measur
     classes = [[float(c), float((labels == c).sum()), float(made.weights[made.labels == c].sum())] for c in (0, 1)]
     corrected, raw = (_ratio(tests, tests.logits(name, "short") - shift) for shift in (0.0, made.offset))
     note = f"{len(labels)} rows; predicted over actual {raw:.2f} as trained, {corrected:.2f} with the prior put back"
-    measured = outcome(tests, "resampler", name, against, plain=plain, note=note, classes=classes, part="short")
+    measured = outcome(tests, "resampler", name, against, plain=plain, note=note, classes=classes)
     tests.forget(name)
     return measured
 
 
-def _member(tests: Tests, name: str, recipe: Recipe, plain: Measured, *, kind: Kind = "member", part: str = "test") -> Measured:
+def _member(tests: Tests, name: str, recipe: Recipe, plain: Measured, *, kind: Kind = "member") -> None:
     tests.train(name, recipe)
-    used = [f"{recipe.lists} training lists"] * bool(recipe.lists) + [f"{len(tests.parts[part])} test lists"] * (part != "test")
-    return outcome(tests, kind, name, plain, plain=BASELINE, note=", ".join(used), part=part)
+    used = [f"{recipe.lists} training lists"] * bool(recipe.lists) + [f"{len(tests.parts['short'])} test lists"]
+    outcome(tests, kind, name, plain, plain=BASELINE, note=", ".join(used))
 
 
 def _known(recipes: Mapping[str, Recipe]) -> dict[str, Recipe]:

@@ -38,16 +38,24 @@ class Pool:
 
     def logits(self, tests: Tests, part: str) -> FloatArray:
         """(N,) pooled log-odds of a part, by `ranking.blend`, some lists at a time."""
-        spec = BlendSpec(self.members, self.weights, self.calibrators)
-        members = [tests.logits(name, part) for name in self.members]
+        used = [i for i in range(len(self.members)) if any(self.weights[tier][i] for tier in TIERS)]  # the others need not score
+        names, calibrators = (tuple(values[i] for i in used) for values in (self.members, self.calibrators))
+        spec = BlendSpec(names, {tier: tuple(self.weights[tier][i] for i in used) for tier in TIERS}, calibrators)
+        members = [tests.logits(name, part) for name in names]
         tiers, out = np.asarray(tests.parts[part].tiers), np.empty(len(tests.parts[part].labels))
         for rows in tests.parts[part].chunks():
             out[rows] = logit(blend(spec, np.stack([m[rows] for m in members]), tiers[rows]).probabilities)
         return out
 
 
-def measure(tests: Tests, plain: Measured, repeat_rule: Measured) -> dict[str, float]:
+def measure(tests: Tests, plain: Measured, plain_short: Measured, repeat_rule: Measured) -> dict[str, float]:
     """Add the outcomes of blends, calibrators, the choice and its list construction.
+
+    Args:
+        tests: with the members trained.
+        plain: the yardstick on all test lists,
+        plain_short: and on those that each method is measured on.
+        repeat_rule: the household's repeat rule on all test lists.
 
     Returns:
         The ``ads_*`` figures.
@@ -56,9 +64,9 @@ def measure(tests: Tests, plain: Measured, repeat_rule: Measured) -> dict[str, f
     made = _pools(tests)
     with Bar("ads: blends", len(made) + 1) as bar:
         for name, pool in made.items():
-            _blended(tests, name, pool, plain)
+            _blended(tests, name, pool, plain_short)
             bar.advance()
-        _fused(tests, plain)
+        _fused(tests, plain_short)
         bar.advance()
     pools |= made
     found = {name: valid_ndcg(tests, pool.logits(tests, "select")) for name, pool in pools.items()}
@@ -115,8 +123,8 @@ def _of_tiers(names: tuple[str, ...], z: FloatArray, labels: FloatArray, tiers: 
 
 def _blended(tests: Tests, name: str, pool: Pool, plain: Measured) -> None:
     final = tests.calibrator(pool.logits(tests, "calibrate"))
-    p = final(pool.logits(tests, "test"))
-    measured = tests.yardsticks["test"].measure(p, calibrated=True, against=plain)
+    p = final(pool.logits(tests, "short"))
+    measured = tests.yardsticks["short"].measure(p, calibrated=True, against=plain)
     measured.figures["all"]["ndcg10_validation"] = [round(valid_ndcg(tests, pool.logits(tests, "select")), 5), None, None]
     told = "; ".join(
         f"{tier}: "
@@ -124,18 +132,18 @@ def _blended(tests: Tests, name: str, pool: Pool, plain: Measured) -> None:
         for tier in (TIERS if name == "per_tier" else TIERS[:1])
     )
     seconds = sum(tests.trained[m].seconds for m in pool.members)
-    curves = tests.yardsticks["test"].curves(p, calibrated=True)
+    curves = tests.yardsticks["short"].curves(p, calibrated=True)
     tests.outcomes.append(Outcome("ads", "blend", name, measured.figures, round(seconds, 2), BASELINE, curves, told))
 
 
 def _fused(tests: Tests, plain: Measured) -> None:
     """Reciprocal rank fusion: an order without probabilities."""
     names = [name for name in BLENDED if name in tests.trained]
-    part = tests.parts["test"]
-    z, out = np.stack([tests.logits(name, "test") for name in names]), np.empty(len(part.labels))
+    part = tests.parts["short"]
+    z, out = np.stack([tests.logits(name, "short") for name in names]), np.empty(len(part.labels))
     for rows in spans(part):
         out[rows] = rrf(z[:, rows])
-    measured = tests.yardsticks["test"].measure(out, calibrated=False, against=plain)
+    measured = tests.yardsticks["short"].measure(out, calibrated=False, against=plain)
     seconds = sum(tests.trained[m].seconds for m in names)
     note = "an order only: it has no probabilities, so ads cannot use it alone"
     tests.outcomes.append(Outcome("ads", "blend", "rrf", measured.figures, round(seconds, 2), BASELINE, {}, note))
@@ -147,7 +155,7 @@ def _calibrated(tests: Tests, pool: Pool) -> tuple[str, Calibrator | TierCalibra
     Of those whose predicted over actual holds in every tier on the households they were not fitted on, the one with the least normalised
     entropy on validation lists; where none holds, the one that is least off.
     """
-    logits = {part: pool.logits(tests, part) for part in ("calibrate", "select", "test", "test_weeks")}
+    logits = {part: pool.logits(tests, part) for part in ("calibrate", "select", "short", "test_weeks")}
     kinds = ("platt", "isotonic", "temperature")
     made: dict[str, Calibrator | TierCalibrator] = {"none": Calibrator()}
     made |= {kind: tests.calibrator(logits["calibrate"], kind=kind) for kind in kinds}
@@ -158,9 +166,9 @@ def _calibrated(tests: Tests, pool: Pool) -> tuple[str, Calibrator | TierCalibra
             p = {part: grouped(calibrator, z, np.asarray(tests.parts[part].tiers)) for part, z in logits.items()}
             off[name] = _worst(tests, p["calibrate"])
             entropy[name] = metrics.normalized_entropy(p["select"], np.asarray(tests.parts["select"].labels))
-            figures = tests.yardsticks["test"].measure(p["test"], calibrated=True).figures
+            figures = tests.yardsticks["short"].measure(p["short"], calibrated=True).figures
             _add_weeks(figures, thinned_row(p["test_weeks"], tests.parts["test_weeks"]))
-            curves = {n: c for n, c in tests.yardsticks["test"].curves(p["test"], calibrated=True).items() if n.startswith("calibration")}
+            curves = {n: c for n, c in tests.yardsticks["short"].curves(p["short"], calibrated=True).items() if n.startswith("calibration")}
             tests.outcomes.append(Outcome("ads", "calibrator", name, figures, 0.0, "" if name == "none" else "none", curves))
             bar.advance()
     sound = [name for name in made if off[name] <= _HOLDS] or [min(made, key=lambda name: off[name])]
