@@ -47,9 +47,9 @@ RELATIONS: tuple[str, ...] = ("own", "maker", "type", "other")
 """What a user had bought before an item was promoted: the item, its type by its maker, its type, none of these. The first that holds."""
 RELATION_PRIORS: tuple[float, ...] = (20.0, 100.0, 300.0, 500.0)
 """Impressions' worth of belief in each relation's expected rate: the rarer a purchase, the more it takes to know better."""
-RELATION_ODDS: tuple[float, ...] = (108.0, 2.5, 1.9, 1.0)
-"""How much likelier each relation is to buy than a stranger is, over all items (Complete Journey, weeks 27 to 53). It hardly moves: own 106
-to 112, maker 2.4 to 2.5, type 1.9 to 2.0. A ranker that needs it otherwise has `relation` to correct it by."""
+RELATION_ODDS: tuple[float, ...] = (110.0, 2.5, 1.9, 1.0)
+"""How much likelier each relation is to buy than a stranger is, over all items: Complete Journey before week 41, no later one read. It
+hardly moves (own 109 to 113), and a ranker that needs it otherwise has `relation` to correct it by."""
 
 
 class Entity(StrEnum):

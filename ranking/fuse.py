@@ -15,7 +15,7 @@ from ranking.types import FloatArray
 
 def ranks(scores: FloatArray) -> FloatArray:
     """(m, n) rank of each item in each of m rankings, best 1; ties in input order, NaN where it has no score."""
-    order = np.argsort(np.where(np.isnan(scores), np.inf, -scores), axis=1, kind="stable")
+    order = np.lexsort((-scores, np.isnan(scores)), axis=1)  # what has no score comes after -inf; stable
     out = np.empty(scores.shape, np.float64)
     np.put_along_axis(out, order, np.arange(1.0, scores.shape[1] + 1)[None, :].repeat(len(scores), axis=0), axis=1)
     return np.where(np.isnan(scores), np.nan, out)

@@ -251,7 +251,7 @@ def _measure(fitted: Fitted, lists: EvalLists, profile: Profile) -> dict[str, An
     popularity = lists.features[:, _POPULARITY].astype(np.float64)
     scores = {
         "shuffle": rng.random(len(popularity)),
-        "popularity": popularity,
+        "popularity rule": popularity,
         "repeat rule": lists.features[:, _REPEAT] + 1e-3 * popularity,
         **{name: np.nan_to_num(p, nan=-1.0) for name, p in zip(fitted.spec.members, blended.member_probabilities, strict=True)},
         "blend": blended.probabilities,

@@ -312,15 +312,20 @@ def main(argv: list[str] | None = None) -> None:
         among = f"among {', '.join(known[key])}" if key in known else f"ensembles of {', '.join((*MEMBERS, *GIVEN))}, joined by +"
         parser.add_argument(f"--{key}", nargs="+", default=default, metavar="NAME", help=f"{among} (default: {' '.join(default)})")
     args = parser.parse_args(argv)
+    try:
+        choices = Choices(**{key: tuple(getattr(args, key)) for key in chosen})
+        data = load_ensemble_data(args.data)
+    except (ValueError, FileNotFoundError) as error:
+        parser.error(str(error))
     result = run(
-        load_ensemble_data(args.data),
+        data,
         name=args.name,
         storage=args.storage.resolve(),
         trials=args.trials,
         rounds=args.rounds,
         seed=args.seed,
         searcher=args.searcher,
-        choices=Choices(**{key: tuple(getattr(args, key)) for key in chosen}),
+        choices=choices,
     )
     write_json(args.storage / args.name / "result.json", {"best": result.best, "best_trial": result.best_trial, "trials": result.trials})
     print(json.dumps({"name": result.name, "best_trial": result.best_trial, "best": result.best, "trials": len(result.trials)}))

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ranking.metrics.arrays import same_length
+from ranking.metrics.arrays import no_nan, same_length
 from ranking.types import FloatArray
 
 
@@ -60,9 +60,14 @@ def g_mean(predicted: NDArray[Any], actual: NDArray[Any]) -> float:
 
 
 def roc_auc(scores: FloatArray, labels: NDArray[Any]) -> float:
-    """Probability that a positive scores above a negative, ties counting one half; NaN where either is absent. O(n log n)."""
+    """Probability that a positive scores above a negative, ties counting one half; NaN where either is absent. O(n log n).
+
+    Raises:
+        ValueError: a score is NaN.
+    """
     s, y = np.asarray(scores, np.float64), np.asarray(labels) > 0
     same_length("labels", s, y)
+    no_nan(s)
     if y.all() or not y.any():
         return math.nan
     negatives = np.sort(s[~y])
@@ -82,10 +87,11 @@ def precision_recall_curve(scores: FloatArray, labels: NDArray[Any]) -> Precisio
     """Precision and recall at every threshold that changes what is named. Equal scores are named together. O(n log n).
 
     Raises:
-        ValueError: no row.
+        ValueError: no row, or a score is NaN.
     """
     s, y = np.asarray(scores, np.float64), np.asarray(labels) > 0
     same_length("labels", s, y)
+    no_nan(s)
     if not len(s):
         raise ValueError("scores: need at least one")
     by_score = np.argsort(-s, kind="stable")

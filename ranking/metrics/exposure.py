@@ -25,11 +25,14 @@ def awrf(shown: NDArray[Any], shares: FloatArray) -> float:
         shares: (g,) the distribution of exposure that is wanted.
 
     Raises:
-        ValueError: the shares are no distribution, or the list is empty.
+        ValueError: the shares are no distribution, the list is empty, or a code has no share.
     """
     wanted = np.asarray(shares, np.float64)
     if abs(float(wanted.sum()) - 1.0) > 1e-6 or not len(shown):
         raise ValueError(f"awrf: needs shares that sum to 1 and a list, got {wanted.sum():g} and {len(shown)} places")
+    codes = np.asarray(shown)
+    if codes.min() < 0 or codes.max() >= len(wanted):
+        raise ValueError(f"awrf: shown: codes must be in [0, {len(wanted)}), got {codes.min()} to {codes.max()}")
     attention = 1.0 / np.log2(np.maximum(np.arange(1, len(shown) + 1), 2))
     got = np.bincount(shown, attention, len(wanted)) / attention.sum()
     middle = (got + wanted) / 2.0
@@ -43,7 +46,12 @@ def expected_exposure(orders: IntArray, items: int, weights: FloatArray | None =
         orders: (r, k) item numbers of each ranking, best first, drawn from a stochastic ranker or one per request of the same query.
         items: how many there are.
         weights: (k,) exposure of each place; default 1 / log2(rank + 1).
+
+    Raises:
+        ValueError: a place holds no item number below `items`.
     """
+    if orders.size and (orders.min() < 0 or orders.max() >= items):
+        raise ValueError(f"orders: item numbers must be in [0, {items}), got {orders.min()} to {orders.max()}")
     places = discounts(orders.shape[1]) if weights is None else np.asarray(weights, np.float64)
     return np.bincount(orders.ravel(), np.tile(places, len(orders)), items) / len(orders)
 

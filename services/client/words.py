@@ -28,6 +28,13 @@ _SAYS = {
     "category_share": "{} of the user's purchases are of its category",
     "price_to_level": "{}× the user's price level",
     "query_overlap": "{} of the query's words in its text",
+    "relation_rate": "bought at {} of its promotions by users who know it as well",
+    "promo_appeal": "bought {}× as often as promotions like it by users new to it",
+    "type_affinity": "its type bought {}× lately by the user",
+    "type_share": "{} of its type's sales",
+    "maker_affinity": "its type by its maker bought {}× lately by the user",
+    "maker_share": "{} of its maker's sales in its type",
+    "discovery": "goes with what the user buys, {}",
 }
 _ABSENT = {  # instead, where the value is 0
     "is_private": "no private label",
@@ -38,12 +45,21 @@ _ABSENT = {  # instead, where the value is 0
     "repeat_count": "never bought by the user",
     "category_share": "the user does not buy its category",
     "query_overlap": "none of the query's words in its text",
+    "type_affinity": "the user does not buy its type",
+    "type_share": "its type did not sell",
+    "maker_affinity": "the user does not buy its type by its maker",
+    "maker_share": "its maker did not sell of its type",
+    "discovery": "nothing in what the user buys points to it",
 }
 # Features that say one thing together: their parts are added up, which is exact, and told under the first of them.
 _TOGETHER = (
     ("repeat_count", "repeat_days", "repeat_share"),
     ("purchases_28d", "purchases_7d", "purchases_all", "buyers_28d", "popularity_rank", "tier_code"),
     ("promo_rate_28d", "promo_impressions_28d"),
+    ("relation_rate", "relation", "promo_rate_own", "promo_rate_maker", "promo_rate_type", "promo_rate_other"),
+    ("promo_appeal", "relation_appeal", "first_purchase_rate"),
+    ("type_affinity", "type_expected"),
+    ("maker_affinity", "maker_expected"),
     ("orders_28d", *(name for name in USER_SCALARS if name != "orders_28d")),
 )
 _TOLD_UNDER = {name: names[0] for names in _TOGETHER for name in names}

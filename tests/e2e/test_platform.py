@@ -134,7 +134,7 @@ def test_release_keeps_its_metrics(platform: Platform) -> None:
     for split in ("validation", "test"):
         for surface in ("ads", "search"):
             rankers = manifest["metrics"][split][surface]
-            assert {"shuffle", "popularity", "repeat rule", "boosting", "bert", "blend", "blend + floor"} == set(rankers)
+            assert {"shuffle", "popularity rule", "repeat rule", "boosting", "bert", "blend", "blend + floor"} == set(rankers)
             value, low, high = rankers["blend"]["all"]["ndcg10"]
             assert low <= value <= high
             assert set(rankers["blend"]) == {"all", *TIERS}

@@ -100,9 +100,11 @@ def baseline(tests: Tests) -> tuple[Measured, Measured]:
         tests.train(BASELINE, Recipe("boosting", options, columns=BASE_COLUMNS))
         bar.advance()
     note = f"on the {len(BASE_COLUMNS)} columns without discovery; " + ", ".join(f"{k} {v}" for k, v in options.items())
-    measured = outcome(tests, "member", BASELINE, None, note=note, part="test")
-    p = tests.calibrator(tests.logits(BASELINE, "calibrate"))(tests.logits(BASELINE, "short"))
-    return measured, tests.yardsticks["short"].measure(p, calibrated=True)
+    short = outcome(tests, "member", BASELINE, None, note=note)
+    calibrator = tests.calibrator(tests.logits(BASELINE, "calibrate"))
+    measured = tests.yardsticks["test"].measure(calibrator(tests.logits(BASELINE, "test")), calibrated=True)
+    tests.outcomes.append(Outcome(DATA, "final", f"{BASELINE}, all lists", measured.figures, tests.trained[BASELINE].seconds))
+    return measured, short
 
 
 def outcome(

@@ -1,5 +1,9 @@
 """Blends of the ads members, the choice among them, its calibration, and the list construction that keeps room for discovery.
 
+Weights are fitted on weeks after those the members were trained on: out of time, though the households are the same; the members'
+Platt maps, two numbers each, are of the same rows as the weights. The weighted average is searched on lists that kept a share of their
+negatives, which makes near-ties nearer.
+
 What is chosen is chosen on validation lists; the figures that marks are set for are those of the choice on test lists.
 """
 
@@ -12,7 +16,7 @@ import numpy as np
 from ranking import metrics
 from ranking.blend import BlendSpec, blend
 from ranking.calibrate import Calibrator, logit
-from ranking.fuse import rrf
+from ranking.fuse import FUSIONS
 from ranking.metrics import paired_bootstrap_interval
 from ranking.types import TIERS, FloatArray
 from training.blends import selection
@@ -89,7 +93,7 @@ def _pools(tests: Tests) -> dict[str, Pool]:
     thinned = -float(np.log(part.negatives_rate))  # what dropping negatives added: weights are fitted on the rows as they are
     z = np.stack([logit(c(raw[name][half])) + thinned for name, c in zip(names, calibrators, strict=True)])
     labels, tiers = np.asarray(part.labels)[half], np.asarray(part.tiers)[half]
-    evidence = Evidence(names, z, labels, lambda: z)  # of weeks after the training weeks, hence out of fold
+    evidence = Evidence(names, z, labels, lambda: z)  # out of time, see above
     configs = {
         "equal": {},
         "weighted": {"weights": _searched(tests, names, z)},
@@ -137,16 +141,16 @@ def _blended(tests: Tests, name: str, pool: Pool, plain: Measured) -> None:
 
 
 def _fused(tests: Tests, plain: Measured) -> None:
-    """Reciprocal rank fusion: an order without probabilities."""
+    """Rank and score fusions: orders without probabilities."""
     names = [name for name in BLENDED if name in tests.trained]
     part = tests.parts["short"]
-    z, out = np.stack([tests.logits(name, "short") for name in names]), np.empty(len(part.labels))
-    for rows in spans(part):
-        out[rows] = rrf(z[:, rows])
-    measured = tests.yardsticks["short"].measure(out, calibrated=False, against=plain)
-    seconds = sum(tests.trained[m].seconds for m in names)
+    z = np.stack([tests.logits(name, "short") for name in names])
+    seconds = round(sum(tests.trained[m].seconds for m in names), 2)
     note = "an order only: it has no probabilities, so ads cannot use it alone"
-    tests.outcomes.append(Outcome("ads", "blend", "rrf", measured.figures, round(seconds, 2), BASELINE, {}, note))
+    for name, fuse in FUSIONS.items():
+        out = np.concatenate([fuse(z[:, rows]) for rows in spans(part)])
+        measured = tests.yardsticks["short"].measure(out, calibrated=False, against=plain)
+        tests.outcomes.append(Outcome("ads", "blend", name, measured.figures, seconds, BASELINE, {}, note))
 
 
 def _calibrated(tests: Tests, pool: Pool) -> tuple[str, Calibrator | TierCalibrator]:
@@ -205,11 +209,11 @@ def _final(
         f"{name}, calibrated by {kind}: best NDCG@10, and of what keeps each tier's sum the least normalised entropy, on validation lists"
     )
     curves = tests.yardsticks["test"].curves(p["test"], calibrated=True)
-    tests.outcomes.append(Outcome("ads", "blend", FINAL, measured.figures, seconds, BASELINE, curves, note))
+    tests.outcomes.append(Outcome("ads", "final", FINAL, measured.figures, seconds, f"{BASELINE}, all lists", curves, note))
 
     share, room = _room(tests, p["select"], p["test"], plain)
     told = f"first 10 of {FINAL}, then at least {share:.0%} of places 11 to 50 for what the household never bought; probabilities unchanged"
-    tests.outcomes.append(Outcome("ads", "blend", "discovery floor", room.figures, seconds, BASELINE, {}, told))
+    tests.outcomes.append(Outcome("ads", "final", "discovery floor", room.figures, seconds, f"{BASELINE}, all lists", {}, told))
 
     over_rule = paired_bootstrap_interval(measured.per_list["ndcg10"], repeat_rule.per_list["ndcg10"], SEED, n=1000)
     row, gain = measured.figures["all"], measured.figures["all"]["ndcg10" + GAIN]

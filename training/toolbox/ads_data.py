@@ -122,14 +122,23 @@ def prepare(layout: Layout, size: Size = FULL) -> Staged:
     Raises:
         FileNotFoundError: the data or their features are not there; the message names the command.
     """
-    upstream = {
-        "data": _stamp(layout.canonical(SOURCE), f"longtail data prepare {SOURCE}"),
-        "feast": _stamp(layout.training / "feast", "longtail train"),
+    inputs = {
+        "upstream": key_of(_upstream(layout)),
+        "size": {f.name: getattr(size, f.name) for f in fields(size)},
+        "columns": list(MODEL_COLUMNS),
     }
-    inputs = {"upstream": key_of(upstream), "size": {f.name: getattr(size, f.name) for f in fields(size)}, "columns": list(MODEL_COLUMNS)}
     code = source_files("training/lists", "training/dataset.py", "training/toolbox/ads_data.py")
     name = "ads" if size == FULL else "ads-quick"
     return stage(layout.training / "toolbox" / name, inputs, lambda out: write(layout, size, out), code=[*code, *CORE])
+
+
+def lacking(layout: Layout) -> str:
+    """What has to be made before `prepare`, in words that name the command; empty where nothing lacks."""
+    try:
+        _upstream(layout)
+    except FileNotFoundError as error:
+        return str(error)
+    return ""
 
 
 def write(layout: Layout, size: Size, out: Path) -> None:
@@ -191,6 +200,13 @@ def _lists(canonical: Path, part: str, size: Size, spill: Path) -> tuple[Ranking
 
 def _second(lists: RankingLists) -> NDArray[np.bool_]:
     return np.array([stable_key(user) & 1 for user in lists.user_ids], bool)
+
+
+def _upstream(layout: Layout) -> dict[str, str]:
+    return {
+        "data": _stamp(layout.canonical(SOURCE), f"longtail data prepare {SOURCE}"),
+        "feast": _stamp(layout.training / "feast", "longtail train"),
+    }
 
 
 def _stamp(folder: Path, command: str) -> str:

@@ -30,7 +30,7 @@ not move when the schema grows: what is gained over it is what was added."""
 ABLATIONS: Mapping[str, frozenset[str]] = {
     "discovery features": frozenset(MODEL_COLUMNS) - frozenset(BASE_COLUMNS),
     "repeat features": frozenset({"repeat_count", "repeat_days", "repeat_share", "relation", "relation_rate", "promo_rate_own"}),
-    "text features": frozenset({"query_overlap", "category_share", "text_affinity"}),
+    "text features": frozenset({"query_overlap", "category_share"}),
     "promotions": frozenset(
         {"on_display", "in_mailer"} | {c for c in MODEL_COLUMNS if c.startswith("promo_")} | {"first_purchase_rate", "relation_rate"}
     ),

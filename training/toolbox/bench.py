@@ -19,6 +19,7 @@ from training.release.publish import code_revision
 from training.toolbox import logs, report
 from training.toolbox.outcome import Outcome
 
+ROOT = Path(__file__).parents[2]
 Figures = dict[str, float]
 Measure = Callable[[], tuple[list[Outcome], Figures]]
 Mark = tuple[str, float | tuple[float, float]]
@@ -40,7 +41,9 @@ WANTED: Mapping[str, Mark] = {
     "embedding_trial_ratio": (">=", 20.0),
 }
 
-_SESSIONS = "--shoppers FOLDER, the one with sessions.csv"
+
+class NotBrought(Exception):  # noqa: N818 (reads as what happened)
+    """A part's data are not there; the text says how they come to be."""
 
 
 def run(
@@ -53,15 +56,19 @@ def run(
         quick: everything at small size; same keys.
         shoppers: the folder of the Online Shoppers file; None: that part is not measured.
         reviews: the folder of the clothing reviews' file; None: the same.
-        only: names of parts to measure; what earlier runs of the same size kept of the others stays. None: all.
+        only: names of parts to measure; what earlier runs of the same size kept of the others stays. Empty: all.
 
     Returns:
-        The benchmark's JSON object: `bench`, `revision`, `host`, `report` (the page), `figures`, `wanted`, `met`, `not_measured` (part ->
-        why) and `seconds` (part -> time).
+        The benchmark's JSON object: `bench`, `revision` and `host` of this run, `report` (the page), `figures`, `wanted`, `met`,
+        `not_measured` (part -> why) and `parts` (part -> its `revision`, `host` and `seconds`: a part that was kept has its own).
 
     Raises:
         UnknownName: `only` names no part.
+        FileNotFoundError: a folder that was named is not there.
     """
+    for folder in (shoppers, reviews):
+        if folder is not None and not folder.is_dir():
+            raise FileNotFoundError(f"{folder}: is no folder")
     parts = _parts(layout, quick, shoppers, reviews)
     for name in only:
         if name not in parts:
@@ -73,19 +80,20 @@ def run(
         start = perf_counter()
         try:
             outcomes, figures = parts[name]()
-        except FileNotFoundError as error:  # data that somebody has to bring or make: the others can be measured without
+        except NotBrought as error:  # data that somebody has to bring or make: the others can be measured without
             missing[name] = str(error)
-            kept.pop(name, None)
             console.print(f"{name}: not measured: {error}", markup=False)
             continue
         kept[name] = {
             "outcomes": [o.to_json() for o in outcomes],
             "figures": {key: round(float(value), 5) for key, value in figures.items()},
             "seconds": round(perf_counter() - start, 1),
+            "revision": code_revision(ROOT),
+            "host": host(),
         }
-        _keep(layout, {"quick": quick, "parts": kept})  # after every part: a run that is stopped has what it measured
+        _keep(layout, quick, {"parts": kept})  # after every part: a run that is stopped has what it measured
     result = _result(layout, quick, kept, missing)
-    _keep(layout, {"quick": quick, "parts": kept, "result": result})
+    _keep(layout, quick, {"parts": kept, "missing": missing})
     outcomes = outcomes_of(kept)
     logs.write(layout.home / "reports" / "runs", outcomes)
     report.write(Path(result["report"]), outcomes, result)
@@ -93,16 +101,17 @@ def run(
 
 
 def rewrite(layout: Layout) -> Path:
-    """The page again, from what the last run kept; nothing is measured.
+    """The page again, from what the last full run kept, or the last quick one where there was none; nothing is measured.
 
     Raises:
         FileNotFoundError: no run kept anything; the message names the command.
     """
-    store = _store(layout)
+    quick = not _store(layout, quick=False).exists()
+    store = _store(layout, quick=quick)
     if not store.exists():
         raise FileNotFoundError(f"{store}: nothing was measured yet; `longtail bench training` does")
     read = json.loads(store.read_text())
-    result = read.get("result") or _result(layout, read["quick"], read["parts"], {})
+    result = _result(layout, quick, read["parts"], read.get("missing", {}))
     page = Path(result["report"])
     report.write(page, outcomes_of(read["parts"]), result)
     return page
@@ -125,8 +134,10 @@ def _parts(layout: Layout, quick: bool, shoppers: Path | None, reviews: Path | N
     """The parts by name; what they import is imported when they run."""
 
     def ads() -> tuple[list[Outcome], Figures]:
-        from training.toolbox import ads
+        from training.toolbox import ads, ads_data
 
+        if lacks := ads_data.lacking(layout):
+            raise NotBrought(lacks)
         return ads.measure(layout, quick=quick)
 
     def shop() -> tuple[list[Outcome], Figures]:
@@ -137,7 +148,7 @@ def _parts(layout: Layout, quick: bool, shoppers: Path | None, reviews: Path | N
     def online_shoppers() -> tuple[list[Outcome], Figures]:
         from training.toolbox import shoppers as sessions
 
-        return sessions.measure(_brought(shoppers, _SESSIONS), quick=quick)
+        return sessions.measure(_brought(shoppers, "--shoppers FOLDER, the one with sessions.csv"), quick=quick)
 
     def embeddings() -> tuple[list[Outcome], Figures]:
         from training.toolbox import embeddings
@@ -148,14 +159,14 @@ def _parts(layout: Layout, quick: bool, shoppers: Path | None, reviews: Path | N
     def generators() -> tuple[list[Outcome], Figures]:
         from training.toolbox import generators
 
-        return generators.measure(_brought(shoppers, _SESSIONS), quick=quick)
+        return generators.measure(_brought(shoppers, "--shoppers FOLDER, the one with sessions.csv"), quick=quick)
 
     return {"ads": ads, "shop": shop, "shoppers": online_shoppers, "embeddings": embeddings, "generators": generators}
 
 
 def _brought(folder: Path | None, option: str) -> Path:
     if folder is None:
-        raise FileNotFoundError(f"its data are yours to bring: {option}")
+        raise NotBrought(f"its data are yours to bring: {option}")
     return folder
 
 
@@ -163,7 +174,7 @@ def _result(layout: Layout, quick: bool, kept: Mapping[str, Mapping[str, Any]], 
     figures = {key: value for part in kept.values() for key, value in part["figures"].items()}
     return {
         "bench": "training",
-        "revision": code_revision(Path(__file__).parents[2]),
+        "revision": code_revision(ROOT),
         "host": host(),
         "report": str(layout.home / "reports" / "training.html"),
         "quick": quick,
@@ -171,22 +182,22 @@ def _result(layout: Layout, quick: bool, kept: Mapping[str, Mapping[str, Any]], 
         "wanted": {name: [sign, list(value) if isinstance(value, tuple) else value] for name, (sign, value) in WANTED.items()},
         "met": {name: name in figures and meets(figures[name], mark) for name, mark in WANTED.items()},
         "not_measured": dict(missing),
-        "seconds": {name: part["seconds"] for name, part in kept.items()},
+        "parts": {name: {key: part[key] for key in ("revision", "host", "seconds")} for name, part in kept.items()},
     }
 
 
 def _kept(layout: Layout, quick: bool) -> dict[str, dict[str, Any]]:
     """What earlier runs of this size kept, by part."""
-    store = _store(layout)
-    read = json.loads(store.read_text()) if store.exists() else {}
-    return read["parts"] if read.get("quick") == quick else {}
+    store = _store(layout, quick=quick)
+    parts: dict[str, dict[str, Any]] = json.loads(store.read_text())["parts"] if store.exists() else {}
+    return parts
 
 
-def _keep(layout: Layout, value: Mapping[str, Any]) -> None:
-    store = _store(layout)
+def _keep(layout: Layout, quick: bool, value: Mapping[str, Any]) -> None:
+    store = _store(layout, quick=quick)
     store.parent.mkdir(parents=True, exist_ok=True)
     store.write_text(json.dumps(value, allow_nan=False) + "\n")  # keys in their order: tables are read in it
 
 
-def _store(layout: Layout) -> Path:
-    return layout.home / "reports" / "training.json"
+def _store(layout: Layout, *, quick: bool) -> Path:
+    return layout.home / "reports" / ("training-quick.json" if quick else "training.json")

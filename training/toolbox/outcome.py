@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from training.release.evaluate import Row
 
-Kind = Literal["rule", "member", "blend", "resampler", "generator", "loss", "optimiser", "calibrator", "ablation"]
+Kind = Literal["rule", "member", "blend", "resampler", "generator", "loss", "optimiser", "calibrator", "ablation", "final"]
 GAIN = "_gain"
 
 
@@ -18,7 +18,7 @@ class Outcome:
 
     Attributes:
         data: `ads`, `imbalanced_shop`, `online_shoppers`, `clothing_reviews` …
-        kind: what is varied; everything else is that data set's plain model.
+        kind: what is varied; everything else is that data set's plain model. `final`: what is chosen, on more lists than each method.
         method: its name, as the search knows it.
         figures: ``all`` or a group (tier, class) -> metric -> [value, low, high]; None where undefined. Metrics named ``*_gain`` are
             paired differences to the baseline, signed so that above 0 is better.

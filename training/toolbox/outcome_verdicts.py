@@ -54,10 +54,10 @@ def verdict(outcome: Outcome, metric: str) -> Verdict:
 
 
 def recommended(outcomes: Sequence[Outcome], data: str) -> list[Outcome]:
-    """One outcome per kind of a data set, by `RULES`; rules and ablations are yardsticks, not choices."""
+    """One outcome per kind of a data set, by `RULES`; rules and ablations are yardsticks, what is final was chosen."""
     metric = judge(outcomes, data)
     chosen = []
-    for kind in dict.fromkeys(o.kind for o in outcomes if o.data == data and o.kind not in ("rule", "ablation")):
+    for kind in dict.fromkeys(o.kind for o in outcomes if o.data == data and o.kind not in ("rule", "ablation", "final")):
         rows = [o for o in outcomes if (o.data, o.kind) == (data, kind)]
         found = _calibrator(rows) if kind == "calibrator" else _quickest(rows, metric)
         chosen += [found] if found is not None else []

@@ -63,6 +63,7 @@ def write(path: Path, outcomes: Sequence[Outcome], result: Mapping[str, Any]) ->
 
 def _head(outcomes: Sequence[Outcome], data_sets: Sequence[str], result: Mapping[str, Any]) -> str:
     host = result["host"]
+    made = "; ".join(f"{part}: {m['seconds']:.0f} s at <code>{escape(m['revision'])}</code>" for part, m in result["parts"].items())
     verdicts = [verdict(o, judge(outcomes, o.data)) for o in outcomes]
     counts = {v: verdicts.count(v) for v in Verdict}
     kind = "A quick run: it shows that everything runs and is too small to conclude from. " if result.get("quick") else ""
@@ -72,8 +73,7 @@ def _head(outcomes: Sequence[Outcome], data_sets: Sequence[str], result: Mapping
         f'<nav><a href="#take">What to take</a>{links}<a href="#against">What did not help</a></nav>'
         f"<p>{kind}{len(outcomes)} outcomes on {len(data_sets)} data sets: <b>{counts[Verdict.HELPS]} help</b>, "
         f"{counts[Verdict.LOSES]} lose, for {counts[Verdict.OPEN]} no difference was shown; the others are what these are held against. "
-        f"Revision <code>{escape(result['revision'])}</code>; {host['cores']} cores, {escape(str(host['cpu']))}, "
-        f"{host['memory']}. Repeat with "
+        f"{made}. {host['cores']} cores, {escape(str(host['cpu']))}, {host['memory']}. Repeat with "
         "<code>longtail bench training</code>.</p>" + (f"<p>Not measured in this run:</p><ul>{missing}</ul>" if missing else "")
     )
 

@@ -13,6 +13,7 @@ from training.toolbox.outcome_verdicts import GUARDS, Verdict, judge, recommende
 _KINDS = {
     "rule": "Rules without training",
     "member": "Members",
+    "final": "The choice, on all test lists",
     "blend": "Blends",
     "resampler": "Resamplers",
     "generator": "Generators",

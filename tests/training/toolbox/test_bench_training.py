@@ -25,7 +25,7 @@ def parts(monkeypatch: pytest.MonkeyPatch) -> dict[str, Callable[[], Any]]:
     monkeypatch.setenv("WANDB_MODE", "disabled")
 
     def absent() -> Any:
-        raise FileNotFoundError("sessions.csv: name its folder with --shoppers")
+        raise bench.NotBrought("sessions.csv: name its folder with --shoppers")
 
     made = {"ads": lambda: ADS, "shop": lambda: SHOP, "shoppers": absent}
     monkeypatch.setattr(bench, "_parts", lambda *_: made)
@@ -63,6 +63,24 @@ def test_one_part_again_keeps_the_others(parts: dict[str, Any], tmp_path: Path) 
     alone = bench.run(Layout(tmp_path), only=["ads"])
     assert alone["figures"] == {"ads_ne": 0.6}
     assert alone["not_measured"] == {"shop": "left out of this run", "shoppers": "left out of this run"}
+    assert bench.run(Layout(tmp_path), quick=True, only=["shop"])["figures"] == again["figures"]  # the full run did not touch them
+
+
+def test_a_part_that_cannot_be_measured_keeps_what_it_had(parts: dict[str, Any], tmp_path: Path) -> None:
+    """A run without a part's data leaves its earlier outcomes, with the revision they are of; a folder that is not there is refused."""
+    parts["shoppers"] = lambda: (SHOP[0], {"online_shoppers_auc": 0.9})
+    first = bench.run(Layout(tmp_path))
+
+    def absent() -> Any:
+        raise bench.NotBrought("yours to bring")
+
+    parts["shoppers"] = absent
+    again = bench.run(Layout(tmp_path), only=["shoppers"])
+    assert again["figures"] == first["figures"]
+    assert again["parts"] == first["parts"]
+    assert again["not_measured"] == {"shoppers": "yours to bring"}
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        bench.run(Layout(tmp_path), shoppers=tmp_path / "nowhere")
 
 
 def test_a_run_that_breaks_keeps_what_it_measured(parts: dict[str, Any], tmp_path: Path) -> None:

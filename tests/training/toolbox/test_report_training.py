@@ -20,6 +20,7 @@ RESULT: dict[str, Any] = {
     "wanted": {"ads_ndcg10_gain": [">=", 0.02], "shop_ndcg_difference": ["within", [-0.01, 0.01]]},
     "met": {"ads_ndcg10_gain": True, "shop_ndcg_difference": False},
     "not_measured": {"shoppers": "no file <here>"},
+    "parts": {"ads": {"revision": "abc<1>", "seconds": 12.3}},
 }
 OUTCOMES = [
     outcome("plain"),
