@@ -1,11 +1,15 @@
-"""Bootstrap intervals. The unit that is drawn again is the list, never the row: the rows of one list are not independent (Efron 1979)."""
+"""Bootstrap intervals. What is drawn again is the list, never the row: the rows of one list are not independent (Efron 1979).
+
+Nor are several lists of one user: given `groups`, whole users are drawn with all their lists.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ranking.metrics.arrays import same_length
 from ranking.types import FloatArray
@@ -19,49 +23,70 @@ class Interval(NamedTuple):
     high: float
 
 
-def bootstrap_interval(values: FloatArray, seed: int, *, n: int = 1000, level: float = 0.95) -> Interval:
-    """Mean of per-list values with its percentile bootstrap interval: lists are drawn again with replacement.
+def bootstrap_interval(
+    values: FloatArray, seed: int, *, n: int = 1000, level: float = 0.95, groups: NDArray[Any] | None = None
+) -> Interval:
+    """Mean of per-list values with its percentile bootstrap interval: lists, or groups of them, are drawn again with replacement.
 
     Args:
         values: (m,) one value per list; NaN lists are left out.
         seed: of the draws, so that a report can be repeated.
         n: number of draws.
         level: coverage, within (0, 1).
+        groups: (m,) whose list it is; None: lists of different users.
 
     Returns:
         All NaN where no list has a value.
     """
     _draws(n)
     _coverage(level)
-    v = np.asarray(values, np.float64)
-    v = v[~np.isnan(v)]
-    if not len(v):
+    some = ~np.isnan(np.asarray(values, np.float64))
+    if not some.any():
         return Interval(math.nan, math.nan, math.nan)
+    v: FloatArray = np.asarray(values, np.float64)[some]
+    codes = np.arange(len(v)) if groups is None else np.unique(np.asarray(groups)[some], return_inverse=True)[1]
+    sums, sizes = np.bincount(codes, v), np.bincount(codes)
     rng = np.random.default_rng(seed)
-    means = [v[rng.integers(0, len(v), len(v))].mean() for _ in range(n)]  # one draw at a time: n × m would not fit in memory
-    return interval_of_draws(float(v.mean()), np.array(means), level=level)
+    means = np.empty(n)
+    for i in range(n):  # one draw at a time: n × m would not fit in memory
+        drawn = rng.integers(0, len(sums), len(sums))
+        means[i] = sums[drawn].sum() / sizes[drawn].sum()
+    return interval_of_draws(float(v.mean()), means, level=level)
 
 
-def paired_bootstrap_interval(ours: FloatArray, theirs: FloatArray, seed: int, *, n: int = 1000, level: float = 0.95) -> Interval:
+def paired_bootstrap_interval(
+    ours: FloatArray, theirs: FloatArray, seed: int, *, n: int = 1000, level: float = 0.95, groups: NDArray[Any] | None = None
+) -> Interval:
     """Mean of `ours` - `theirs` on the same lists, with its interval; an interval off 0 is a difference that repeats.
 
     Args:
         ours: (m,) per-list values.
         theirs: (m,) values of the same lists; a list that is NaN in either is left out.
-        seed: as in `bootstrap_interval`, as are `n` and `level`.
+        seed: as in `bootstrap_interval`, as are `n`, `level` and `groups`.
         n: number of draws.
         level: coverage.
+        groups: (m,) whose list it is.
     """
     a, b = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
     same_length("theirs", a, b)
-    return bootstrap_interval(a - b, seed, n=n, level=level)
+    return bootstrap_interval(a - b, seed, n=n, level=level, groups=groups)
 
 
-def list_draws(lists: int, seed: int, *, n: int = 1000) -> FloatArray:
-    """(n, lists) how often each list occurs in each of `n` draws of as many lists with replacement; for the metrics of `pooled`."""
+def list_draws(lists: int, seed: int, *, n: int = 1000, groups: NDArray[Any] | None = None) -> FloatArray:
+    """(n, lists) how often each list occurs in each of `n` draws with replacement; for the metrics of `pooled`.
+
+    Args:
+        lists: how many there are; as many are drawn, or as many groups as there are groups.
+        seed: of the draws.
+        n: number of draws.
+        groups: (lists,) whose list it is; a group is drawn with all its lists.
+    """
     _draws(n)
+    codes = np.arange(lists) if groups is None else np.unique(groups, return_inverse=True)[1]
+    units = int(codes.max()) + 1 if lists else 0
     rng = np.random.default_rng(seed)
-    return rng.multinomial(lists, np.full(lists, 1.0 / lists), size=n).astype(np.float64)
+    drawn = rng.multinomial(units, np.full(units, 1.0 / units), size=n)
+    return drawn[:, codes].astype(np.float64)
 
 
 def interval_of_draws(value: float, draws: FloatArray, *, level: float = 0.95) -> Interval:

@@ -258,8 +258,8 @@ def _budget(release: Release | None, key: Key) -> float | None:
 
 def _ratios(metrics: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str, str], Sequence[float]]]:
     """(surface, split, group) and the ratio with its interval, of what was measured and could be."""
-    for split, surfaces in metrics.items():
-        for surface, rankers in surfaces.items():
+    for split in ("validation", "test"):  # what else a release says of its metrics is no table
+        for surface, rankers in metrics.get(split, {}).items():
             for group, measured in rankers.get(_SERVED, {}).items():
                 interval = measured.get("predicted_over_actual")
                 if interval is not None and None not in interval:

@@ -13,6 +13,7 @@ from deploy import lifecycle, store
 from deploy.triton.client import TritonClient, TritonRefused
 from deploy.triton.process import TritonServer
 from ranking.errors import InvalidRelease, UnknownName
+from ranking.features import MODEL_COLUMNS
 from ranking.layout import Layout
 from tests.deploy.releases import (
     TREES_WEIGHTS,
@@ -79,7 +80,7 @@ WRONG: dict[str, tuple[Edit, str]] = {
     ),
     "golden of another shape": (
         _manifest(lambda m: m["members"][0]["golden"]["inputs"].update(features=[[1.0, 2.0]])),
-        TREES + r"\.golden\.inputs\.features: has shape \[1, 2\], declared is \[-1, 31\]",
+        TREES + r"\.golden\.inputs\.features: has shape \[1, 2\], declared is \[-1, " + str(len(MODEL_COLUMNS)) + r"\]",
     ),
     "nothing golden": (
         _manifest(lambda m: m["members"][0]["golden"].update(outputs=[])),
@@ -138,7 +139,7 @@ def test_a_wrong_release_never_takes_traffic(serving: tuple[Layout, TritonServer
     [
         ({"output": "score"}, r"\.model: .*output: the release says .*'score'"),
         (
-            {"inputs": [{"name": "features", "dtype": "INT64", "shape": [-1, 31]}]},
+            {"inputs": [{"name": "features", "dtype": "INT64", "shape": [-1, len(MODEL_COLUMNS)]}]},
             r"\.model: .*inputs: the release says .*int64.*, the model has .*float",
         ),
     ],

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ranking.assemble import ITEM_ATTRIBUTES, ItemFeatures, item_features
-from ranking.features import Entity, stable_key
+from ranking.features import ITEM_SCALARS, Entity, stable_key
 from services.gateway.features import Features
 from services.gateway.items import ItemTable
 from services.gateway.ports import ENTITY_VIEWS, FeatureRows, freshness_codes
@@ -120,8 +120,8 @@ def test_the_item_table_agrees_with_a_dictionary(batches: list[list[int]], capac
         assert table.gather(rows, float(turn))[1].tolist() == [[float(turn)] * len(batch)] * VIEWS
         held = [name for name, row in zip(model, table.rows(list(model)), strict=True) if row >= 0]
         found, _ = table.gather(table.rows(held), float(turn))
-        price = found.scalars.max(axis=1)
-        assert price.tolist() == [model[name] if model[name] > 0 else 0.0 for name in held]
+        price = found.scalars[:, ITEM_SCALARS.index("price_28d")]
+        assert price.tolist() == [model[name] for name in held]
         assert found.keys.tolist() == [stable_key(name) for name in held]
 
 

@@ -34,7 +34,10 @@ RATIOS = {
     "new": {"predicted_over_actual": [None, None, None]},
     "tail": {"ndcg10": [1, 1, 1]},
 }
-METRICS = {"test": {"search": {"blend": RATIOS, "trees": {"head": {"predicted_over_actual": [9.0, 9.0, 9.0]}}}}}
+METRICS = {
+    "test": {"search": {"blend": RATIOS, "trees": {"head": {"predicted_over_actual": [9.0, 9.0, 9.0]}}}},
+    "gate": {"ungated": False, "findings": []},  # what a release says of its metrics beside the tables
+}
 RELEASE = cast(Release, SimpleNamespace(id="r1", policies={"default": POLICY, "watch": REPORTED}, metrics=METRICS))
 
 Scrape = Mapping[tuple[str, frozenset[tuple[str, str]]], float]

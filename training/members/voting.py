@@ -113,6 +113,8 @@ def _fitted(model: Any, rows: Rows, count: Any, *, weights: NDArray[np.float32] 
     scale = Scale.of(rows.features)
     given = {} if weights is None else {"sample_weight": weights.astype(np.float64)}
     model.fit(scale.fill(rows.features), rows.labels, **given)
+    if hasattr(model, "n_jobs"):
+        model.n_jobs = 1  # scoring: a pool of processes would be sent the whole model for every few lists
     return Votes(scale, model, count)
 
 

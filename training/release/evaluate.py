@@ -60,7 +60,7 @@ def versus(ours: Array, theirs: Array, lists: EvalLists, *, seed: int, n: int) -
     """Difference in NDCG@10 on the same lists, with its paired interval: only one that excludes 0 is a difference."""
     labels = lists.labels.astype(np.float64)
     a, b = (metrics.ndcg_of_lists(s, labels, lists.offsets, k=PLACES[0], ideal=lists.ideal_positives) for s in (ours, theirs))
-    return _row(paired_bootstrap_interval(a, b, seed, n=n))
+    return as_row(paired_bootstrap_interval(a, b, seed, n=n, groups=lists.households))
 
 
 class _Table:
@@ -71,7 +71,7 @@ class _Table:
         self._labels = lists.labels.astype(np.float64)
         self._fresh = None if repeat is None else self._labels * ~repeat
         self._of_list = np.repeat(np.arange(len(lists)), np.diff(lists.offsets))
-        self._draws = metrics.list_draws(len(lists), seed, n=n)
+        self._draws = metrics.list_draws(len(lists), seed, n=n, groups=lists.households)
 
     def overall(self, scores: Array, *, calibrated: bool) -> Row:
         offsets, ideal = self._lists.offsets, self._lists.ideal_positives
@@ -109,16 +109,16 @@ class _Table:
         }
 
     def _mean(self, per_list: Array) -> list[float | None]:
-        return _row(bootstrap_interval(per_list, self._seed, n=self._n))
+        return as_row(bootstrap_interval(per_list, self._seed, n=self._n, groups=self._lists.households))
 
     def _pooled(
         self, metric: Callable[..., float], of_draws: Callable[..., Array], scores: Array, rows: NDArray[np.bool_]
     ) -> list[float | None]:
         """A metric of the chosen rows of all lists together; draws on which it is undefined are left out."""
         s, y = scores[rows], self._lists.labels[rows]
-        return _row(interval_of_draws(metric(s, y), of_draws(s, y, self._of_list[rows], self._draws)))
+        return as_row(interval_of_draws(metric(s, y), of_draws(s, y, self._of_list[rows], self._draws)))
 
 
-def _row(interval: Interval) -> list[float | None]:
+def as_row(interval: Interval) -> list[float | None]:
     """Rounded for people; what is not finite (no list could have a value) becomes None so that the manifest stays strict JSON."""
     return [None if not np.isfinite(x) else round(float(x), 5) for x in interval]

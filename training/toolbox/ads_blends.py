@@ -215,7 +215,8 @@ def _final(
     told = f"first 10 of {FINAL}, then at least {share:.0%} of places 11 to 50 for what the household never bought; probabilities unchanged"
     tests.outcomes.append(Outcome("ads", "final", "discovery floor", room.figures, seconds, f"{BASELINE}, all lists", {}, told))
 
-    over_rule = paired_bootstrap_interval(measured.per_list["ndcg10"], repeat_rule.per_list["ndcg10"], SEED, n=1000)
+    ours, theirs = measured.per_list["ndcg10"], repeat_rule.per_list["ndcg10"]
+    over_rule = paired_bootstrap_interval(ours, theirs, SEED, n=1000, groups=tests.parts["test"].households)
     row, gain = measured.figures["all"], measured.figures["all"]["ndcg10" + GAIN]
     found = {
         "ads_ndcg10": row["ndcg10"][0],

@@ -28,6 +28,7 @@ from training.lists.impressions import ads_lists
 from training.lists.types import RankingLists, Split, sample_negatives
 from training.progress import Bar
 from training.stage import CORE, STAMP, Staged, key_of, source_files, stage
+from training.tables.duck import connect, views
 from training.tables.tokens import Tokens
 
 SOURCE = "completejourney"
@@ -35,7 +36,6 @@ PARTS: Mapping[Split, tuple[str, ...]] = {"train": ("train",), "valid": ("calibr
 THINNED = ("calibrate", "test_weeks")
 """Parts that fit a calibrator or check one. No order is measured on them, and a known share of the negatives shifts log-odds by a known
 number."""
-_REPEAT = MODEL_COLUMNS.index("repeat_count")
 _SEED = 23  # another hash than the pipeline's: mostly other household-weeks
 
 
@@ -73,10 +73,11 @@ class Part:
     x: NDArray[np.float32]  # (N, len(MODEL_COLUMNS))
     labels: NDArray[np.int8]  # (N,)
     tiers: NDArray[np.int8]  # (N,) codes into TIERS
-    repeat: NDArray[np.bool_]  # (N,) the household bought the item before
+    repeat: NDArray[np.bool_]  # (N,) the household had bought the item, ever: features know its last 512 items only
     offsets: NDArray[np.int64]  # (L + 1,)
     second: NDArray[np.bool_]  # (L,) the household is of the second half
     weeks: NDArray[np.int32]  # (L,)
+    households: NDArray[np.int64]  # (L,) stable key of the household
     negatives_rate: float = 1.0  # share of the negatives that are here
 
     def __len__(self) -> int:
@@ -99,8 +100,7 @@ class Part:
         if self.negatives_rate != 1.0:
             raise ValueError(f"lists: only whole lists are measured, these kept {self.negatives_rate:g} of their negatives")
         positives = np.diff(np.concatenate(([0], np.cumsum(self.labels, dtype=np.int64)))[self.offsets])
-        no_text = np.broadcast_to(np.float64(np.nan), self.labels.shape)
-        return EvalLists(self.x, self.labels, self.tiers, no_text, self.offsets, positives)
+        return EvalLists(self.x, self.labels, self.tiers, {}, self.offsets, positives, self.households)
 
     def some(self, count: int) -> Part:
         """About `count` lists, evenly spread over the weeks, in memory; itself where it has no more."""
@@ -113,7 +113,39 @@ class Part:
         rows = np.flatnonzero(np.repeat(mask, sizes))
         offsets = np.concatenate(([0], np.cumsum(sizes[chosen]))).astype(np.int64)
         picked = {name: getattr(self, name)[rows] for name in ("x", "labels", "tiers", "repeat")}
-        return Part(**picked, offsets=offsets, second=self.second[chosen], weeks=self.weeks[chosen], negatives_rate=self.negatives_rate)
+        of_lists = {name: getattr(self, name)[chosen] for name in ("second", "weeks", "households")}
+        return Part(**picked, **of_lists, offsets=offsets, negatives_rate=self.negatives_rate)
+
+
+@dataclass(frozen=True, slots=True)
+class FirstPurchases:
+    """When each household first bought each item."""
+
+    users: Mapping[str, int]  # household -> code
+    pairs: NDArray[np.int64]  # (p,) user code · items + item code, ascending
+    times: NDArray[np.datetime64]  # (p,) us, UTC
+    items: int
+
+    @classmethod
+    def of(cls, canonical: Path) -> FirstPurchases:
+        with connect(canonical) as db:
+            views(db, canonical, "events", "users", "items")
+            (items,) = db.execute("SELECT count(*) FROM items").fetchall()[0]
+            users = dict(db.execute("SELECT user_id, user_code FROM users").fetchall())
+            found = db.execute(
+                "SELECT user_code::BIGINT * $items + item_code AS pair, epoch_us(min(event_time)) AS at FROM events"
+                " WHERE event_type = 'purchase' GROUP BY 1 ORDER BY 1",
+                {"items": items},
+            ).fetchnumpy()
+        return cls(users, found["pair"].astype(np.int64), found["at"].astype("datetime64[us]"), items)
+
+    def before(self, lists: RankingLists) -> NDArray[np.bool_]:
+        """(N,) the list's household had bought the candidate before the list."""
+        askers = np.array([self.users[user] for user in lists.user_ids], np.int64)
+        owners = lists.groups()
+        wanted = askers[owners] * self.items + lists.item_codes
+        at = np.minimum(np.searchsorted(self.pairs, wanted), len(self.pairs) - 1)
+        return (self.pairs[at] == wanted) & (self.times[at] < lists.times[owners])
 
 
 def prepare(layout: Layout, size: Size = FULL) -> Staged:
@@ -144,34 +176,36 @@ def lacking(layout: Layout) -> str:
 def write(layout: Layout, size: Size, out: Path) -> None:
     """Write every part below the existing directory `out`; at most one split's impressions and one week's features in memory."""
     canonical = layout.canonical(SOURCE)
+    bought = FirstPurchases.of(canonical)
     with Bar("ads lists with all candidates", sum(map(len, PARTS.values()))) as bar:
         for names in PARTS.values():
             parts = {name: _lists(canonical, name, size, layout.training) for name in names}
             features = point_in_time(layout, [lists for lists, _ in parts.values()])
             for name, (lists, rate) in parts.items():
-                save(out / name, lists, features, rate)
+                save(out / name, lists, features, bought, rate)
                 bar.advance()
 
 
-def save(folder: Path, lists: RankingLists, features: Features, negatives_rate: float = 1.0) -> None:
+def save(folder: Path, lists: RankingLists, features: Features, bought: FirstPurchases, negatives_rate: float = 1.0) -> None:
     """Lists with their features as one .npy per array of `Part`, written week by week."""
     folder.mkdir(parents=True)
     x = np.lib.format.open_memmap(folder / "x.npy", mode="w+", dtype=np.float32, shape=(len(lists.labels), len(MODEL_COLUMNS)))
-    tiers, repeat = np.empty(len(lists.labels), np.int8), np.empty(len(lists.labels), bool)
+    tiers = np.empty(len(lists.labels), np.int8)
     tokens = Tokens()
     begins = [0, *(np.flatnonzero(np.diff(lists.weeks)) + 1).tolist(), len(lists)]  # lists ascend by week
     for first, end in pairwise(begins):
         rows = slice(int(lists.offsets[first]), int(lists.offsets[end]))
         assembled = assemble_lists(lists.select(np.arange(first, end)), features, tokens)
-        x[rows], tiers[rows], repeat[rows] = assembled.x, assembled.tiers, assembled.x[:, _REPEAT] > 0
+        x[rows], tiers[rows] = assembled.x, assembled.tiers
     x.flush()
     arrays: Mapping[str, NDArray[Any]] = {
         "labels": lists.labels,
         "tiers": tiers,
-        "repeat": repeat,
+        "repeat": bought.before(lists),
         "offsets": lists.offsets,
         "second": _second(lists),
         "weeks": lists.weeks,
+        "households": np.array([stable_key(user) for user in lists.user_ids], np.int64),
     }
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)

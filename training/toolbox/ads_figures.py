@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranking import metrics
-from ranking.metrics import Interval, interval_of_draws, list_draws, paired_bootstrap_interval
+from ranking.metrics import interval_of_draws, list_draws, paired_bootstrap_interval
 from ranking.types import TIERS, FloatArray
 from training.blends.ensemble import EvalLists
-from training.release.evaluate import Row, evaluate
+from training.release.evaluate import Row, as_row, evaluate
 from training.toolbox.ads_data import Part
 from training.toolbox.outcome import GAIN
 
@@ -69,16 +69,17 @@ class Yardstick:
         }
         row = table["all"]
         ap = metrics.pooled_average_precision(scores, labels)
-        row["ap"] = _row(interval_of_draws(ap, _average_precision_of_draws(scores, labels, self._owners, self._draws)))
+        row["ap"] = as_row(interval_of_draws(ap, _average_precision_of_draws(scores, labels, self._owners, self._draws)))
         entropy = np.full(self.draws, np.nan)
         if calibrated:
             entropy = metrics.normalized_entropy_of_draws(scores, labels, self._owners, self._draws)
         if against is not None:
             for name in _GAINS:
-                row[name + GAIN] = _row(paired_bootstrap_interval(per_list[name], against.per_list[name], SEED, n=_PAIRED))
-            theirs, ours = against.figures["all"].get("ne"), row.get("ne")
-            if ours is not None and theirs is not None and ours[0] is not None and theirs[0] is not None:
-                row["ne" + GAIN] = _row(interval_of_draws(theirs[0] - ours[0], against.entropy - entropy))  # less is better
+                theirs = against.per_list[name]
+                row[name + GAIN] = as_row(paired_bootstrap_interval(per_list[name], theirs, SEED, n=_PAIRED, groups=self.part.households))
+            plain, ours = against.figures["all"].get("ne"), row.get("ne")
+            if ours is not None and plain is not None and ours[0] is not None and plain[0] is not None:
+                row["ne" + GAIN] = as_row(interval_of_draws(plain[0] - ours[0], against.entropy - entropy))  # less is better
         return Measured(table, per_list, entropy)
 
     def curves(self, scores: FloatArray, *, calibrated: bool) -> dict[str, list[list[float]]]:
@@ -114,7 +115,7 @@ class Yardstick:
 
     @cached_property
     def _draws(self) -> FloatArray:
-        return list_draws(len(self.part), SEED, n=self.draws)
+        return list_draws(len(self.part), SEED, n=self.draws, groups=self.part.households)
 
 
 def thinned_row(probabilities: FloatArray, part: Part, draws: int = DRAWS) -> dict[str, Row]:
@@ -124,7 +125,7 @@ def thinned_row(probabilities: FloatArray, part: Part, draws: int = DRAWS) -> di
     """
     labels, tiers, owners = np.asarray(part.labels) > 0, np.asarray(part.tiers), part.owners()
     weights = np.where(labels, 1.0, 1.0 / part.negatives_rate)
-    drawn = list_draws(len(part), SEED, n=draws)
+    drawn = list_draws(len(part), SEED, n=draws, groups=part.households)
 
     def total(values: FloatArray, rows: NDArray[np.bool_]) -> tuple[float, FloatArray]:
         sums = np.bincount(owners[rows], values[rows], len(part))
@@ -139,11 +140,11 @@ def thinned_row(probabilities: FloatArray, part: Part, draws: int = DRAWS) -> di
             continue
         with np.errstate(invalid="ignore", divide="ignore"):
             ratio = interval_of_draws(predicted[0] / positives[0], predicted[1] / positives[1])
-            out[group] = {"positives": [positives[0], None, None], "predicted_over_actual": _row(ratio)}
+            out[group] = {"positives": [positives[0], None, None], "predicted_over_actual": as_row(ratio)}
             if group == "all":
                 loss = total(surprise, rows)
                 entropies = [_entropy(y / w) * w for y, w in zip(positives, weight, strict=True)]
-                out[group]["ne"] = _row(interval_of_draws(loss[0] / float(entropies[0]), loss[1] / entropies[1]))
+                out[group]["ne"] = as_row(interval_of_draws(loss[0] / float(entropies[0]), loss[1] / entropies[1]))
     return out
 
 
@@ -176,7 +177,3 @@ def _calibration(p: FloatArray, labels: FloatArray) -> list[list[float]]:
     cuts = np.unique(np.searchsorted(found, np.linspace(0, found[-1], bins + 1)[1:-1]))
     parts = np.split(order, cuts)
     return [[float(f"{p[rows].mean():.4g}"), float(f"{labels[rows].mean():.4g}")] for rows in parts if len(rows)]
-
-
-def _row(interval: Interval) -> list[float | None]:
-    return [None if not np.isfinite(x) else round(float(x), 5) for x in interval]

@@ -140,6 +140,20 @@ def _parts(layout: Layout, quick: bool, shoppers: Path | None, reviews: Path | N
             raise NotBrought(lacks)
         return ads.measure(layout, quick=quick)
 
+    def discovery() -> tuple[list[Outcome], Figures]:
+        from training.toolbox import ads_data, discovery
+
+        if lacks := ads_data.lacking(layout):
+            raise NotBrought(lacks)
+        return discovery.measure(layout, quick=quick)
+
+    def text() -> tuple[list[Outcome], Figures]:
+        from training.toolbox import texts
+
+        if lacks := texts.lacking(layout):
+            raise NotBrought(lacks)
+        return texts.measure(layout, quick=quick)
+
     def shop() -> tuple[list[Outcome], Figures]:
         from training.toolbox import shop
 
@@ -161,7 +175,15 @@ def _parts(layout: Layout, quick: bool, shoppers: Path | None, reviews: Path | N
 
         return generators.measure(_brought(shoppers, "--shoppers FOLDER, the one with sessions.csv"), quick=quick)
 
-    return {"ads": ads, "shop": shop, "shoppers": online_shoppers, "embeddings": embeddings, "generators": generators}
+    return {
+        "ads": ads,
+        "discovery": discovery,
+        "texts": text,
+        "shop": shop,
+        "shoppers": online_shoppers,
+        "embeddings": embeddings,
+        "generators": generators,
+    }
 
 
 def _brought(folder: Path | None, option: str) -> Path:

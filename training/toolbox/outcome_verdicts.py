@@ -9,6 +9,8 @@ from training.toolbox.outcome import GAIN, Outcome
 
 JUDGED_BY = {
     "ads": "ndcg10",
+    "ads_lists_served": "ndcg10",
+    "search_lists_served": "ndcg10",
     "imbalanced_shop": "tail_recall10",
     "online_shoppers": "ap",
     "clothing_reviews": "macro_f1",

@@ -21,8 +21,19 @@ ABOUT = {
         "Ads: Complete Journey",
         "A list is a household's week: all the products, about 3,900, that were promoted in the stores it went to, 0.12 % of them bought. "
         "Trained on weeks 30–40, fitted and chosen on 41–46, measured on 47–53. Recall of new counts positives that the household had not "
-        "bought before. Intervals, 95 %, are over lists drawn again; gains are paired on the same lists.",
+        "bought before. Each method is measured on 700 of the test lists, the choice, the yardstick and the repeat rule on all. "
+        "Intervals, 95 %, are over households drawn again; gains are paired on the same lists.",
     ),
+    "discovery": (
+        "Discovery: what behaviour alone finds",
+        "Promoted products that a household never bought before, ranked by one method's score alone, on validation weeks. Recall counts "
+        "those it then bought among the first 50. Intervals are over households.",
+    ),
+    "ads_lists_served": (
+        "Text members: ads",
+        "Test lists as the pipeline serves them, cut by retrieval. Each text member alone and beside boosted trees; gains are over those.",
+    ),
+    "search_lists_served": ("Text members: search", "The same for derived category queries."),
     "imbalanced_shop": (
         "The generated shop: 100 categories",
         "Categories 1–10 have 1,000 interactions each, 11–100 one to ten. What is wanted is known, so the tail can be measured against the "

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from ranking.metrics import (
-    Interval,
     bootstrap_interval,
     ndcg_of_lists,
     paired_bootstrap_interval,
@@ -21,7 +20,7 @@ from ranking.metrics import (
     top_of_lists,
 )
 from ranking.types import FloatArray
-from training.release.evaluate import Row
+from training.release.evaluate import Row, as_row
 from training.toolbox.outcome import GAIN, Outcome
 from training.toolbox.shop_data import TEST, TRAIN, VALID, Shop, read, shop
 from training.toolbox.shop_methods import Bench, Named, Tried, methods, plain
@@ -126,11 +125,11 @@ def _cost(ours: Measures, reference: Measures) -> float:
 
 def _outcome(named: Named, tried: list[Tried], chosen: int, tested: dict[str, Measures], bench: Bench, seconds: float) -> Outcome:
     ours, theirs = tested[named.name], tested.get(named.baseline)
-    overall: Row = {metric: _row(bootstrap_interval(getattr(ours, metric), 5, n=_DRAWS)) for metric in ours.__slots__}
+    overall: Row = {metric: as_row(bootstrap_interval(getattr(ours, metric), 5, n=_DRAWS)) for metric in ours.__slots__}
     if theirs is not None:
         for metric in ("ndcg10", "tail_recall10", "head_recall10"):
             gain = paired_bootstrap_interval(getattr(ours, metric), getattr(theirs, metric), 5, n=_DRAWS)
-            overall[metric + GAIN] = _row(gain)
+            overall[metric + GAIN] = as_row(gain)
     groups = {"head": {"recall10": overall["head_recall10"]}, "tail": {"recall10": overall["tail_recall10"]}}
     one = tried[chosen]
     note = named.note + (f" Strength {one.strength:g}, chosen on validation lists." if len(tried) > 1 else "")
@@ -139,7 +138,3 @@ def _outcome(named: Named, tried: list[Tried], chosen: int, tested: dict[str, Me
     before = (int((clicked & ~s.tail).sum()), int((clicked & s.tail).sum()), int((bench.shop.labels[bench.chosen] == 0).sum()))
     curves = {"classes": [[float(c), float(b), round(a, 1)] for c, (b, a) in enumerate(zip(before, one.classes, strict=True))]}
     return Outcome(DATA, named.kind, named.name, {"all": overall, **groups}, round(seconds, 3), named.baseline, curves, note)
-
-
-def _row(interval: Interval) -> list[float | None]:
-    return [None if not np.isfinite(x) else round(float(x), 5) for x in interval]

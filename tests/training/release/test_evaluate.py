@@ -62,8 +62,8 @@ def test_pooled_figures_are_those_of_all_rows(lists: EvalLists) -> None:
         assert low < value < high  # type: ignore[operator]
 
 
-def test_intervals_are_over_lists_not_rows(lists: EvalLists) -> None:
-    """Every list twice over is no more evidence than once if it is drawn as one: the interval keeps its width; as two it narrows."""
+def test_intervals_are_over_households_not_rows_or_lists(lists: EvalLists) -> None:
+    """Twice the rows, or twice the lists of the same households, are no more evidence; twice the households narrow the interval."""
 
     def width(some: EvalLists) -> float:
         _, low, high = measured(some)["blend"]["all"]["predicted_over_actual"]
@@ -74,7 +74,10 @@ def test_intervals_are_over_lists_not_rows(lists: EvalLists) -> None:
     longer = replace(lists, **columns, given={}, offsets=2 * lists.offsets, ideal_positives=2 * lists.ideal_positives)
     more = lists.lists(np.tile(np.arange(len(lists)), 2))
     assert width(longer) == pytest.approx(width(lists), abs=1e-4)
-    assert width(more) == pytest.approx(width(lists) / np.sqrt(2), rel=0.25)
+    assert width(more) == pytest.approx(width(lists), abs=1e-4)
+    assert lists.households is not None
+    others = replace(more, households=np.concatenate([lists.households, lists.households + 1000]))
+    assert width(others) == pytest.approx(width(lists) / np.sqrt(2), rel=0.25)
 
 
 def test_new_positives_are_those_never_bought_before(lists: EvalLists) -> None:

@@ -28,7 +28,8 @@ def part(seed: int, lists: int, length: int = 60, *, negatives_rate: float = 1.0
     offsets = np.searchsorted(owners, np.arange(lists + 1)).astype(np.int64)
     weeks = np.sort(rng.integers(0, 3, lists)).astype(np.int32)
     second = np.arange(lists) % 2 == 1
-    return Part(x[kept], labels[kept], tiers[kept], repeat[kept], offsets, second, weeks, negatives_rate)
+    households = np.arange(lists) // 2 * 2 + second
+    return Part(x[kept], labels[kept], tiers[kept], repeat[kept], offsets, second, weeks, households, negatives_rate)
 
 
 def parts(lists: int = 60) -> dict[str, Part]:

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from ranking.assemble import item_features, user_features
-from ranking.features import ITEM_SCALARS, MODEL_COLUMNS, USER_SCALARS, stable_key
+from ranking.features import ITEM_SCALARS, USER_SCALARS, stable_key
 from ranking.layout import Layout
 from ranking.types import TIERS, Surface
 from training.dataset import Features, ItemTable, UserTable, assemble_lists
 from training.lists.types import RankingLists, sample_negatives
 from training.tables.tokens import Tokens
 from training.toolbox import ads_data
-from training.toolbox.ads_data import Part
+from training.toolbox.ads_data import FirstPurchases, Part
 
 ITEMS, WEEKS, USERS = 40, 3, 4
 TIMES = np.array(["2017-11-06", "2017-11-13", "2017-11-20"], "datetime64[us]")
@@ -61,25 +61,45 @@ def _lists(rng: np.random.Generator, split: str = "test") -> RankingLists:
     )
 
 
+def _bought(rng: np.random.Generator) -> FirstPurchases:
+    """A third of all pairs of household and item, each first bought at the start of some week."""
+    pairs = np.flatnonzero(rng.random(USERS * ITEMS) < 0.3)
+    return FirstPurchases({str(u): u for u in range(USERS)}, pairs, TIMES[rng.integers(0, WEEKS, len(pairs))], ITEMS)
+
+
 @pytest.fixture
 def written(tmp_path: Path) -> tuple[RankingLists, Features, Part]:
     rng = np.random.default_rng(0)
     lists, features = _lists(rng), _features(rng)
-    ads_data.save(tmp_path / "test", lists, features)
+    ads_data.save(tmp_path / "test", lists, features, _bought(rng))
     return lists, features, ads_data.load(tmp_path / "test")
 
 
 def test_rows_are_those_the_pipeline_assembles(written: tuple[RankingLists, Features, Part]) -> None:
-    """Written week by week, the rows equal `assemble_lists` of all lists at once, bit for bit, and so do tiers and repeats."""
+    """Written week by week, the rows equal `assemble_lists` of all lists at once, bit for bit, and so do the tiers."""
     lists, features, part = written
     whole = assemble_lists(lists, features, Tokens())
     assert part.x.dtype == np.float32
     assert np.array_equal(part.x, whole.x)
     assert np.array_equal(part.tiers, whole.tiers)
-    assert np.array_equal(part.repeat, whole.x[:, MODEL_COLUMNS.index("repeat_count")] > 0)
-    assert part.repeat.any()
     assert np.array_equal(part.labels, lists.labels)
     assert np.array_equal(part.offsets, lists.offsets)
+
+
+def test_a_repeat_was_bought_before_the_list_ever(written: tuple[RankingLists, Features, Part]) -> None:
+    """An item is new to the household if no purchase of it, however old, came before the list; one at its instant is not before."""
+    lists, _, part = written
+    rng = np.random.default_rng(0)
+    _lists(rng), _features(rng)  # the draws before it
+    bought = _bought(rng)
+    first = dict(zip(bought.pairs.tolist(), bought.times, strict=True))
+    expected = [
+        (pair := int(lists.user_ids[i]) * ITEMS + int(lists.item_codes[row])) in first and first[pair] < lists.times[i]
+        for i in range(len(lists))
+        for row in range(lists.offsets[i], lists.offsets[i + 1])
+    ]
+    assert part.repeat.tolist() == expected
+    assert 0 < sum(expected) < len(expected)
 
 
 def test_rows_stay_on_disk_until_they_are_read(written: tuple[RankingLists, Features, Part]) -> None:
@@ -97,7 +117,7 @@ def test_lists_are_measured_whole_or_not_at_all(written: tuple[RankingLists, Fea
     lists, features, part = written
     assert np.array_equal(part.eval_lists().ideal_positives, lists.ideal_positives)
     train = _lists(np.random.default_rng(1), "train")
-    ads_data.save(tmp_path / "train", sample_negatives(train, 0.5, 0), features, 0.5)
+    ads_data.save(tmp_path / "train", sample_negatives(train, 0.5, 0), features, _bought(np.random.default_rng(1)), 0.5)
     thinned = ads_data.load(tmp_path / "train")
     assert thinned.negatives_rate == 0.5
     assert thinned.labels.sum() == train.labels.sum()

@@ -52,7 +52,8 @@ def test_every_method_has_its_row(measured: tuple[list[Outcome], dict[str, float
     assert by_kind["member"] | by_kind["rule"] >= set(MEMBERS) - (set() if "discovery" in MODEL_COLUMNS else {"discovery"})
     assert by_kind["resampler"] >= set(RESAMPLERS)
     assert set(RESAMPLERS) == {PLAIN, *LIGHT, *HEAVY}
-    assert by_kind["blend"] >= {"equal", "weighted", "per_tier", "stacking", "caruana", "rrf", "discovery floor"}
+    assert by_kind["blend"] >= {"equal", "weighted", "per_tier", "stacking", "caruana", "rrf", "isr", "combsum", "combmnz"}
+    assert by_kind["final"] == {"one tuned LightGBM, all lists", "the choice", "discovery floor"}
     assert by_kind["calibrator"] >= {"platt", "isotonic", "temperature"}
     assert "without promotions" in by_kind["ablation"]
     names = {o.method for o in outcomes}
@@ -69,11 +70,11 @@ def test_outcomes_are_strict_json(measured: tuple[list[Outcome], dict[str, float
 def test_the_figures_are_those_of_the_choice(measured: tuple[list[Outcome], dict[str, float]]) -> None:
     """What marks are set for is what the row of the choice says on test lists, and the new positives those of its list construction."""
     outcomes, figures = measured
-    final = find(outcomes, data="ads", kind="blend", method="the choice").figures["all"]
+    final = find(outcomes, data="ads", kind="final", method="the choice").figures["all"]
     assert figures["ads_ndcg10"] == final["ndcg10"][0]
     assert [figures["ads_ndcg10_gain"], figures["ads_ndcg10_gain_low"]] == final["ndcg10_gain"][:2]
     assert figures["ads_predicted_over_actual"] == final["all_weeks_predicted_over_actual"][0]
-    room = find(outcomes, data="ads", kind="blend", method="discovery floor").figures["all"]
+    room = find(outcomes, data="ads", kind="final", method="discovery floor").figures["all"]
     assert figures["ads_recall50_new"] == room["recall50_new"][0]
     assert room["ndcg10"] == final["ndcg10"]  # the first page is left alone
 
@@ -81,7 +82,7 @@ def test_the_figures_are_those_of_the_choice(measured: tuple[list[Outcome], dict
 def test_the_choice_does_not_read_test_lists(measured: tuple[list[Outcome], dict[str, float]]) -> None:
     """Of the blends and the members they are made of, the one that is taken has the best NDCG on validation lists."""
     outcomes, _ = measured
-    choice = find(outcomes, data="ads", kind="blend", method="the choice").note.split(",")[0]
+    choice = find(outcomes, data="ads", kind="final", method="the choice").note.split(",")[0]
     rows = [o for o in outcomes if (o.kind == "blend" and "ndcg10_validation" in o.figures["all"]) or o.method in ads_methods.BLENDED]
     best = max(rows, key=lambda o: o.figure("ndcg10_validation")[0] or 0.0)
     assert choice == best.method
