@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import fields
@@ -38,6 +39,17 @@ def load_ensemble_data(path: Path) -> EnsembleData:
         train = part("train")
         train["negatives_rate"] = float(train["negatives_rate"])
         return EnsembleData(TrainRows(**train), _lists(part("calibrate")), _lists(part("select")))
+
+
+def digest(data: EnsembleData) -> str:
+    """What tells one surface's data from another's: 12 hex digits of the names, types, shapes and bytes of all arrays."""
+    found = hashlib.sha256()
+    for part in fields(data):
+        for name, value in sorted(_flat(getattr(data, part.name)).items()):
+            array = np.ascontiguousarray(value)
+            found.update(f"{part.name}.{name} {array.dtype} {array.shape}".encode())
+            found.update(array.data)
+    return found.hexdigest()[:12]
 
 
 def save_lists(path: Path, lists: EvalLists) -> None:

@@ -13,7 +13,7 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from ray import tune
 
 from ranking.fuse import FUSIONS
 from ranking.types import TIERS
-from training.artefacts import load_ensemble_data, write_json
+from training.artefacts import digest, load_ensemble_data, write_json
 from training.blends.calibrators import CALIBRATORS
 from training.blends.ensemble import DEFAULT, TREES_ALONE, EnsembleData, member_names, objective
 from training.blends.weighing import BLENDS
@@ -163,7 +163,7 @@ def run(
     cpus: int | None = None,
     first: Sequence[Mapping[str, Any]] = (DEFAULT, TREES_ALONE),
 ) -> SearchResult:
-    """Search, or go on with an interrupted search of the same name.
+    """Search, or go on with an interrupted search of the same name, which must have asked the same.
 
     Args:
         data: the surface's rows and lists.
@@ -180,7 +180,7 @@ def run(
 
     Raises:
         RuntimeError: every trial failed.
-        ValueError: an unknown searcher, or a grid of more combinations than `trials`.
+        ValueError: an unknown searcher, a grid of more combinations than `trials`, or a name that stands for another search.
     """
     global _bar
     choices = choices or Choices()
@@ -190,9 +190,10 @@ def run(
     if grid and choices.combinations() > trials:
         raise ValueError(f"trials: the grid has {choices.combinations()} combinations, more than {trials}; name fewer or allow more trials")
     count = choices.combinations() if grid else trials
+    asked = {"searcher": searcher, "trials": trials, "rounds": rounds, "seed": seed, **asdict(choices)}
+    _claim(storage / name, asked | {"first": list(first), "data": digest(data)})
     with warnings.catch_warnings(), _connected(cpus):
         warnings.simplefilter("ignore")
-        storage.mkdir(parents=True, exist_ok=True)
         trainable = tune.with_resources(tune.with_parameters(_trial, data=data, seed=seed), {"cpu": 1})
         parameters = (choices.grid if grid else choices.space)(data.train.negatives_rate, rounds)
         path = str(storage / name)
@@ -212,6 +213,18 @@ def run(
             results = tuner.fit()
         rows = [_row(r) for r in results]
     return _choose(name, rows)
+
+
+def _claim(path: Path, asked: Mapping[str, Any]) -> None:
+    """Write down what the search of this name asks. Another question under the name would be answered with the old one's winner."""
+    file, asked = path / "asked.json", json.loads(json.dumps(asked))
+    if not file.exists():
+        write_json(file, asked)
+        return
+    before = json.loads(file.read_text())
+    other = [f"{key} was {before.get(key)!r} and is {value!r}" for key, value in asked.items() if before.get(key) != value]
+    if other:
+        raise ValueError(f"name: {path.name!r} is another search in {path.parent}: {'; '.join(other)}. Choose another name")
 
 
 _bar: Bar | None = None
@@ -314,19 +327,18 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     try:
         choices = Choices(**{key: tuple(getattr(args, key)) for key in chosen})
-        data = load_ensemble_data(args.data)
+        result = run(
+            load_ensemble_data(args.data),
+            name=args.name,
+            storage=args.storage.resolve(),
+            trials=args.trials,
+            rounds=args.rounds,
+            seed=args.seed,
+            searcher=args.searcher,
+            choices=choices,
+        )
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
-    result = run(
-        data,
-        name=args.name,
-        storage=args.storage.resolve(),
-        trials=args.trials,
-        rounds=args.rounds,
-        seed=args.seed,
-        searcher=args.searcher,
-        choices=choices,
-    )
     write_json(args.storage / args.name / "result.json", {"best": result.best, "best_trial": result.best_trial, "trials": result.trials})
     print(json.dumps({"name": result.name, "best_trial": result.best_trial, "best": result.best, "trials": len(result.trials)}))
 

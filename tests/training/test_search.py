@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from tests.training.data import ensemble_data
+from training.artefacts import digest
 from training.blends.ensemble import DEFAULT
 from training.imbalance.losses import LOSSES
 from training.imbalance.resample import RESAMPLERS
 from training.members.registry import GIVEN, MEMBERS
-from training.search import Choices, _choose, _within, run
+from training.search import Choices, _choose, _claim, _within, run
 
 
 def _row(trial: str, ndcg: float, ratio: float) -> dict[str, object]:
@@ -93,6 +94,17 @@ def test_a_grid_larger_than_the_trials_and_unknown_searchers_are_refused(tmp_pat
         run(data, name="x", storage=tmp_path, trials=5, rounds=1, seed=0, searcher="grid", choices=Choices(resamplers=RESAMPLERS[:5]))
     with pytest.raises(ValueError, match="searcher: 'lucky' is not known; known: bayesian, random, grid"):
         run(data, name="x", storage=tmp_path, trials=5, rounds=1, seed=0, searcher="lucky")
+
+
+def test_a_name_stands_for_one_search(tmp_path: Path) -> None:
+    """The same question again is no other search; another one is refused by what differs, before Ray starts."""
+    asked = {"trials": 5, "data": digest(ensemble_data(rows=100)), "members": ("boosting", "boosting+bert")}
+    _claim(tmp_path / "x", asked)
+    _claim(tmp_path / "x", asked)
+    with pytest.raises(ValueError, match=r"name: 'x' is another search in .*: trials was 5 and is 6\. Choose another name"):
+        _claim(tmp_path / "x", asked | {"trials": 6})
+    with pytest.raises(ValueError, match="data was .* and is "):
+        _claim(tmp_path / "x", asked | {"data": digest(ensemble_data(rows=101))})
 
 
 def test_objective_imports_without_ray() -> None:
