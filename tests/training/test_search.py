@@ -103,7 +103,7 @@ def test_a_name_stands_for_one_search(tmp_path: Path) -> None:
     _claim(tmp_path / "x", asked)
     with pytest.raises(ValueError, match=r"name: 'x' is another search in .*: trials was 5 and is 6\. Choose another name"):
         _claim(tmp_path / "x", asked | {"trials": 6})
-    with pytest.raises(ValueError, match="data was .* and is "):
+    with pytest.raises(ValueError, match=r"data was .* and is "):
         _claim(tmp_path / "x", asked | {"data": digest(ensemble_data(rows=101))})
 
 

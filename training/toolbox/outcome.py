@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 from training.release.evaluate import Row
 
 Kind = Literal["rule", "member", "blend", "resampler", "generator", "loss", "optimiser", "calibrator", "ablation", "final"]
 GAIN = "_gain"
+Method = TypeVar("Method")
+
+
+@dataclass(frozen=True, slots=True)
+class Named(Generic[Method]):
+    """A method with its place in the table: `baseline` is the method of its kind that it is held against, empty for that one."""
+
+    kind: Kind
+    name: str
+    baseline: str
+    method: Method
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,9 @@ from ranking.metrics import (
 )
 from ranking.types import FloatArray
 from training.release.evaluate import Row, as_row
-from training.toolbox.outcome import GAIN, Outcome
+from training.toolbox.outcome import GAIN, Named, Outcome
 from training.toolbox.shop_data import TEST, TRAIN, VALID, Shop, read, shop
-from training.toolbox.shop_methods import Bench, Named, Tried, methods, plain
+from training.toolbox.shop_methods import Bench, Method, Tried, methods, plain
 
 DATA = "imbalanced_shop"
 SLACK = 0.005
@@ -123,7 +123,7 @@ def _cost(ours: Measures, reference: Measures) -> float:
     return float(np.nanmean(reference.ndcg10) - np.nanmean(ours.ndcg10))
 
 
-def _outcome(named: Named, tried: list[Tried], chosen: int, tested: dict[str, Measures], bench: Bench, seconds: float) -> Outcome:
+def _outcome(named: Named[Method], tried: list[Tried], chosen: int, tested: dict[str, Measures], bench: Bench, seconds: float) -> Outcome:
     ours, theirs = tested[named.name], tested.get(named.baseline)
     overall: Row = {metric: as_row(bootstrap_interval(getattr(ours, metric), 5, n=_DRAWS)) for metric in ours.__slots__}
     if theirs is not None:

@@ -19,7 +19,7 @@ from training.members.contract import NO_LIST, Rows
 from training.members.registry import train
 from training.sources import imbalanced_shop as source
 from training.toolbox.effort import generator_options
-from training.toolbox.outcome import Kind
+from training.toolbox.outcome import Named
 from training.toolbox.shop_data import HONEST, NAMES, TRAIN, Shop
 
 KEPT = 0.1  # of the training lists' unclicked candidates: ten times less to train on, the same order learnt
@@ -93,18 +93,7 @@ class Bench:
 Method = Callable[[Bench], list[Tried]]
 
 
-@dataclass(frozen=True, slots=True)
-class Named:
-    """A method with its place in the table."""
-
-    kind: Kind
-    name: str
-    baseline: str
-    method: Method
-    note: str = ""
-
-
-def methods() -> list[Named]:
+def methods() -> list[Named[Method]]:
     """All methods, the plain one of each kind before those held against it."""
     return [
         Named("member", "boosting", "", plain, "LightGBM with all features, clicks counted among them."),

@@ -16,9 +16,9 @@ from training.blends.calibrators import CALIBRATORS
 from training.splits import stratified
 from training.toolbox import shoppers_boosting as boosting
 from training.toolbox.binary import Measured, Yardstick
-from training.toolbox.outcome import Outcome
+from training.toolbox.outcome import Named, Outcome
 from training.toolbox.shoppers_data import Sessions, read
-from training.toolbox.shoppers_methods import Effort, Method, Named, Trial, methods, rebalanced
+from training.toolbox.shoppers_methods import Effort, Method, Trial, methods, rebalanced
 
 DATA = "online_shoppers"
 FOLDS = 5
@@ -69,7 +69,7 @@ def _setting(train: Sessions, effort: Effort) -> dict[str, Any]:
 
 
 def _cross_validated(
-    named: Named, visits: Sessions, folds: NDArray[np.int64], settings: list[dict[str, Any]], effort: Effort
+    named: Named[Method], visits: Sessions, folds: NDArray[np.int64], settings: list[dict[str, Any]], effort: Effort
 ) -> list[Trial] | str:
     """A trial per fold, or why the method cannot be used on these visits."""
     try:
@@ -82,7 +82,12 @@ def _cross_validated(
 
 
 def _outcome(
-    named: Named, trials: list[Trial] | str, visits: Sessions, folds: NDArray[np.int64], yardstick: Yardstick, against: Measured | None
+    named: Named[Method],
+    trials: list[Trial] | str,
+    visits: Sessions,
+    folds: NDArray[np.int64],
+    yardstick: Yardstick,
+    against: Measured | None,
 ) -> tuple[Outcome, Measured]:
     if isinstance(trials, str):
         return Outcome(DATA, named.kind, named.name, {}, 0.0, named.baseline, note=f"failed: {trials}"), Measured({}, {})

@@ -15,7 +15,7 @@ from training.members.contract import Rows
 from training.members.registry import MEMBERS, train
 from training.toolbox import shoppers_boosting as boosting
 from training.toolbox.effort import generator_options
-from training.toolbox.outcome import Kind
+from training.toolbox.outcome import Named
 from training.toolbox.shoppers_data import Sessions, one_hot
 
 LOSSES: dict[str, dict[str, Any]] = {
@@ -68,18 +68,7 @@ Method = Callable[[Sessions, NDArray[np.float32], dict[str, Any], Effort], Trial
 """``(training visits, raw rows to score, tuned setting, effort)``"""
 
 
-@dataclass(frozen=True, slots=True)
-class Named:
-    """A method with its place in the table."""
-
-    kind: Kind
-    name: str
-    baseline: str
-    method: Method
-    note: str = ""
-
-
-def methods() -> list[Named]:
+def methods() -> list[Named[Method]]:
     """All methods, the plain one of each kind first."""
     plain, network = _resampled("none"), _neural(loss="bce")
     resamplers = [Named("resampler", name, "none", _resampled(name), _RESAMPLED) for name in RESAMPLERS if name != "none"]

@@ -8,9 +8,10 @@ import pytest
 
 from training.imbalance.resample import RESAMPLERS
 from training.toolbox import shop as benchmark
+from training.toolbox.outcome import Named
 from training.toolbox.shop import Measures, Yardstick, choose
 from training.toolbox.shop_data import HONEST, NAMES, TEST, TRAIN, VALID, Shop, shop
-from training.toolbox.shop_methods import Bench, Named, methods
+from training.toolbox.shop_methods import Bench, Method, methods
 
 LISTS, HEAD, TAIL = 300, 10, 6
 LENGTH = HEAD + TAIL
@@ -118,7 +119,7 @@ def test_the_strength_is_the_most_tail_recall_that_costs_little() -> None:
 
 
 @pytest.mark.parametrize("named", methods(), ids=lambda n: f"{n.kind}-{n.name}")
-def test_every_method_scores_every_candidate(named: Named, bench: Bench) -> None:
+def test_every_method_scores_every_candidate(named: Named[Method], bench: Bench) -> None:
     """Each method gives finite scores of all candidates at each strength, and no two of one strength."""
     tried = named.method(bench)
     assert tried

@@ -9,6 +9,7 @@ import pytest
 from tests.training.toolbox import sessions_made_up
 from training.imbalance.resample import RESAMPLERS
 from training.toolbox import shoppers, shoppers_methods
+from training.toolbox.outcome import Named
 from training.toolbox.shoppers_data import NUMERIC, derived, for_trees, one_hot, read
 from training.toolbox.shoppers_methods import Effort, methods
 
@@ -87,7 +88,7 @@ def test_a_method_that_cannot_says_so(tmp_path: Path) -> None:
     def refuses(*_: Any) -> Any:
         raise ValueError("too few neighbours")
 
-    named = shoppers_methods.Named("resampler", "smote", "none", refuses)
+    named = Named("resampler", "smote", "none", refuses)
     trials = shoppers._cross_validated(named, visits, folds, [{}, {}], QUICK)
     assert trials == "too few neighbours"
 
