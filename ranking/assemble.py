@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranking.fairness.policy import ATTRIBUTES
+from ranking.fairness.policy import ITEM_ATTRIBUTES
 from ranking.features import (
     DERIVED,
     ITEM_PROFILE,
@@ -33,8 +33,6 @@ from ranking.features import (
 )
 from ranking.types import TIERS, Float32Array, IntArray
 
-ITEM_ATTRIBUTES: tuple[str, ...] = tuple(a for a in ATTRIBUTES if a != "popularity_tier")
-"""String features of items that a policy can make groups of; the models do not read them."""
 _USER_DEFAULTS = {f.name: f.default for v in (USER_PROFILE, USER_BEHAVIOUR) for f in v}
 _ITEM_DEFAULTS = {f.name: f.default for v in (ITEM_PROFILE, ITEM_STATISTICS) for f in v}
 _TIER_CODES = {name: code for code, name in enumerate(TIERS)}
@@ -170,6 +168,11 @@ def item_features(keys: IntArray, columns: Mapping[str, Sequence[Any] | NDArray[
     )
 
 
+def relations(user: UserFeatures, items: ItemFeatures) -> IntArray:
+    """(n,) what of each item the user had bought, as an index into `RELATIONS`. O(n log h)."""
+    return _relations(*_bought(user, items))
+
+
 def assemble(
     user: UserFeatures,
     items: ItemFeatures,
@@ -197,15 +200,8 @@ def assemble(
         out[:, j] = columns.get(feature.name, np.float32(feature.default or 0.0))
         j += 1
 
-    bought, kind, maker = (
-        _find(keys, table)
-        for keys, table in (
-            (items.keys, user.history_keys),
-            (items.type_keys, user.type_keys),
-            (items.maker_keys, user.maker_keys),
-        )
-    )
-    relation = np.select([bought >= 0, maker >= 0, kind >= 0], [0, 1, 2], 3)
+    bought, maker, kind = _bought(user, items)
+    relation = _relations(bought, maker, kind)
     count = _at(bought, user.history_counts, 0.0)
     type_affinity, maker_affinity = _at(kind, user.type_affinities, 0.0), _at(maker, user.maker_affinities, 0.0)
     price, level = items.scalars[:, _PRICE], user.scalars[_PRICE_LEVEL]
@@ -230,6 +226,15 @@ def assemble(
         out[:, j] = derived[feature.name]
         j += 1
     return out
+
+
+def _bought(user: UserFeatures, items: ItemFeatures) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """Where each item, its type by its maker, and its type stand in what the user bought; -1 where they do not."""
+    return _find(items.keys, user.history_keys), _find(items.maker_keys, user.maker_keys), _find(items.type_keys, user.type_keys)
+
+
+def _relations(bought: NDArray[np.intp], maker: NDArray[np.intp], kind: NDArray[np.intp]) -> IntArray:
+    return np.select([bought >= 0, maker >= 0, kind >= 0], [0, 1, 2], 3)
 
 
 def _find(keys: IntArray, table: IntArray) -> NDArray[np.intp]:

@@ -1,8 +1,11 @@
-"""Checked reading of single JSON values: the error names the key, so that a person can find it in the file."""
+"""Checked reading of JSON values: the error names the key, so that a person can find it in the file."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 def number(key: str, value: Any) -> float:
@@ -48,3 +51,49 @@ def text(key: str, value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError(f"{key}: must be a non-empty string, got {value!r}")
     return value
+
+
+def mapping(key: str, value: Any) -> Mapping[str, Any]:
+    """A JSON object.
+
+    Raises:
+        ValueError: naming the key.
+    """
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{key}: must be an object, got {value!r}")
+    return value
+
+
+def sequence(key: str, value: Any) -> Sequence[Any]:
+    """A JSON list.
+
+    Raises:
+        ValueError: naming the key.
+    """
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"{key}: must be a list, got {value!r}")
+    return value
+
+
+def only(data: Mapping[str, Any], keys: Iterable[str]) -> None:
+    """Refuse keys that nobody reads: a misspelt one would otherwise be a default unnoticed.
+
+    Raises:
+        ValueError: naming the first unknown key and the known ones.
+    """
+    known = list(keys)
+    unknown = sorted(set(data) - set(known))
+    if unknown:
+        raise ValueError(f"{unknown[0]}: unknown key; known: {', '.join(known)}")
+
+
+def within(key: str, build: Callable[[], T]) -> T:
+    """What `build` makes; its error names the full key.
+
+    Raises:
+        ValueError: `build`'s, with `key` before the key it names.
+    """
+    try:
+        return build()
+    except ValueError as wrong:
+        raise ValueError(f"{key}.{wrong}" if not str(wrong).startswith(":") else f"{key}{wrong}") from None

@@ -19,10 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ranking.fairness.groups import list_groups, tier_attribute
-from ranking.fairness.rerank import rerank
 from ranking.features import MODEL_COLUMNS, stable_key
 from ranking.layout import Layout
 from ranking.release import MANIFEST, Release
@@ -36,7 +33,7 @@ from training.profile import PROFILES, Profile
 from training.progress import Bar, console
 from training.release.evaluate import evaluate, versus
 from training.release.gate import gated
-from training.release.policies import ACTIVE_POLICY, shipped, spread
+from training.release.policies import ACTIVE_POLICY, ordered, shipped, spread
 from training.release.publish import Material, code_revision, publish
 from training.stage import CORE, ROOT, Staged, key_of, source_files, stage
 from training.tables.duck import connect, views
@@ -247,6 +244,7 @@ def _measure(fitted: Fitted, lists: EvalLists, profile: Profile) -> dict[str, An
     ADS too: the data have no bids, so what is measured is who is likely to buy, not the order that bids would make of it.
     """
     blended = fitted.blend(lists)
+    active = next(p for p in shipped({}) if p.name == ACTIVE_POLICY)
     rng = np.random.default_rng(profile.seed)
     popularity = lists.features[:, _POPULARITY].astype(np.float64)
     scores = {
@@ -255,7 +253,7 @@ def _measure(fitted: Fitted, lists: EvalLists, profile: Profile) -> dict[str, An
         "repeat rule": lists.features[:, _REPEAT] + 1e-3 * popularity,
         **{name: np.nan_to_num(p, nan=-1.0) for name, p in zip(fitted.spec.members, blended.member_probabilities, strict=True)},
         "blend": blended.probabilities,
-        "blend + floor": _floored(blended.probabilities, lists),
+        "blend + floor": ordered(active, blended.probabilities, lists.offsets, {"popularity_tier": lists.tiers}, 10),
     }
     trained = [name for name in fitted.spec.members if name in fitted.scorers]
     calibrated = frozenset({*trained, "blend"})
@@ -265,18 +263,6 @@ def _measure(fitted: Fitted, lists: EvalLists, profile: Profile) -> dict[str, An
         key = f"ndcg10_minus_{rival.replace(' ', '_')}"
         table["blend"]["all"][key] = versus(scores["blend"], scores[rival], lists, seed=profile.seed, n=profile.bootstrap)
     return table
-
-
-def _floored(probabilities: NDArray[np.float64], lists: EvalLists, k: int = 10) -> NDArray[np.float64]:
-    """Scores that put each list in the order the active policy makes of the probabilities: the first k by the floors, the rest behind."""
-    policy = next(p for p in shipped({}) if p.name == ACTIVE_POLICY)
-    out = probabilities - 2.0
-    for start, end in zip(lists.offsets[:-1], lists.offsets[1:], strict=True):
-        p = probabilities[start:end]
-        rules = list_groups(policy, {"popularity_tier": tier_attribute(lists.tiers[start:end])}, p)
-        order = rerank(p, rules, min(k, len(p))).order
-        out[start + order] = np.arange(len(order), 0, -1)
-    return out
 
 
 def _negatives_rate(surface: Surface, loaded: Mapping[Any, Any]) -> float:

@@ -9,6 +9,7 @@ scores, groups and orders; not what a price is for, nor how the returned order w
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -21,16 +22,17 @@ _SINGLY = 32  # entries of a kind listed one by one: nobody reads more, and a li
 _ROUNDING = 1e-12  # of the utility: what two ways of adding up the same list differ by
 
 
-def list_utility(scores: FloatArray, order: IntArray, page: int = 0) -> float:
+def list_utility(scores: FloatArray, order: IntArray, page: int = 0, behind: int = 0) -> float:
     """Σ score / log2(rank + 1) over the first `page` results; 0: all of them.
 
     Args:
         scores: (n,) without prices.
         order: (K,) indices into `scores`, best first.
         page: places that count.
+        behind: places before the first of `order`.
     """
     shown = scores[order[:page] if page else order]
-    return float(shown @ discounts(len(shown)))
+    return float(shown @ discounts(len(shown), behind))
 
 
 def promise_costs(
@@ -41,6 +43,7 @@ def promise_costs(
     *,
     prices: FloatArray | None = None,
     page: int = 0,
+    free: int = 0,
     slots: Sequence[int] = (),
 ) -> tuple[ConstraintCost, ...]:
     """What each promise cost, given those before it, in this order:
@@ -59,6 +62,7 @@ def promise_costs(
         k: places asked for.
         prices: (G,) per group of all rules, flat as in `FairRanking`, in units of the score; None: none.
         page: places that floors and utility cover; 0: all k.
+        free: of them, the first places that are by score, as given to `rerank`.
         slots: places reserved for ads, if any.
 
     Returns:
@@ -70,26 +74,50 @@ def promise_costs(
 
     O(n + k log k) per group with a price, O(k log k) per entry of a floor.
     """
+    covered = min(page or k, k, len(scores))
+    if not free:
+        return tuple(_costs(scores, fair.order, rules, k, prices, covered, slots, 0))
+    if free >= covered:
+        return ()
+    left = np.delete(np.arange(len(scores)), fair.order[:free])
+    order = np.searchsorted(left, fair.order[free:])
+    found = _costs(scores[left], order, [rule.take(left) for rule in rules], k - free, prices, covered - free, (), free)
+    return tuple(
+        replace(cost, prefix=cost.prefix and cost.prefix + free, index=int(left[cost.index]) if cost.index >= 0 else -1) for cost in found
+    )
+
+
+def _costs(
+    scores: FloatArray,
+    order: IntArray,
+    rules: Sequence[ListGroups],
+    k: int,
+    prices: FloatArray | None,
+    page: int,
+    slots: Sequence[int],
+    behind: int,
+) -> list[ConstraintCost]:
+    """What the promises cost on `k` places behind others; `order` is the list as returned."""
     costs: list[ConstraintCost] = []
     by_score = rank_by_score(scores, k)
-    before = list_utility(scores, by_score, page)
+    before = list_utility(scores, by_score, page, behind)
     priced = scores
-    for attribute, group, lift in _prices(rules, prices, len(scores), np.union1d(by_score, fair.order)):
+    for attribute, group, lift in _prices(rules, prices, len(scores), np.union1d(by_score, order)):
         priced = priced + lift
-        after = list_utility(scores, rank_by_score(priced, k), page)
+        after = list_utility(scores, rank_by_score(priced, k), page, behind)
         if after != before:
             costs.append(ConstraintCost("price", attribute, group, 0, -1, before - after))
         before = after
     if rules and k > 0 and len(scores):
-        for cost in _floor_costs(scores, priced, rules[0], min(k, len(scores)), page):
+        for cost in _floor_costs(scores, priced, rules[0], min(k, len(scores)), page, behind):
             costs.append(cost)
             before -= cost.cost
-    rest = before - list_utility(scores, fair.order, page)
-    if abs(rest) > _ROUNDING * max(list_utility(np.abs(scores), order, page) for order in (by_score, fair.order)):
+    rest = before - list_utility(scores, order, page, behind)
+    if abs(rest) > _ROUNDING * max(list_utility(np.abs(scores), shown, page, behind) for shown in (by_score, order)):
         ceilings = len(rules) == 1 and not slots and bool((rules[0].ceilings < 1.0).any())
         kind, attribute = ("ceiling", rules[0].attribute) if ceilings else ("overlap", "")
         costs.append(ConstraintCost(kind, attribute, "", 0, -1, rest))
-    return tuple(costs)
+    return costs
 
 
 def _prices(rules: Sequence[ListGroups], prices: FloatArray | None, n: int, shown: IntArray) -> Iterator[tuple[str, str, FloatArray]]:
@@ -112,27 +140,27 @@ def _prices(rules: Sequence[ListGroups], prices: FloatArray | None, n: int, show
         yield "", "", rest
 
 
-def _floor_costs(scores: FloatArray, priced: FloatArray, rule: ListGroups, k: int, page: int) -> Iterator[ConstraintCost]:
+def _floor_costs(scores: FloatArray, priced: FloatArray, rule: ListGroups, k: int, page: int, behind: int) -> Iterator[ConstraintCost]:
     """The floors of one rule, place by place.
 
     The best order under the floors so far is only worked out anew where it does not keep the next one: if it does, it is the best order
     under that one, too.
     """
     g = len(rule.names)
-    places = np.minimum(np.arange(1, k + 1), page or k)
+    places = np.minimum(np.arange(1, k + 1), page)
     asked = np.floor(rule.floors[:, None] * places + GUARD).astype(np.int64)  # (g, k)
     minima = np.minimum(asked, np.bincount(rule.codes, minlength=g)[:, None])  # nobody can give what is not there
     pool = _pool(priced, rule.codes, minima[:, -1], k)
     scores, priced, codes = scores[pool], priced[pool], rule.codes[pool]
     order = rank_by_score(priced, k)
-    before = list_utility(scores, order, page)
+    before = list_utility(scores, order, page, behind)
     kept, entries = np.zeros_like(minima), 0
 
     def added(group: str, prefix: int, nth: int) -> ConstraintCost:
         """The cost of what `kept` has gained; the order and its utility move on."""
         nonlocal order, before
         order, was = rank_with_minima(priced, codes, kept, k).order, before
-        before = list_utility(scores, order, page)
+        before = list_utility(scores, order, page, behind)
         placed = int(pool[order[np.flatnonzero(codes[order] == rule.names.index(group))[nth]]]) if group else -1
         return ConstraintCost("floor", rule.attribute, group, prefix, placed, was - before)
 

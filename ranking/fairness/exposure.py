@@ -17,9 +17,10 @@ _LONGEST: FloatArray = 1.0 / np.log2(np.arange(2, 1026))  # of 1,024 places: a l
 _LONGEST.flags.writeable = False
 
 
-def discounts(k: int) -> FloatArray:
-    """(k,) exposure of ranks 1 … k: 1 / log2(rank + 1). Read-only."""
-    return _LONGEST[:k] if k <= len(_LONGEST) else 1.0 / np.log2(np.arange(2, k + 2))
+def discounts(k: int, behind: int = 0) -> FloatArray:
+    """(k,) exposure of ranks behind + 1 … behind + k: 1 / log2(rank + 1). Read-only."""
+    last = behind + k
+    return _LONGEST[behind:last] if last <= len(_LONGEST) else 1.0 / np.log2(np.arange(behind + 2, last + 2))
 
 
 def exposure_report(

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranking.fairness.policy import EVERY, OTHER, FairnessPolicy, GroupRule, Share
-from ranking.types import TIERS, FloatArray, IntArray
+from ranking.fairness.policy import EVERY, GROUPS, OTHER, FairnessPolicy, GroupRule, Share
+from ranking.types import FloatArray, IntArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +59,9 @@ def list_groups(policy: FairnessPolicy, attributes: Mapping[str, Attribute], mer
     return tuple(_apply(rule, attributes[rule.attribute], merit) for rule in rules)
 
 
-def tier_attribute(tiers: NDArray[Any]) -> Attribute:
-    """The attribute `popularity_tier` from (n,) codes into `TIERS`."""
-    return Attribute(tiers.astype(np.int64), TIERS)
+def coded_attribute(name: str, codes: NDArray[Any]) -> Attribute:
+    """An attribute of known groups, `popularity_tier` or `relation`, from (n,) codes into `GROUPS[name]`."""
+    return Attribute(codes.astype(np.int64, copy=False), GROUPS[name])
 
 
 def keyed_attribute(keys: IntArray, names: Mapping[int, str]) -> Attribute:
@@ -72,11 +72,7 @@ def keyed_attribute(keys: IntArray, names: Mapping[int, str]) -> Attribute:
 
 def _apply(rule: GroupRule, attribute: Attribute, merit: FloatArray) -> ListGroups:
     n = len(attribute.codes)
-    if rule.attribute == "popularity_tier":
-        names: tuple[str, ...] = TIERS
-        codes = attribute.codes
-    else:
-        names, codes = _named(rule, attribute)
+    names, codes = (GROUPS[rule.attribute], attribute.codes) if rule.attribute in GROUPS else _named(rule, attribute)
     counts = np.bincount(codes, minlength=len(names))
     share = {
         "fixed": np.ones(len(names)),

@@ -7,11 +7,13 @@ A policy is JSON in the release's manifest. What it says of one list is worked o
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, get_args
 
-from ranking.parse import integer, number, text
+from ranking.features import RELATIONS
+from ranking.parse import integer, mapping, number, only, sequence, text, within
 from ranking.types import TIERS, Surface
 
 Mode = Literal["enforce", "report_only", "off"]
@@ -20,8 +22,12 @@ ShareKind = Literal["fixed", "of_candidates", "of_merit"]
 ControllerKind = Literal["dual", "fairco"]
 Pricing = Literal["gsp", "truthful"]
 
-ATTRIBUTES = ("popularity_tier", "brand", "seller", "category", "department")
-"""Item attributes that groups can be made of, by the names of their features."""
+GROUPS: Mapping[str, tuple[str, ...]] = {"popularity_tier": TIERS, "relation": RELATIONS}
+"""Attributes whose groups are known beforehand. `relation` is the user's to the item: own, maker, type, other."""
+ITEM_ATTRIBUTES = ("brand", "seller", "category", "department")
+"""Attributes that can have any value, by the names of the items' features; the models do not read them."""
+ATTRIBUTES = (*GROUPS, *ITEM_ATTRIBUTES)
+"""What groups of candidates can be made of."""
 OBJECTIVES = ("click", "conversion", "satisfaction")
 """Outcomes whose probabilities a score may weigh."""
 EVERY = "*"
@@ -88,7 +94,7 @@ class GroupRule:
         if fixed + relative > 1.0 + _GUARD:
             also = f" and up to {relative:g} for relative ones" if relative else ""
             raise ValueError(f"floors: must sum to at most 1, got {fixed:g}{also}")
-        if self.attribute == "popularity_tier" and set(self.ceilings) == set(TIERS) and sum(self.ceilings.values()) < 1.0 - _GUARD:
+        if set(self.ceilings) == set(GROUPS.get(self.attribute, ("",))) and sum(self.ceilings.values()) < 1.0 - _GUARD:
             raise ValueError(f"ceilings: all groups have one, and together they leave places empty: {sum(self.ceilings.values()):g} < 1")
 
     def _check(self, key: str, group: str, share: float) -> None:
@@ -96,8 +102,8 @@ class GroupRule:
             raise ValueError(f"{key}: a group needs a name that can be printed")
         if group == OTHER:
             raise ValueError(f"{key}: stands for the items of no group; nothing can be promised to them")
-        if self.attribute == "popularity_tier" and group not in (*TIERS, EVERY):
-            raise ValueError(f"{key}: unknown group; known: {', '.join(TIERS)}, {EVERY}")
+        if group not in (*GROUPS.get(self.attribute, (group,)), EVERY):
+            raise ValueError(f"{key}: unknown group; known: {', '.join(GROUPS[self.attribute])}, {EVERY}")
         if not (math.isfinite(share) and 0.0 <= share <= 1.0):
             raise ValueError(f"{key}: must be within [0, 1], got {share}")
 
@@ -141,8 +147,8 @@ class Pacing:
     daily_budget_micros: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.attribute not in ATTRIBUTES:
-            raise ValueError(f"attribute: {self.attribute!r} is not known; known: {', '.join(ATTRIBUTES)}")
+        if self.attribute not in ITEM_ATTRIBUTES:
+            raise ValueError(f"attribute: {self.attribute!r} is not known; known: {', '.join(ITEM_ATTRIBUTES)}")
         for advertiser, budget in self.daily_budget_micros.items():
             if budget < 1:
                 raise ValueError(f"daily_budget_micros.{advertiser}: must be at least 1, got {budget}")
@@ -162,6 +168,7 @@ class FairnessPolicy:
         surfaces: where it may be used; empty: everywhere.
         page_length: places that floors, ceilings and exposure cover; what stands behind them is by score. 0: all results asked for. Where
             several rules or ad slots make groups overlap, serving covers the first 50 places at most.
+        free_places: the first places, which are by score. Floors and ceilings begin behind them, and count from there. With `list` only.
         controller: of `amortised` and `both`.
         objectives: outcome -> weight ≥ 0 of its probability in the score, Σ weight · probability / Σ weight. An ad's score is that times
             its bid, so other outcomes than clicks count as its quality: it pays per click the least bid with which it would keep its place.
@@ -180,6 +187,7 @@ class FairnessPolicy:
     scope: Scope = "list"
     surfaces: tuple[Surface, ...] = ()
     page_length: int = 0
+    free_places: int = 0
     controller: Controller = field(default_factory=Controller)
     objectives: Mapping[str, float] = field(default_factory=lambda: {"click": 1.0})
     reserve_micros: int = 0
@@ -201,9 +209,13 @@ class FairnessPolicy:
         for i, attribute in enumerate(attributes):
             if attribute in attributes[:i]:
                 raise ValueError(f"rules[{i}].attribute: {attribute!r} has a rule already")
-        for key in ("page_length", "reserve_micros", "organic_value_micros"):
+        for key in ("page_length", "free_places", "reserve_micros", "organic_value_micros"):
             if getattr(self, key) < 0:
                 raise ValueError(f"{key}: must not be negative, got {getattr(self, key)}")
+        if self.free_places and (self.scope != "list" or self.ad_slots or self.pricing == "truthful"):
+            raise ValueError("free_places: only with scope list, without ad_slots, and with second prices (gsp)")
+        if 0 < self.page_length <= self.free_places:
+            raise ValueError(f"free_places: leaves no place of a page of {self.page_length} to the rules, got {self.free_places}")
         for name, weight in self.objectives.items():
             if name not in OBJECTIVES:
                 raise ValueError(f"objectives.{name}: unknown objective; known: {', '.join(OBJECTIVES)}")
@@ -238,6 +250,7 @@ class FairnessPolicy:
             "scope": self.scope,
             "surfaces": [s.value for s in self.surfaces],
             "page_length": self.page_length,
+            "free_places": self.free_places,
             "controller": {"kind": self.controller.kind, "gain": self.controller.gain, "debt_bound": self.controller.debt_bound},
             "objectives": dict(self.objectives),
             "reserve_micros": self.reserve_micros,
@@ -257,33 +270,34 @@ class FairnessPolicy:
             ValueError: naming the key.
             KeyError: name or version is absent.
         """
-        data = _object("policy", data)
-        _known(data, cls.__dataclass_fields__)
+        data = mapping("policy", data)
+        only(data, cls.__dataclass_fields__)
         return cls(
             name=text("name", data["name"]),
             version=text("version", data["version"]),
-            rules=tuple(_within(f"rules[{i}]", lambda r=r: _rule(r)) for i, r in enumerate(_list("rules", data.get("rules", [])))),
+            rules=tuple(within(f"rules[{i}]", partial(_rule, r)) for i, r in enumerate(sequence("rules", data.get("rules", [])))),
             mode=data.get("mode", "enforce"),
             scope=data.get("scope", "list"),
-            surfaces=tuple(_surface(f"surfaces[{i}]", s) for i, s in enumerate(_list("surfaces", data.get("surfaces", [])))),
+            surfaces=tuple(_surface(f"surfaces[{i}]", s) for i, s in enumerate(sequence("surfaces", data.get("surfaces", [])))),
             page_length=integer("page_length", data.get("page_length", 0)),
-            controller=_within("controller", lambda: _controller(data.get("controller", {}))),
-            objectives={o: number(f"objectives.{o}", w) for o, w in _object("objectives", data.get("objectives", {"click": 1.0})).items()},
+            free_places=integer("free_places", data.get("free_places", 0)),
+            controller=within("controller", partial(_controller, data.get("controller", {}))),
+            objectives={o: number(f"objectives.{o}", w) for o, w in mapping("objectives", data.get("objectives", {"click": 1.0})).items()},
             reserve_micros=integer("reserve_micros", data.get("reserve_micros", 0)),
             pricing=data.get("pricing", "gsp"),
-            pacing=None if data.get("pacing") is None else _within("pacing", lambda: _pacing(data["pacing"])),
-            ad_slots=tuple(integer(f"ad_slots[{i}]", s) for i, s in enumerate(_list("ad_slots", data.get("ad_slots", [])))),
+            pacing=None if data.get("pacing") is None else within("pacing", partial(_pacing, data["pacing"])),
+            ad_slots=tuple(integer(f"ad_slots[{i}]", s) for i, s in enumerate(sequence("ad_slots", data.get("ad_slots", [])))),
             organic_value_micros=integer("organic_value_micros", data.get("organic_value_micros", 100_000)),
         )
 
 
 def _rule(data: Any) -> GroupRule:
-    data = _object("", data)
-    _known(data, GroupRule.__dataclass_fields__)
+    data = mapping("", data)
+    only(data, GroupRule.__dataclass_fields__)
     return GroupRule(
         attribute=text("attribute", data.get("attribute")),
-        floors={str(g): _share(f"floors.{g}", s) for g, s in _object("floors", data.get("floors", {})).items()},
-        ceilings={str(g): number(f"ceilings.{g}", s) for g, s in _object("ceilings", data.get("ceilings", {})).items()},
+        floors={str(g): _share(f"floors.{g}", s) for g, s in mapping("floors", data.get("floors", {})).items()},
+        ceilings={str(g): number(f"ceilings.{g}", s) for g, s in mapping("ceilings", data.get("ceilings", {})).items()},
     )
 
 
@@ -298,8 +312,8 @@ def _share(key: str, data: Any) -> Share:
 
 
 def _controller(data: Any) -> Controller:
-    data = _object("", data)
-    _known(data, Controller.__dataclass_fields__)
+    data = mapping("", data)
+    only(data, Controller.__dataclass_fields__)
     default = Controller()
     return Controller(
         data.get("kind", default.kind),
@@ -309,9 +323,9 @@ def _controller(data: Any) -> Controller:
 
 
 def _pacing(data: Any) -> Pacing:
-    data = _object("", data)
-    _known(data, Pacing.__dataclass_fields__)
-    budgets = _object("daily_budget_micros", data.get("daily_budget_micros", {}))
+    data = mapping("", data)
+    only(data, Pacing.__dataclass_fields__)
+    budgets = mapping("daily_budget_micros", data.get("daily_budget_micros", {}))
     return Pacing(
         text("attribute", data.get("attribute", "seller")), {str(a): integer(f"daily_budget_micros.{a}", b) for a, b in budgets.items()}
     )
@@ -322,29 +336,3 @@ def _surface(key: str, value: Any) -> Surface:
         return Surface(value)
     except ValueError:
         raise ValueError(f"{key}: {value!r} is not one of {', '.join(Surface)}") from None
-
-
-def _within(key: str, build: Any) -> Any:
-    """Run `build`, so that an error names the full key."""
-    try:
-        return build()
-    except ValueError as wrong:
-        raise ValueError(f"{key}.{wrong}" if not str(wrong).startswith(":") else f"{key}{wrong}") from None
-
-
-def _object(key: str, value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{key}: must be an object, got {value!r}")
-    return value
-
-
-def _list(key: str, value: Any) -> Sequence[Any]:
-    if not isinstance(value, list | tuple):
-        raise ValueError(f"{key}: must be a list, got {value!r}")
-    return value
-
-
-def _known(data: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
-    unknown = sorted(set(data) - set(fields))
-    if unknown:
-        raise ValueError(f"{unknown[0]}: unknown key; known: {', '.join(fields)}")

@@ -7,6 +7,7 @@ bounds, with the gap reported. Positions weigh what DCG gives them. Knows groups
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ def rerank(
     k: int,
     *,
     page: int = 0,
+    free: int = 0,
     slots: Sequence[int] = (),
     sponsored: NDArray[np.bool_] | None = None,
 ) -> FairRanking:
@@ -36,6 +38,8 @@ def rerank(
         rules: what each attribute's groups are guaranteed on this list.
         k: places to fill, at least 1; capped at n.
         page: how many of the first places floors and ceilings cover; what stands behind is by score. 0: all k.
+        free: how many of the first places are by score and not covered: floors and ceilings count the places behind them, and the
+            candidates that are left. Not with `slots`.
         slots: 1-based places for sponsored candidates: these and no others, while there are sponsored and organic ones left.
         sponsored: (n,) who may stand there; needed with `slots`.
 
@@ -48,26 +52,61 @@ def rerank(
     scores = np.asarray(scores, np.float64)
     if k < 1:
         raise ValueError(f"k: must be at least 1, got {k}")
-    if page < 0:
-        raise ValueError(f"page: must not be negative, got {page}")
+    for name, value in (("page", page), ("free", free)):
+        if value < 0:
+            raise ValueError(f"{name}: must not be negative, got {value}")
+    if free and len(slots):
+        raise ValueError(f"free: not with slots, got {free} and {list(slots)}")
     k = min(k, len(scores))
     covered = min(page, k) or k
+    if not free:
+        return _covered(scores, rules, k, covered, slots=slots, sponsored=sponsored)
+    if free >= covered:
+        return _by_score(scores, rules, k)
+    first = rank_by_score(_finite(scores), free)
+    left = np.delete(np.arange(len(scores)), first)
+    behind = _covered(scores[left], [rule.take(left) for rule in rules], k - free, covered - free, behind=free)
+    none = np.zeros(free, np.int64)
+    return replace(
+        behind,
+        order=np.concatenate((first, left[behind.order])),
+        binding=np.concatenate((none - 1, behind.binding)),
+        prefix=np.concatenate((none, np.where(behind.binding < 0, 0, behind.prefix + free))),
+    )
+
+
+def _covered(
+    scores: FloatArray,
+    rules: Sequence[ListGroups],
+    k: int,
+    covered: int,
+    *,
+    behind: int = 0,
+    slots: Sequence[int] = (),
+    sponsored: NDArray[np.bool_] | None = None,
+) -> FairRanking:
+    """`k` places, of which the rules hold for the first `covered`; `behind` places stand before them."""
     if len(slots) and k:
         bounds = [_bounds(rule, covered, k) for rule in rules]
         codes, lower, upper = _slots(slots, sponsored, len(scores), k)
         return _overlapping(scores, rules, [(r.codes, *b) for r, b in zip(rules, bounds, strict=True)] + [(codes, lower, upper)])
     active = [r for r, rule in enumerate(rules) if rule.floors.any() or (rule.ceilings < 1.0).any()]
     if not active or k == 0:
-        none = np.zeros(sum(len(r.names) for r in rules), np.int64)
-        return FairRanking(rank_by_score(_finite(scores), k), np.full(k, -1), np.zeros(k, np.int64), none, none)
+        return _by_score(scores, rules, k)
     if len(active) > 1:
-        return with_rest(_overlapping(scores, rules, [(r.codes, *_bounds(r, covered, covered)) for r in rules]), scores, k)
+        return with_rest(_overlapping(scores, rules, [(r.codes, *_bounds(r, covered, covered)) for r in rules], behind), scores, k)
     rule = rules[active[0]]
     if (rule.ceilings < 1.0).any():
-        alone = rank_with_windows(scores, rule.codes, rule.floors, rule.ceilings, k, discounts(covered), page)
+        alone = rank_with_windows(scores, rule.codes, rule.floors, rule.ceilings, k, discounts(covered, behind), covered)
     else:
-        alone = rank_with_floors(scores, rule.codes, rule.floors, k, page)
+        alone = rank_with_floors(scores, rule.codes, rule.floors, k, covered)
     return alone if len(rules) == 1 else _among(alone, rules, active[0])
+
+
+def _by_score(scores: FloatArray, rules: Sequence[ListGroups], k: int) -> FairRanking:
+    """Nothing is promised."""
+    none = np.zeros(sum(len(r.names) for r in rules), np.int64)
+    return FairRanking(rank_by_score(_finite(scores), k), np.full(k, -1), np.zeros(k, np.int64), none, none)
 
 
 def _among(fair: FairRanking, rules: Sequence[ListGroups], r: int) -> FairRanking:
@@ -108,14 +147,14 @@ def _slots(slots: Sequence[int], sponsored: NDArray[np.bool_] | None, n: int, k:
 
 
 def _overlapping(
-    scores: FloatArray, rules: Sequence[ListGroups], attributes: Sequence[tuple[NDArray[Any], IntArray, IntArray]]
+    scores: FloatArray, rules: Sequence[ListGroups], attributes: Sequence[tuple[NDArray[Any], IntArray, IntArray]], behind: int = 0
 ) -> FairRanking:
     """Several attributes' (n,) codes and (g, K) lower and upper bounds as one problem; reported are the rules' groups."""
     sizes = [len(lower) for _, lower, _ in attributes]
     codes = np.array([c + at for (c, _, _), at in zip(attributes, np.cumsum(sizes) - sizes, strict=True)])
     lower = np.concatenate([low for _, low, _ in attributes])
     upper = np.concatenate([high for _, _, high in attributes])
-    fair = rank_with_bounds(scores, codes, lower, upper, discounts(lower.shape[1]))
+    fair = rank_with_bounds(scores, codes, lower, upper, discounts(lower.shape[1], behind))
     g = sum(len(r.names) for r in rules)
     ours = fair.binding < g
     return FairRanking(

@@ -17,7 +17,7 @@ def table(release: Release) -> Table:
     for policy in release.policies.values():
         defaults = ", ".join(s.value for s, name in release.active_policy.items() if name == policy.name)
         promises = "\n".join(rule_text(rule) for rule in policy.rules) or "—"
-        page = str(policy.page_length) if policy.page_length else "all"
+        page = (str(policy.page_length) if policy.page_length else "all") + (f" behind {policy.free_places}" if policy.free_places else "")
         score = " + ".join(f"{weight:g} {name}" for name, weight in policy.objectives.items() if weight)
         # Text and not str: a seller named [bold] is no markup.
         cells = (policy.name, policy.version, defaults, policy.mode, _scope(policy), promises, page, score, _ads(policy))

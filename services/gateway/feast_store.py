@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from ranking.assemble import ITEM_ATTRIBUTES
 from ranking.errors import Unavailable
+from ranking.fairness.policy import ITEM_ATTRIBUTES
 from ranking.features import FEATURE_SERVICES, ITEM_SCALARS, Entity
 from services.gateway.ports import ENTITY_VIEWS, FeatureRows
 

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranking.assemble import ITEM_ATTRIBUTES, ItemFeatures, item_features
+from ranking.assemble import ItemFeatures, item_features
+from ranking.fairness.policy import ITEM_ATTRIBUTES
 from ranking.features import Entity, stable_key
 from ranking.types import FloatArray, IntArray
 from services.gateway.ports import ENTITY_VIEWS, FeatureRows

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ranking.assemble import ITEM_ATTRIBUTES, UNKNOWN_USER, UserFeatures, assemble, user_features
+from ranking.assemble import UNKNOWN_USER, UserFeatures, assemble, user_features
+from ranking.fairness.policy import ITEM_ATTRIBUTES
 from ranking.features import (
     DERIVED,
     ITEM_SCALARS,

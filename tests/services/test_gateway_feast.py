@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from feast import FeatureStore
 
-from ranking.assemble import ITEM_ATTRIBUTES, item_features, user_features
+from ranking.assemble import item_features, user_features
 from ranking.errors import Unavailable
+from ranking.fairness.policy import ITEM_ATTRIBUTES
 from ranking.features import TASTE_WIDTH, Entity, stable_key
 from services.gateway.feast_store import FeastStore
 from services.gateway.features import Features

@@ -11,7 +11,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ranking.assemble import ITEM_ATTRIBUTES, ItemFeatures, item_features
+from ranking.assemble import ItemFeatures, item_features
+from ranking.fairness.policy import ITEM_ATTRIBUTES
 from ranking.features import ITEM_SCALARS, Entity, stable_key
 from services.gateway.features import Features
 from services.gateway.items import ItemTable

@@ -11,7 +11,9 @@ import pytest
 from longtail.ranking.v1 import ranking_service_pb2 as pb
 
 from ranking.fairness.policy import SEARCHED_PLACES
+from ranking.features import stable_key
 from tests.deploy.releases import build_release
+from tests.services import gateway_fakes
 from tests.services.gateway_fakes import activate, add_policy, ads, bad_request, eventually, floors, gateway, item, search, seller
 
 
@@ -92,6 +94,32 @@ async def test_behind_the_page_the_score_decides(home: Path) -> None:
     assert sum(g.count for g in answer.exposure) == 4
     shown = list(answer.results.scores)[:4]
     assert answer.fairness.utility == pytest.approx(sum(s / log2(r + 1) for r, s in enumerate(shown, start=1)))
+
+
+async def test_behind_the_free_places_there_is_room_for_what_the_user_never_bought(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first places stand by score; behind them at most the ceiling's share was bought by the user before, as the answer tells."""
+    by_score = await _answer(home, "plain", rules=[])
+    best = [f"i{item_id[1:]}" for item_id in by_score.results.item_ids[:20]]
+    monkeypatch.setitem(gateway_fakes.USER, "history_item_keys", [stable_key(i) for i in best])
+    monkeypatch.setitem(gateway_fakes.USER, "history_counts", [1.0] * len(best))
+    monkeypatch.setitem(gateway_fakes.USER, "history_days", [3.0] * len(best))
+    rules = [{"attribute": "relation", "ceilings": {"own": 0.25}}]
+    plain = await _answer(home, "still-plain", rules=[])
+    answer = await _answer(home, "discovery", rules=rules, free_places=5, page_length=20)
+    order, groups = list(answer.results.item_ids), [e.group for e in answer.explanations]
+    assert order[:5] == list(plain.results.item_ids[:5])
+    assert [g == "own" for g in groups] == [i in best for i in order]
+    assert all(groups[5 : 5 + j].count("own") <= ceil(0.25 * j) for j in range(1, 16))
+    told = lines(answer, "relation")
+    assert list(told) == ["own", "maker", "type", "other"]
+    assert (told["own"].candidates, told["own"].count, told["own"].ceiling) == (20, groups[:20].count("own"), 0.25)
+    assert sum(c.cost for c in answer.fairness.costs) == pytest.approx(answer.fairness.utility_before - answer.fairness.utility)
+
+
+async def _answer(home: Path, name: str, **policy: Any) -> pb.RankResponse:
+    add_policy(home, name, **policy)
+    async with gateway(home) as gw:
+        return await gw.rank(search(60, explain=pb.EXPLAIN_LEVEL_FULL))
 
 
 async def test_overlapping_groups_are_searched_for_the_first_places_only(home: Path) -> None:

@@ -1,4 +1,4 @@
-"""The fairness policies a release is born with; `longtail policy apply` changes them later.
+"""The fairness policies a release is born with, and what they make of measured lists; `longtail policy apply` changes them later.
 
 A price for exposure owed is added to a score, so its size depends on how far the scores of one list lie apart. That is measured on
 validation lists, per surface.
@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ranking.auction.second_price import expected_value
+from ranking.fairness.groups import coded_attribute, list_groups
 from ranking.fairness.policy import Controller, FairnessPolicy, GroupRule, Share
+from ranking.fairness.rerank import rerank
+from ranking.fairness.windows import with_rest
 from ranking.features import MODEL_COLUMNS
 from ranking.types import Surface
 from training.blends.ensemble import EvalLists
@@ -23,6 +27,7 @@ RESERVE_MICROS = 5_000  # half a cent per click: without a reserve the last ad o
 FLOORS = (GroupRule("popularity_tier", {"tail": Share(0.2), "new": Share(0.1)}),)
 SHARES = (GroupRule("popularity_tier", {"tail": Share(0.5, "of_candidates"), "new": Share(0.5, "of_candidates")}),)
 ACTIVE_POLICY = "tail-floor"
+OWN = 0.5  # most of places 11 to 50, by `discovery`, for what the user has bought before
 GAIN = 0.2  # of the standard deviation of a list's scores, per list of exposure owed
 _PRICE = MODEL_COLUMNS.index("price_28d")
 
@@ -31,7 +36,7 @@ def shipped(spreads: Mapping[Surface, float]) -> tuple[FairnessPolicy, ...]:
     """The policies of a new release.
 
     `tail-floor` (the default) and `tail-report` promise places on every list, `tail-share-…` exposure over all lists of a surface;
-    `none` ranks by score.
+    `discovery` keeps room behind the first ten for what is new to the user; `none` ranks by score.
 
     Args:
         spreads: surface -> standard deviation of a list's scores, from `spread`.
@@ -53,8 +58,42 @@ def shipped(spreads: Mapping[Surface, float]) -> tuple[FairnessPolicy, ...]:
         FairnessPolicy("tail-floor", "1", FLOORS, reserve_micros=RESERVE_MICROS),
         FairnessPolicy("tail-report", "1", FLOORS, mode="report_only", reserve_micros=RESERVE_MICROS),
         *amortised,
+        discovery(OWN),
         FairnessPolicy("none", "1", mode="off", reserve_micros=RESERVE_MICROS),
     )
+
+
+def discovery(own: float) -> FairnessPolicy:
+    """The first ten places by score, and of those up to 50 at most the share `own` for what the user has bought before.
+
+    Repeat purchases fill the first places whatever the ranker, and rightly so; what a user may find is found behind them.
+    """
+    rule = GroupRule("relation", ceilings={"own": own})
+    return FairnessPolicy("discovery", "1", (rule,), page_length=50, free_places=10, reserve_micros=RESERVE_MICROS)
+
+
+def ordered(
+    policy: FairnessPolicy, scores: NDArray[np.float64], offsets: NDArray[np.int64], codes: Mapping[str, NDArray[Any]], k: int
+) -> NDArray[np.float64]:
+    """Scores that put each list in the order a policy on single lists makes of it, as the gateway would: they mean nothing else.
+
+    Args:
+        policy: of scope `list`.
+        scores: (N,) of all candidates.
+        offsets: (L + 1,) list boundaries.
+        codes: attribute of known groups -> (N,) codes into `GROUPS` of it, for the attributes the policy's rules name.
+        k: places asked for; the candidates behind them follow by score.
+
+    Returns:
+        (N,) descending from 1 above the list's last.
+    """
+    out = np.empty(len(scores))
+    for start, end in pairwise(offsets.tolist()):
+        mine = scores[start:end]
+        rules = list_groups(policy, {name: coded_attribute(name, c[start:end]) for name, c in codes.items()}, mine)
+        fair = rerank(mine, rules, k, page=policy.page_length, free=policy.free_places)
+        out[start + with_rest(fair, mine, len(mine)).order] = np.arange(end - start, 0, -1)
+    return out
 
 
 def spread(surface: Surface, probabilities: NDArray[np.float64], lists: EvalLists) -> float:

@@ -12,18 +12,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ranking import metrics
 from ranking.blend import BlendSpec, blend
 from ranking.calibrate import Calibrator, logit
+from ranking.features import RELATIONS
 from ranking.fuse import FUSIONS
 from ranking.metrics import paired_bootstrap_interval
 from ranking.types import TIERS, FloatArray
 from training.blends import selection
 from training.blends.weighing import BLENDS, Evidence, Weights
 from training.progress import Bar
+from training.release.policies import discovery, ordered
 from training.toolbox.ads_figures import Measured, thinned_row
-from training.toolbox.ads_methods import BASELINE, BLENDED, ENOUGH_NEW, SHARES, with_room
+from training.toolbox.ads_methods import BASELINE, BLENDED, ENOUGH_NEW, SHARES
 from training.toolbox.ads_trained import SEED, Tests, TierCalibrator, grouped, spans
 from training.toolbox.outcome import GAIN, Outcome
 
@@ -237,17 +240,26 @@ def _final(
 
 
 def _room(tests: Tests, valid: FloatArray, test: FloatArray, plain: Measured) -> tuple[float, Measured]:
-    """The least room that finds enough new positives on validation lists, measured on test lists."""
+    """The least room that finds enough new positives on validation lists, measured on test lists, in the order of a served policy."""
     select, part = tests.parts["select"], tests.parts["test"]
     labels, new = np.asarray(select.labels, float), ~np.asarray(select.repeat)
     share = SHARES[-1]
     for tried in SHARES:
-        ordered = with_room(valid, new, select.offsets, tried)
-        if float(np.nanmean(metrics.recall_of_lists(ordered, labels * new, select.offsets, k=50))) >= ENOUGH_NEW:
+        if (
+            float(np.nanmean(metrics.recall_of_lists(_with_room(valid, ~new, select.offsets, tried), labels * new, select.offsets, k=50)))
+            >= ENOUGH_NEW
+        ):
             share = tried
             break
-    ordered = with_room(test, ~np.asarray(part.repeat), part.offsets, share)
-    return share, tests.yardsticks["test"].measure(ordered, calibrated=False, against=plain)
+    room = _with_room(test, np.asarray(part.repeat), part.offsets, share)
+    return share, tests.yardsticks["test"].measure(room, calibrated=False, against=plain)
+
+
+def _with_room(scores: FloatArray, repeat: NDArray[np.bool_], offsets: NDArray[np.int64], share: float) -> FloatArray:
+    """Scores in the order of the policy `discovery`, with this share of the places behind the first ten for what is new."""
+    policy = discovery(1.0 - share)
+    relation = np.where(repeat, RELATIONS.index("own"), RELATIONS.index("other"))
+    return ordered(policy, scores, offsets, {"relation": relation}, policy.page_length)
 
 
 def _add_weeks(figures: dict[str, dict[str, list[float | None]]], weeks: dict[str, dict[str, list[float | None]]]) -> None:

@@ -7,14 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ranking.features import MODEL_COLUMNS
-from ranking.types import FloatArray
 from training.imbalance.resample import RESAMPLERS
 
 BASE_COLUMNS: tuple[str, ...] = (
@@ -102,36 +97,3 @@ ENOUGH_NEW = 0.22
 def strength(resampler: str) -> float:
     """Positives per negative asked of a resampler: even classes of the two that published checks made even, else 3 to 10."""
     return 1.0 if resampler in ("random_under", "random_over") else 0.3
-
-
-def with_room(
-    scores: FloatArray, new: NDArray[np.bool_], offsets: NDArray[np.int64], share: float, *, top: int = 10, depth: int = 50
-) -> FloatArray:
-    """Scores that order each list anew: its first `top` places as they were, and of those up to `depth` a share for what is new.
-
-    The room goes to the best new items; what is left of it to the best of the others. Within both parts the order is by score.
-
-    Args:
-        scores: (N,).
-        new: (N,) the user has not had the item.
-        offsets: (L + 1,).
-        share: of places `top` + 1 … `depth` that new items get at least, where there are as many.
-        top: places left alone.
-        depth: places the room ends at.
-
-    Returns:
-        (N,) scores with that order; they mean nothing else.
-    """
-    out = np.empty(len(scores))
-    room = round(share * (depth - top))
-    for start, end in pairwise(offsets.tolist()):
-        order = np.argsort(-scores[start:end], kind="stable")
-        rest = order[top:]
-        is_new = new[start:end][rest]
-        kept = np.zeros(len(rest), bool)
-        kept[np.flatnonzero(is_new)[:room]] = True
-        others = np.flatnonzero(~kept)
-        kept[others[: max(0, depth - top - int(kept.sum()))]] = True
-        final = np.concatenate([order[:top], rest[kept], rest[~kept]])
-        out[start + final] = np.arange(len(final), 0, -1)
-    return out

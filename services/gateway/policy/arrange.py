@@ -61,7 +61,7 @@ def arrange(
         auction = ads.admit(policy, surface, candidates)
     key = _key(request, policy, worth, auction)
     items, merit = (found.items, click) if not auction.dropped else (found.items.take(auction.kept), click[auction.kept])
-    groups = groups_of(policy, items, found.names, merit)
+    groups = groups_of(policy, found.user, items, found.names, merit)
     owed = [ledger.accounts(_keys(surface, policy, rule)) for rule in groups]
     k = min(request.top_k, len(auction.kept))
     slots = policy.ad_slots if surface is Surface.SEARCH and auction.sponsored is not None else ()
@@ -72,7 +72,7 @@ def arrange(
     length = min(policy.page_length, k) or k
     if slots or len(policy.rules) > 1:
         length = min(length, SEARCHED_PLACES)
-    page = Page(k, length, slots, auction.sponsored if slots else None)
+    page = Page(k, length, policy.free_places, slots, auction.sponsored if slots else None)
     fair = rank_fairly(policy, key, groups, owed, page, costs=request.explain is Explain.FULL)
     return Arranged(policy, auction, paced, key, fair, page, ads.click_prices(policy, auction, fair, worth[auction.kept], length))
 

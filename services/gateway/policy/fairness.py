@@ -11,13 +11,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ranking.assemble import ITEM_ATTRIBUTES, ItemFeatures
+from ranking.assemble import ItemFeatures, UserFeatures, relations
 from ranking.fairness.amortised import Account, Delta, delivered, prices, promised
 from ranking.fairness.costs import list_utility, promise_costs
 from ranking.fairness.exposure import exposure_report
 from ranking.fairness.floors import FairRanking, rank_by_score
-from ranking.fairness.groups import Attribute, ListGroups, keyed_attribute, list_groups, tier_attribute
-from ranking.fairness.policy import FairnessPolicy
+from ranking.fairness.groups import Attribute, ListGroups, coded_attribute, keyed_attribute, list_groups
+from ranking.fairness.policy import ITEM_ATTRIBUTES, FairnessPolicy
 from ranking.fairness.rerank import rerank
 from ranking.types import Fairness, FloatArray, GroupExposure, IntArray
 
@@ -30,6 +30,7 @@ class Page:
 
     k: int  # results
     length: int  # of them on the page; floors, ceilings and exposure cover these
+    free: int = 0  # of the page, the first places, which floors and ceilings leave alone
     slots: tuple[int, ...] = ()  # 1-based places reserved for ads
     sponsored: NDArray[np.bool_] | None = None  # (n,) which candidates are ads; with `slots`
 
@@ -58,24 +59,32 @@ class Fair:
     fairness: Fairness | None = None
 
 
-def groups_of(policy: FairnessPolicy, items: ItemFeatures, names: Mapping[int, str], merit: FloatArray) -> tuple[ListGroups, ...]:
+def groups_of(
+    policy: FairnessPolicy, user: UserFeatures, items: ItemFeatures, names: Mapping[int, str], merit: FloatArray
+) -> tuple[ListGroups, ...]:
     """The policy's groups among n candidates.
 
     Args:
         policy: whose rules.
+        user: who asks.
         items: (n,) the candidates.
         names: what each of `items.attribute_keys` stands for.
         merit: (n,) the candidates' probabilities.
     """
     needed = [rule.attribute for rule in policy.rules] or ["popularity_tier"]
-    return list_groups(policy, {name: attribute_of(name, items, names) for name in needed}, merit)
+    found = {name: _relation(user, items) if name == "relation" else attribute_of(name, items, names) for name in needed}
+    return list_groups(policy, found, merit)
 
 
 def attribute_of(name: str, items: ItemFeatures, names: Mapping[int, str]) -> Attribute:
-    """What n items have of one attribute."""
+    """What n items have of one attribute that is theirs alone."""
     if name == "popularity_tier":
-        return tier_attribute(items.tiers)
+        return coded_attribute(name, items.tiers)
     return keyed_attribute(items.attribute_keys[:, ITEM_ATTRIBUTES.index(name)], names)
+
+
+def _relation(user: UserFeatures, items: ItemFeatures) -> Attribute:
+    return coded_attribute("relation", relations(user, items))
 
 
 def rank_fairly(
@@ -118,7 +127,7 @@ def rank_fairly(
     fair = _reranked(scores if lifts is None else scores + lifts, bound, page)
     before, after = by_score[: page.length], fair.order[: page.length]
     report = exposure_report(before, after, groups, fair.shortfall, fair.excess, lambdas, debts)
-    parts = promise_costs(scores, fair, bound, page.k, prices=lambdas, page=page.length, slots=page.slots) if costs else ()
+    parts = promise_costs(scores, fair, bound, page.k, prices=lambdas, page=page.length, free=page.free, slots=page.slots) if costs else ()
     effect = Fairness(list_utility(scores, before), list_utility(scores, after), fair.gap, parts)
     if policy.mode == "enforce":
         return Fair(fair, groups, bound, after, lifts, report, effect)
@@ -148,7 +157,7 @@ def _plain(scores: FloatArray, by_score: IntArray, page: Page) -> FairRanking:
 
 def _reranked(scores: FloatArray, groups: Sequence[ListGroups], page: Page) -> FairRanking:
     if not page.slots or page.sponsored is None:
-        return rerank(scores, groups, page.k, page=page.length)
+        return rerank(scores, groups, page.k, page=page.length, free=page.free)
     # Behind the page and the last slot only organic results are left, by score: the search need not go there.
     first = min(max(page.length, page.slots[-1]), page.k)
     fair = rerank(scores, groups, first, page=page.length, slots=page.slots, sponsored=page.sponsored)

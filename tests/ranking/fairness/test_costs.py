@@ -212,3 +212,28 @@ def test_rounding_is_no_promise() -> None:
     scores, groups = np.array([0.0, 1e-154, 1.0]), [rule([0, 0, 1], [1.0, 0.0])]
     costs = promise_costs(scores, rank_with_floors(scores, groups[0].codes, groups[0].floors, 1), groups, 1)
     assert [(c.kind, c.cost) for c in costs] == [("floor", 1.0)]
+
+
+def test_a_floor_behind_free_places_costs_what_it_displaces_there() -> None:
+    """With one place free, the floor of half wants b's item within three places, where it pushes the second best down by one."""
+    scores = np.array([0.9, 0.8, 0.7, 0.3])
+    rules = [rule([0, 0, 0, 1], [0.0, 0.5])]
+    fair = rerank(scores, rules, 3, free=1)
+    (cost,) = promise_costs(scores, fair, rules, 3, free=1)
+    assert fair.order.tolist() == [0, 1, 3]
+    assert (cost.kind, cost.group, cost.prefix, cost.index) == ("floor", "b", 3, 3)
+    assert cost.cost == pytest.approx((0.7 - 0.3) / math.log2(4))
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 12), st.integers(0, 12), st.booleans())
+def test_costs_add_up_behind_free_places(seed: int, free: int, page: int, ceiling: bool) -> None:
+    """However many of the first places are free, the parts are what the whole list gave up."""
+    rng = np.random.default_rng(seed)
+    n, k = int(rng.integers(1, 30)), int(rng.integers(1, 20))
+    scores = rng.normal(size=n)
+    rules = [rule(rng.integers(0, 2, n), [0.0, 0.4], [0.7, 1.0] if ceiling else None)]
+    fair = rerank(scores, rules, k, page=page, free=free)
+    parts = promise_costs(scores, fair, rules, k, page=page, free=free)
+    assert sum(p.cost for p in parts) == pytest.approx(given_up(scores, fair, k, page), abs=1e-9)
+    assert all(p.prefix > free for p in parts if p.prefix)
+    assert all(rules[0].codes[p.index] == 1 for p in parts if p.index >= 0)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ranking.fairness.groups import Attribute, ListGroups, keyed_attribute, list_groups, tier_attribute
+from ranking.fairness.groups import Attribute, ListGroups, coded_attribute, keyed_attribute, list_groups
 from ranking.fairness.policy import OTHER, FairnessPolicy, GroupRule, Share
 from ranking.features import stable_key
 from ranking.types import TIERS
@@ -80,13 +80,13 @@ def test_a_relative_floor_gives_way_to_a_ceiling() -> None:
 
 def test_tiers_are_all_there_in_the_order_of_their_codes() -> None:
     """Popularity tiers have no other group: every item is in one."""
-    groups = applied(GroupRule("popularity_tier", {"tail": Share(0.3)}), tier_attribute(np.array([2, 1], np.int8)))
+    groups = applied(GroupRule("popularity_tier", {"tail": Share(0.3)}), coded_attribute("popularity_tier", np.array([2, 1], np.int8)))
     assert (groups.names, members(groups)) == (TIERS, ["new", "tail"])
 
 
 def test_a_policy_without_rules_groups_by_tier_and_promises_nothing() -> None:
     """The report still says who got what."""
-    (groups,) = list_groups(FairnessPolicy("p", "1"), {"popularity_tier": tier_attribute(np.array([0, 1]))}, np.ones(2))
+    (groups,) = list_groups(FairnessPolicy("p", "1"), {"popularity_tier": coded_attribute("popularity_tier", np.array([0, 1]))}, np.ones(2))
     assert (groups.attribute, groups.floors.tolist(), groups.ceilings.tolist()) == ("popularity_tier", [0.0] * 3, [1.0] * 3)
 
 

@@ -169,3 +169,37 @@ def test_a_wrong_argument_is_named(name: str, k: int, options: dict[str, object]
         rerank(np.array([1.0, 2.0]), (), k, **options)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"^scores: "):
         rerank(np.array([1.0, np.nan]), (), 1)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 15), st.booleans())
+def test_free_places_are_by_score_and_the_rules_begin_behind_them(seed: int, free: int, ceiling: bool) -> None:
+    """The first places stand by score; behind them is the list that the candidates left make alone, under weights of those places."""
+    case = Listed(seed)
+    tiers = rule(case.tiers.codes, case.tiers.floors.tolist(), [1.0 if not ceiling else 0.6, 1.0, 1.0])
+    tiers = ListGroups(tiers.attribute, tiers.names, tiers.codes, np.minimum(tiers.floors, tiers.ceilings), tiers.ceilings)
+    got = rerank(case.scores, [tiers], case.k, page=case.page, free=free)
+    k = min(case.k, case.n)
+    by_score = rank_by_score(case.scores, k)
+    assert got.order[:free].tolist() == by_score[:free].tolist()
+    if free >= (min(case.page, k) or k):
+        assert got.order.tolist() == by_score.tolist()
+        return
+    left = np.setdiff1d(np.arange(case.n), by_score[:free])
+    covered = (min(case.page, k) or k) - free
+    weights = 1.0 / np.log2(np.arange(free + 2, free + covered + 2))
+    want = rank_with_windows(case.scores[left], tiers.codes[left], tiers.floors, tiers.ceilings, k - free, weights, covered)
+    assert weights @ case.scores[got.order[free : free + covered]] == pytest.approx(weights @ case.scores[left[want.order[:covered]]])
+    assert sorted(got.order.tolist()) == sorted([*by_score[:free].tolist(), *left[want.order].tolist()])
+    assert got.shortfall.tolist() == want.shortfall.tolist()
+    assert got.excess.tolist() == want.excess.tolist()
+    lifted = got.binding >= 0
+    assert (got.prefix[lifted] > free).all()
+    assert (np.flatnonzero(lifted) < got.prefix[lifted]).all()
+
+
+def test_free_places_and_slots_exclude_each_other() -> None:
+    """Who may stand in the first places cannot be said twice."""
+    with pytest.raises(ValueError, match="free: not with slots"):
+        rerank(np.ones(3), (), 3, free=1, slots=(1,), sponsored=np.array([True, False, False]))
+    with pytest.raises(ValueError, match="free: must not be negative, got -1"):
+        rerank(np.ones(3), (), 3, free=-1)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ranking.features import MODEL_COLUMNS
+from ranking.features import MODEL_COLUMNS, RELATIONS
 from ranking.types import Surface
 from tests.training.data import ensemble_data
-from training.release.policies import ACTIVE_POLICY, GAIN, shipped, spread
+from training.release.policies import ACTIVE_POLICY, GAIN, discovery, ordered, shipped, spread
 
 
 def test_every_surface_has_the_default_and_a_share_over_time() -> None:
@@ -19,6 +21,34 @@ def test_every_surface_has_the_default_and_a_share_over_time() -> None:
         policy = policies[f"tail-share-{surface.value}"]
         assert policy.surfaces == (surface,)
         assert policy.controller.gain == pytest.approx(GAIN * deviation, rel=0.05)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 90), st.floats(0, 1))
+def test_discovery_keeps_room_behind_the_first_ten(seed: int, length: int, own: float) -> None:
+    """The first ten stay; at every place up to 50 at most the share of those behind them was bought before, while there is else."""
+    rng = np.random.default_rng(seed)
+    scores, relation = rng.permutation(length).astype(float), rng.integers(0, len(RELATIONS), length)
+    policy = discovery(own)
+    out = ordered(policy, scores, np.array([0, length]), {"relation": relation}, policy.page_length)
+    before, after = np.argsort(-scores), np.argsort(-out)
+    assert sorted(after) == list(range(length))
+    assert (after[:10] == before[:10]).all()
+    bought, others = relation[after[10:50]] == RELATIONS.index("own"), int((relation[before[10:]] != RELATIONS.index("own")).sum())
+    most = np.ceil(own * np.arange(1, len(bought) + 1) - 1e-9)
+    assert (np.cumsum(bought) <= np.maximum(most, np.arange(1, len(bought) + 1) - others)).all()
+    assert (np.diff(scores[after[50:]]) < 0).all()
+    for kind in (relation == 0, relation != 0):  # nobody passes a better one of its own kind
+        assert (np.diff(scores[after[10:50]][kind[after[10:50]]]) < 0).all()
+
+
+def test_each_list_is_ordered_by_itself() -> None:
+    """Two lists ordered at once stand as each does alone."""
+    rng = np.random.default_rng(0)
+    scores, relation = rng.random(70), rng.integers(0, len(RELATIONS), 70)
+    policy = discovery(0.5)
+    both = ordered(policy, scores, np.array([0, 30, 70]), {"relation": relation}, 50)
+    alone = [ordered(policy, scores[a:b], np.array([0, b - a]), {"relation": relation[a:b]}, 50) for a, b in ((0, 30), (30, 70))]
+    assert both.tolist() == [*alone[0].tolist(), *alone[1].tolist()]
 
 
 def test_the_spread_is_of_single_lists() -> None:

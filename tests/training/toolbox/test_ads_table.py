@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from ranking import metrics
 from ranking.calibrate import sigmoid
@@ -21,7 +19,7 @@ from training.imbalance.resample import RESAMPLERS
 from training.members.registry import MEMBERS
 from training.toolbox import ads, ads_figures, ads_methods
 from training.toolbox.ads_figures import Yardstick, thinned_row
-from training.toolbox.ads_methods import BASE_COLUMNS, HEAVY, LIGHT, PLAIN, Recipe, with_room
+from training.toolbox.ads_methods import BASE_COLUMNS, HEAVY, LIGHT, PLAIN, Recipe
 from training.toolbox.ads_trained import unthinned
 from training.toolbox.outcome import Outcome, find
 
@@ -92,24 +90,6 @@ def test_the_plain_columns_are_columns_of_the_schema() -> None:
     """The yardstick's columns are named one by one, and each is still there."""
     assert len(BASE_COLUMNS) == len(set(BASE_COLUMNS)) == 31
     assert set(BASE_COLUMNS) <= set(MODEL_COLUMNS)
-
-
-@given(st.integers(0, 10**6), st.integers(1, 90), st.floats(0, 1))
-@settings(max_examples=60, deadline=None)
-def test_room_for_discovery(seed: int, length: int, share: float) -> None:
-    """The first ten stay, at least the share of the next forty is new where there is as much, and both parts keep their order."""
-    rng = np.random.default_rng(seed)
-    scores, new = rng.permutation(length).astype(float), rng.random(length) < 0.4
-    out = with_room(scores, new, np.array([0, length]), share)
-    before, after = np.argsort(-scores), np.argsort(-out)
-    assert sorted(after) == list(range(length))
-    assert (after[:10] == before[:10]).all()
-    places = after[10:50]
-    assert new[places].sum() >= min(round(share * 40), new[before[10:]].sum())
-    for rows in (places, after[50:]):
-        assert (np.diff(scores[rows]) < 0).all()
-    for kind in (new, ~new):  # nobody passes a better one of its own kind
-        assert (np.diff(scores[after[10:]][kind[after[10:]]]) < 0).all()
 
 
 def test_a_calibrator_of_thinned_rows_holds_on_whole_ones() -> None:
