@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ranking.parse import integer, number, numbers, text
+from ranking.parse import integer, mapping, number, numbers, only, sequence, text, within
 
 
 def test_what_json_calls_a_number_is_one() -> None:
@@ -34,6 +34,9 @@ def test_what_json_calls_a_number_is_one() -> None:
         (numbers, [1, "x"], "a[1]: must be a number, got 'x'"),
         (text, "", "a: must be a non-empty string, got ''"),
         (text, 1, "a: must be a non-empty string, got 1"),
+        (mapping, [1], "a: must be an object, got [1]"),
+        (sequence, "ab", "a: must be a list, got 'ab'"),
+        (sequence, {"x": 1}, "a: must be a list, got {'x': 1}"),
     ],
 )
 def test_anything_else_is_refused_by_key(read: Callable[[str, Any], Any], value: Any, message: str) -> None:
@@ -41,3 +44,15 @@ def test_anything_else_is_refused_by_key(read: Callable[[str, Any], Any], value:
     with pytest.raises(ValueError, match=r".") as refused:
         read("a", value)
     assert str(refused.value) == message
+
+
+def test_unknown_keys_and_whole_paths_are_named() -> None:
+    """A misspelt key is refused beside the known ones; an error inside an object names the way to it."""
+    only({"floor": 1}, ["floor", "ceiling"])
+    with pytest.raises(ValueError, match="^flor: unknown key; known: floor, ceiling$"):
+        only({"flor": 1, "floor": 2}, ["floor", "ceiling"])
+    assert within("rules[0]", lambda: integer("share", 1)) == 1
+    with pytest.raises(ValueError, match=r"^rules\[0\]\.share: must be a number"):
+        within("rules[0]", lambda: integer("share", "1"))
+    with pytest.raises(ValueError, match=r"^rules\[0\]: must be an object"):
+        within("rules[0]", lambda: mapping("", 3))
