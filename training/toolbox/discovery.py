@@ -49,7 +49,7 @@ class Lines:
             views(db, canonical, "events")
             found = db.execute(
                 "SELECT user_code, item_code, epoch_us(event_time) AS at FROM events WHERE event_type = 'purchase'"
-                " ORDER BY at, user_code, item_code"
+                " ORDER BY event_time, user_code, item_code"
             ).fetchnumpy()
         return cls(found["user_code"].astype(np.int64), found["item_code"].astype(np.int64), found["at"].astype("datetime64[us]"))
 

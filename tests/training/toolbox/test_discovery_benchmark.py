@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ranking.features import stable_key
@@ -76,3 +80,23 @@ def test_purchases_at_or_after_the_list_are_not_seen(purchases: Lines) -> None:
     users, items, ages = purchases.before(at)
     assert len(users) == len(items) == len(ages) == int((purchases.times < at).sum())
     assert (ages > 0).all()
+
+
+def test_lines_are_the_purchases_of_the_canonical_events_by_time(tmp_path: Path) -> None:
+    """Other events are none; what is before an instant has its age in weeks; lines of one instant stand in one order whatever the file's."""
+    day = np.timedelta64(1, "D")
+    pq.write_table(
+        pa.table(
+            {
+                "user_code": pa.array([1, 0, 0, 2], pa.int32()),
+                "item_code": pa.array([5, 7, 3, 4], pa.int32()),
+                "event_time": pa.array([NOW - 7 * day, NOW - 14 * day, NOW - 14 * day, NOW], pa.timestamp("us", tz="UTC")),
+                "event_type": ["purchase", "purchase", "purchase", "impression"],
+            }
+        ),
+        tmp_path / "events.parquet",
+    )
+    lines = Lines.of(tmp_path)
+    users, items, ages = lines.before(NOW)
+    assert (users.tolist(), items.tolist(), ages.tolist()) == ([0, 0, 1], [3, 7, 5], [2.0, 2.0, 1.0])
+    assert len(lines.before(NOW - 7 * day)[0]) == 2
