@@ -49,7 +49,7 @@ def test_anything_else_is_refused_by_key(read: Callable[[str, Any], Any], value:
 def test_unknown_keys_and_whole_paths_are_named() -> None:
     """A misspelt key is refused beside the known ones; an error inside an object names the way to it."""
     only({"floor": 1}, ["floor", "ceiling"])
-    with pytest.raises(ValueError, match="^flor: unknown key; known: floor, ceiling$"):
+    with pytest.raises(ValueError, match=r"^flor: unknown key; known: floor, ceiling$"):
         only({"flor": 1, "floor": 2}, ["floor", "ceiling"])
     assert within("rules[0]", lambda: integer("share", 1)) == 1
     with pytest.raises(ValueError, match=r"^rules\[0\]\.share: must be a number"):

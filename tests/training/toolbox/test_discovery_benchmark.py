@@ -83,14 +83,14 @@ def test_purchases_at_or_after_the_list_are_not_seen(purchases: Lines) -> None:
 
 
 def test_lines_are_the_purchases_of_the_canonical_events_by_time(tmp_path: Path) -> None:
-    """Other events are none; what is before an instant has its age in weeks; lines of one instant stand in one order whatever the file's."""
+    """Other events are none; lines before an instant have ages in weeks, and those of one instant one order, whatever the file's."""
     day = np.timedelta64(1, "D")
     pq.write_table(
         pa.table(
             {
                 "user_code": pa.array([1, 0, 0, 2], pa.int32()),
                 "item_code": pa.array([5, 7, 3, 4], pa.int32()),
-                "event_time": pa.array([NOW - 7 * day, NOW - 14 * day, NOW - 14 * day, NOW], pa.timestamp("us", tz="UTC")),
+                "event_time": pa.array(np.array([NOW - 7 * day, NOW - 14 * day, NOW - 14 * day, NOW]), pa.timestamp("us", tz="UTC")),
                 "event_type": ["purchase", "purchase", "purchase", "impression"],
             }
         ),
