@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import zipfile
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -28,17 +30,21 @@ def load_ensemble_data(path: Path) -> EnsembleData:
 
     Raises:
         FileNotFoundError: says which stage makes the file.
+        ValueError: it is damaged, or holds something else.
     """
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: not there; `python -m training.pipeline` makes it")
-    with np.load(path, allow_pickle=False) as stored:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; `python -m training.pipeline` makes it")
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:  # ours to close where numpy gives up
 
-        def part(name: str) -> dict[str, Any]:
-            return {key.removeprefix(f"{name}."): stored[key] for key in stored.files if key.startswith(f"{name}.")}
+            def part(name: str) -> dict[str, Any]:
+                return {key.removeprefix(f"{name}."): stored[key] for key in stored.files if key.startswith(f"{name}.")}
 
-        train = part("train")
-        train["negatives_rate"] = float(train["negatives_rate"])
-        return EnsembleData(TrainRows(**train), _lists(part("calibrate")), _lists(part("select")))
+            train = part("train")
+            train["negatives_rate"] = float(train["negatives_rate"])
+            return EnsembleData(TrainRows(**train), _lists(part("calibrate")), _lists(part("select")))
+    except (zipfile.BadZipFile, EOFError, KeyError, TypeError, ValueError) as error:  # each way of not being what was written
+        raise ValueError(f"{path}: holds no surface's rows and lists, or is damaged: {type(error).__name__}: {error}") from None
 
 
 def digest(data: EnsembleData) -> str:
@@ -65,9 +71,16 @@ def load_lists(path: Path) -> EvalLists:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write small facts, readable by people."""
+    """Write small facts, readable by people; all of them or none."""
+    write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole: whoever is stopped meanwhile leaves what was there before."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
+    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    beside.write_text(text)
+    beside.replace(path)
 
 
 def _flat(part: TrainRows | EvalLists) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import contextlib
 import json
 import math
 import os
+import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -179,14 +180,20 @@ def run(
             choices are left out.
 
     Raises:
-        RuntimeError: every trial failed.
-        ValueError: an unknown searcher, a grid of more combinations than `trials`, or a name that stands for another search.
+        RuntimeError: every trial failed, or the search was stopped.
+        ValueError: fewer than one trial or round, a name that is no folder's, an unknown searcher, a grid of more combinations than
+            `trials`, or a name that stands for another search.
     """
     global _bar
     choices = choices or Choices()
     if searcher not in SEARCHERS:
         raise ValueError(f"searcher: {searcher!r} is not known; known: {', '.join(SEARCHERS)}")
     grid = searcher == "grid"
+    for key, value in (("trials", trials), ("rounds", rounds)):
+        if value < 1:
+            raise ValueError(f"{key}: must be at least 1, got {value}")
+    if name in ("", "..") or Path(name).name != name:
+        raise ValueError(f"name: must be a folder's name, got {name!r}")
     if grid and choices.combinations() > trials:
         raise ValueError(f"trials: the grid has {choices.combinations()} combinations, more than {trials}; name fewer or allow more trials")
     count = choices.combinations() if grid else trials
@@ -199,7 +206,7 @@ def run(
         path = str(storage / name)
         with Bar(f"Ray Tune: {name}", count) as _bar:
             run_config = tune.RunConfig(name=name, storage_path=str(storage), verbose=0, callbacks=[_Progress()])
-            if tune.Tuner.can_restore(path):
+            if _resumable(storage / name):
                 tuner = tune.Tuner.restore(path, trainable, param_space=parameters)
             else:
                 known = [{**config, "rounds": rounds, "negatives_rate": data.train.negatives_rate} for config in first]
@@ -212,12 +219,22 @@ def run(
                 )
             results = tuner.fit()
         rows = [_row(r) for r in results]
+    done = sum(METRIC in (r.metrics or {}) or r.error is not None for r in results)
+    if done < count:
+        raise RuntimeError(f"{name}: stopped after {done} of {count} trials; the same command goes on")
     return _choose(name, rows)
+
+
+def _resumable(path: Path) -> bool:
+    """Whether there is something to go on from. Ray's own `can_restore` looks for the file that stands there before any trial does."""
+    return (path / "tuner.pkl").exists() and any(path.glob("experiment_state-*.json"))
 
 
 def _claim(path: Path, asked: Mapping[str, Any]) -> None:
     """Write down what the search of this name asks. Another question under the name would be answered with the old one's winner."""
     file, asked = path / "asked.json", json.loads(json.dumps(asked))
+    if not _resumable(path):
+        shutil.rmtree(path, ignore_errors=True)  # what was stopped before its first trial stands for nothing
     if not file.exists():
         write_json(file, asked)
         return
@@ -339,6 +356,8 @@ def main(argv: list[str] | None = None) -> None:
         )
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
+    except RuntimeError as error:
+        parser.exit(1, f"{error}\n")
     write_json(args.storage / args.name / "result.json", {"best": result.best, "best_trial": result.best_trial, "trials": result.trials})
     print(json.dumps({"name": result.name, "best_trial": result.best_trial, "best": result.best, "trials": len(result.trials)}))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.training.data import ensemble_data
-from training.artefacts import digest
+from training.artefacts import digest, load_ensemble_data, save_ensemble_data, save_lists
 from training.blends.ensemble import DEFAULT
 from training.imbalance.losses import LOSSES
 from training.imbalance.resample import RESAMPLERS
@@ -92,6 +92,14 @@ def test_a_grid_larger_than_the_trials_and_unknown_searchers_are_refused(tmp_pat
     data = ensemble_data(rows=100)
     with pytest.raises(ValueError, match="trials: the grid has 15 combinations, more than 5"):
         run(data, name="x", storage=tmp_path, trials=5, rounds=1, seed=0, searcher="grid", choices=Choices(resamplers=RESAMPLERS[:5]))
+    with pytest.raises(ValueError, match="trials: must be at least 1, got 0"):
+        run(data, name="x", storage=tmp_path, trials=0, rounds=1, seed=0)
+    with pytest.raises(ValueError, match="rounds: must be at least 1, got -1"):
+        run(data, name="x", storage=tmp_path, trials=1, rounds=-1, seed=0)
+    for name in ("../x", "a/b", "", ".."):
+        with pytest.raises(ValueError, match="name: must be a folder's name"):
+            run(data, name=name, storage=tmp_path, trials=1, rounds=1, seed=0)
+    assert list(tmp_path.iterdir()) == []
     with pytest.raises(ValueError, match="searcher: 'lucky' is not known; known: bayesian, random, grid"):
         run(data, name="x", storage=tmp_path, trials=5, rounds=1, seed=0, searcher="lucky")
 
@@ -99,12 +107,29 @@ def test_a_grid_larger_than_the_trials_and_unknown_searchers_are_refused(tmp_pat
 def test_a_name_stands_for_one_search(tmp_path: Path) -> None:
     """The same question again is no other search; another one is refused by what differs, before Ray starts."""
     asked = {"trials": 5, "data": digest(ensemble_data(rows=100)), "members": ("boosting", "boosting+bert")}
+    _claim(tmp_path / "x", asked | {"trials": 9})
+    (tmp_path / "x" / "tuner.pkl").touch()  # Ray writes it before any trial: a search stopped here has asked nothing yet
     _claim(tmp_path / "x", asked)
+    assert not (tmp_path / "x" / "tuner.pkl").exists()
+    for name in ("tuner.pkl", "experiment_state-2026.json"):
+        (tmp_path / "x" / name).touch()
     _claim(tmp_path / "x", asked)
     with pytest.raises(ValueError, match=r"name: 'x' is another search in .*: trials was 5 and is 6\. Choose another name"):
         _claim(tmp_path / "x", asked | {"trials": 6})
     with pytest.raises(ValueError, match=r"data was .* and is "):
         _claim(tmp_path / "x", asked | {"data": digest(ensemble_data(rows=101))})
+
+
+def test_data_that_are_none_are_named(tmp_path: Path) -> None:
+    """A damaged file, another stage's file and a folder are refused by path."""
+    save_ensemble_data(tmp_path / "whole.npz", ensemble_data(rows=100))
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:1000])
+    save_lists(tmp_path / "lists.npz", ensemble_data(rows=100).select)
+    for name in ("cut", "lists"):
+        with pytest.raises(ValueError, match=rf"{name}\.npz: holds no surface's rows and lists, or is damaged"):
+            load_ensemble_data(tmp_path / f"{name}.npz")
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        load_ensemble_data(tmp_path)
 
 
 def test_objective_imports_without_ray() -> None:
@@ -116,8 +141,6 @@ def test_objective_imports_without_ray() -> None:
 @pytest.mark.servers
 def test_a_real_search_finishes_and_is_only_read_the_second_time(tmp_path: Path) -> None:
     """Two trials on a real local Ray; the same name again runs no trial and gives the same winner."""
-    from training.artefacts import save_ensemble_data
-
     save_ensemble_data(tmp_path / "data.npz", ensemble_data(rows=1500))
     command = [sys.executable, "-m", "training.search", "--data", str(tmp_path / "data.npz"), "--name", "small"]
     command += ["--storage", str(tmp_path / "ray"), "--trials", "2", "--rounds", "5"]

@@ -6,6 +6,7 @@ well. What cannot be known, for want of positives, is said to be not judged and 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -170,8 +171,8 @@ def _judged(surface: str, tier: str, figure: str, row: Mapping[str, Any], bound:
     if positives < gate.fewest_positives:
         why = f"{positives} positives, fewer than {gate.fewest_positives}"
         return Finding(surface, tier, figure, Verdict.NOT_JUDGED, value, None, None, bound, why)
-    if value is None or low is None or high is None:
-        return Finding(surface, tier, figure, Verdict.NOT_JUDGED, value, None, None, bound, "the table has no interval of it")
+    if value is None or low is None or high is None or not all(map(math.isfinite, (value, low, high))):
+        return Finding(surface, tier, figure, Verdict.NOT_JUDGED, value, None, None, bound, "the table has no finite interval of it")
     low, high = _widened(value, low, gate.widen), _widened(value, high, gate.widen)
     # An interval of draws may miss its own value where the metric is biased on draws, as ECE is: the value belongs to it.
     low, high = min(low, value), max(high, value)

@@ -13,6 +13,7 @@ from typing import Any
 
 from ranking.errors import UnknownName
 from ranking.layout import Layout
+from training.artefacts import write_text
 from training.host import host
 from training.progress import console
 from training.release.publish import code_revision
@@ -56,7 +57,7 @@ def run(
         quick: everything at small size; same keys.
         shoppers: the folder of the Online Shoppers file; None: that part is not measured.
         reviews: the folder of the clothing reviews' file; None: the same.
-        only: names of parts to measure; what earlier runs of the same size kept of the others stays. Empty: all.
+        only: names of parts to measure; empty: all. What earlier runs of the same size kept of those not measured now stays.
 
     Returns:
         The benchmark's JSON object: `bench`, `revision` and `host` of this run, `report` (the page), `figures`, `wanted`, `met`,
@@ -73,8 +74,8 @@ def run(
     for name in only:
         if name not in parts:
             raise UnknownName("part", name, list(parts))
-    kept = _kept(layout, quick) if only else {}
-    missing: dict[str, str] = {name: "left out of this run" for name in parts if only and name not in only and name not in kept}
+    kept = _kept(layout, quick)
+    missing = dict.fromkeys(parts, "left out of this run")
     for name in only or parts:
         console.print(f"[bold]{name}[/]")
         start = perf_counter()
@@ -82,7 +83,8 @@ def run(
             outcomes, figures = parts[name]()
         except NotBrought as error:  # data that somebody has to bring or make: the others can be measured without
             missing[name] = str(error)
-            console.print(f"{name}: not measured: {error}", markup=False)
+            stays = f"; what was measured at {kept[name]['revision']} stays" if name in kept else ""
+            console.print(f"{name}: not measured: {error}{stays}", markup=False)
             continue
         kept[name] = {
             "outcomes": [o.to_json() for o in outcomes],
@@ -92,29 +94,24 @@ def run(
             "host": host(),
         }
         _keep(layout, quick, {"parts": kept})  # after every part: a run that is stopped has what it measured
-    result = _result(layout, quick, kept, missing)
+    missing = {name: why for name, why in missing.items() if name not in kept}
     _keep(layout, quick, {"parts": kept, "missing": missing})
-    outcomes = outcomes_of(kept)
-    logs.write(layout.home / "reports" / "runs", outcomes)
-    report.write(Path(result["report"]), outcomes, result)
-    return result
+    return _written(layout, quick, kept, missing)
 
 
 def rewrite(layout: Layout) -> Path:
-    """The page again, from what the last full run kept, or the last quick one where there was none; nothing is measured.
+    """The page and the logs again, from what the last full run kept, or the last quick one where there was none; nothing is measured.
 
     Raises:
         FileNotFoundError: no run kept anything; the message names the command.
+        ValueError: what was kept is damaged.
     """
     quick = not _store(layout, quick=False).exists()
     store = _store(layout, quick=quick)
     if not store.exists():
         raise FileNotFoundError(f"{store}: nothing was measured yet; `longtail bench training` does")
-    read = json.loads(store.read_text())
-    result = _result(layout, quick, read["parts"], read.get("missing", {}))
-    page = Path(result["report"])
-    report.write(page, outcomes_of(read["parts"]), result)
-    return page
+    read = _read(store)
+    return Path(_written(layout, quick, read["parts"], read.get("missing", {}))["report"])
 
 
 def outcomes_of(kept: Mapping[str, Mapping[str, Any]]) -> list[Outcome]:
@@ -192,13 +189,21 @@ def _brought(folder: Path | None, option: str) -> Path:
     return folder
 
 
+def _written(layout: Layout, quick: bool, kept: Mapping[str, Mapping[str, Any]], missing: Mapping[str, str]) -> dict[str, Any]:
+    """Write page and logs of what was kept, and sum it up. A quick run has its own: it must not take the place of a full one."""
+    result, outcomes = _result(layout, quick, kept, missing), outcomes_of(kept)
+    logs.write(layout.home / "reports" / _size("runs", quick), outcomes)
+    report.write(Path(result["report"]), outcomes, result)
+    return result
+
+
 def _result(layout: Layout, quick: bool, kept: Mapping[str, Mapping[str, Any]], missing: Mapping[str, str]) -> dict[str, Any]:
     figures = {key: value for part in kept.values() for key, value in part["figures"].items()}
     return {
         "bench": "training",
         "revision": code_revision(ROOT),
         "host": host(),
-        "report": str(layout.home / "reports" / "training.html"),
+        "report": str(layout.home / "reports" / f"{_size('training', quick)}.html"),
         "quick": quick,
         "figures": figures,
         "wanted": {name: [sign, list(value) if isinstance(value, tuple) else value] for name, (sign, value) in WANTED.items()},
@@ -211,15 +216,24 @@ def _result(layout: Layout, quick: bool, kept: Mapping[str, Mapping[str, Any]], 
 def _kept(layout: Layout, quick: bool) -> dict[str, dict[str, Any]]:
     """What earlier runs of this size kept, by part."""
     store = _store(layout, quick=quick)
-    parts: dict[str, dict[str, Any]] = json.loads(store.read_text())["parts"] if store.exists() else {}
+    parts: dict[str, dict[str, Any]] = _read(store)["parts"] if store.exists() else {}
     return parts
 
 
+def _read(store: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(store.read_text()))
+    except ValueError as error:
+        raise ValueError(f"{store}: damaged, delete it and measure again: {error}") from None
+
+
 def _keep(layout: Layout, quick: bool, value: Mapping[str, Any]) -> None:
-    store = _store(layout, quick=quick)
-    store.parent.mkdir(parents=True, exist_ok=True)
-    store.write_text(json.dumps(value, allow_nan=False) + "\n")  # keys in their order: tables are read in it
+    write_text(_store(layout, quick=quick), json.dumps(value, allow_nan=False) + "\n")  # keys in their order: tables are read in it
 
 
 def _store(layout: Layout, *, quick: bool) -> Path:
-    return layout.home / "reports" / ("training-quick.json" if quick else "training.json")
+    return layout.home / "reports" / f"{_size('training', quick)}.json"
+
+
+def _size(name: str, quick: bool) -> str:
+    return f"{name}-quick" if quick else name

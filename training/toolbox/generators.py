@@ -21,7 +21,7 @@ from training.imbalance.gan import Loss, fit_generator
 from training.release.evaluate import Row
 from training.splits import stratified
 from training.toolbox.binary import Measured, Yardstick, as_row
-from training.toolbox.outcome import GAIN, Outcome
+from training.toolbox.outcome import GAIN, Kind, Outcome
 from training.toolbox.shoppers_data import read
 
 MODES, BUYERS = "eight_gaussians", "online_shoppers_buyers"
@@ -110,7 +110,8 @@ def _buyers(folder: Path, quick: bool, seed: int) -> list[Outcome]:
         seconds = round(time.perf_counter() - start, 3)
         row, told = figures(seen, unseen, drawn, visits.columns, noise)
         noise = told if noise is None else noise
-        outcomes.append(Outcome(BUYERS, "generator", name, {"all": row}, seconds, "" if name == "noise" else "noise", note=note))
+        kind: Kind = "rule" if name == "real" else "generator"  # nothing generates real rows: they are the yardstick
+        outcomes.append(Outcome(BUYERS, kind, name, {"all": row}, seconds, "" if name == "noise" else "noise", note=note))
     return outcomes
 
 

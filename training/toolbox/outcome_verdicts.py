@@ -60,6 +60,8 @@ def recommended(outcomes: Sequence[Outcome], data: str) -> list[Outcome]:
     metric = judge(outcomes, data)
     chosen = []
     for kind in dict.fromkeys(o.kind for o in outcomes if o.data == data and o.kind not in ("rule", "ablation", "final")):
+        if not metric and kind != "calibrator":
+            continue  # no gain is stated: nothing to choose by
         rows = [o for o in outcomes if (o.data, o.kind) == (data, kind)]
         found = _calibrator(rows) if kind == "calibrator" else _quickest(rows, metric)
         chosen += [found] if found is not None else []

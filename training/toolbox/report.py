@@ -61,7 +61,7 @@ def write(path: Path, outcomes: Sequence[Outcome], result: Mapping[str, Any]) ->
     Args:
         path: of the file; its folder is made.
         outcomes: every method's, of any data sets.
-        result: the benchmark's JSON object: revision, host, figures, wanted, met, and what was not measured.
+        result: the benchmark's JSON object: figures, wanted, met, parts with their revisions and hosts, and what was not measured.
     """
     data_sets = list(dict.fromkeys(o.data for o in outcomes))
     parts = [_head(outcomes, data_sets, result), tables.marks(result)]
@@ -73,7 +73,7 @@ def write(path: Path, outcomes: Sequence[Outcome], result: Mapping[str, Any]) ->
 
 
 def _head(outcomes: Sequence[Outcome], data_sets: Sequence[str], result: Mapping[str, Any]) -> str:
-    host = result["host"]
+    hosts = {f"{m['host']['cores']} cores, {m['host']['cpu']}, {m['host']['memory']}" for m in result["parts"].values()}
     made = "; ".join(f"{part}: {m['seconds']:.0f} s at <code>{escape(m['revision'])}</code>" for part, m in result["parts"].items())
     verdicts = [verdict(o, judge(outcomes, o.data)) for o in outcomes]
     counts = {v: verdicts.count(v) for v in Verdict}
@@ -84,8 +84,8 @@ def _head(outcomes: Sequence[Outcome], data_sets: Sequence[str], result: Mapping
         f'<nav><a href="#take">What to take</a>{links}<a href="#against">What did not help</a></nav>'
         f"<p>{kind}{len(outcomes)} outcomes on {len(data_sets)} data sets: <b>{counts[Verdict.HELPS]} help</b>, "
         f"{counts[Verdict.LOSES]} lose, for {counts[Verdict.OPEN]} no difference was shown; the others are what these are held against. "
-        f"{made}. {host['cores']} cores, {escape(str(host['cpu']))}, {host['memory']}. Repeat with "
-        "<code>longtail bench training</code>.</p>" + (f"<p>Not measured in this run:</p><ul>{missing}</ul>" if missing else "")
+        f"{made}. {escape('; '.join(sorted(hosts)))}. Repeat with "
+        "<code>longtail bench training</code>.</p>" + (f"<p>Not measured:</p><ul>{missing}</ul>" if missing else "")
     )
 
 

@@ -41,6 +41,15 @@ def of(findings: list[Finding], tier: str, figure: str = "predicted_over_actual"
     return found
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_no_number_is_not_judged(value: float) -> None:
+    """A figure or an interval that is not finite says nothing, and is never counted as passed."""
+    known = {"positives": [100, None, None], "base_rate": [0.01, None, None], "ece": [0.001] * 3, "ne": [0.9] * 3}
+    for figure in ([5.0, value, value], [value] * 3):
+        found = check({"ads": {"blend": {"all": known | {"predicted_over_actual": figure}}}})
+        assert [f.verdict for f in found if (f.tier, f.figure) == ("all", "predicted_over_actual")] == [Verdict.NOT_JUDGED]
+
+
 def test_the_truth_passes_and_what_cannot_be_known_is_not_judged() -> None:
     """True probabilities of 400 lists: head and tail pass in every figure, new items with their few positives are not judged."""
     p, lists = shop(0, 400)

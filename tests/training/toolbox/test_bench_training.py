@@ -78,9 +78,31 @@ def test_a_part_that_cannot_be_measured_keeps_what_it_had(parts: dict[str, Any],
     again = bench.run(Layout(tmp_path), only=["shoppers"])
     assert again["figures"] == first["figures"]
     assert again["parts"] == first["parts"]
-    assert again["not_measured"] == {"shoppers": "yours to bring"}
+    assert again["not_measured"] == {}  # it was measured, by the first run
+    assert bench.run(Layout(tmp_path))["parts"].keys() == first["parts"].keys()  # a run of all parts loses none either
     with pytest.raises(FileNotFoundError, match="nowhere"):
         bench.run(Layout(tmp_path), shoppers=tmp_path / "nowhere")
+
+
+def test_a_quick_run_leaves_the_full_one_alone(parts: dict[str, Any], tmp_path: Path) -> None:
+    """Page and TensorBoard logs of a full run outlive a quick one, which has its own."""
+    full = Path(bench.run(Layout(tmp_path))["report"])
+    before, logs = full.read_text(), sorted((tmp_path / "reports" / "runs").rglob("*"))
+    quick = Path(bench.run(Layout(tmp_path), quick=True, only=["shop"])["report"])
+    assert quick != full
+    assert quick.is_file()
+    assert full.read_text() == before
+    assert sorted((tmp_path / "reports" / "runs").rglob("*")) == logs
+
+
+def test_a_damaged_store_is_named(parts: dict[str, Any], tmp_path: Path) -> None:
+    """The file and what to do, from the bench and from the report."""
+    bench.run(Layout(tmp_path))
+    store = tmp_path / "reports" / "training.json"
+    store.write_text(store.read_text()[:100])
+    for again in (bench.rewrite, bench.run):
+        with pytest.raises(ValueError, match=r"training\.json: damaged, delete it and measure again"):
+            again(Layout(tmp_path))
 
 
 def test_a_run_that_breaks_keeps_what_it_measured(parts: dict[str, Any], tmp_path: Path) -> None:

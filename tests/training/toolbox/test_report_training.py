@@ -14,13 +14,12 @@ from training.toolbox.outcome_verdicts import recommended
 
 RESULT: dict[str, Any] = {
     "revision": "abc<1>",
-    "host": {"cores": 2, "cpu": "a & b", "memory": "24 GiB"},
     "quick": True,
     "figures": {"ads_ndcg10_gain": 0.03},
     "wanted": {"ads_ndcg10_gain": [">=", 0.02], "shop_ndcg_difference": ["within", [-0.01, 0.01]]},
     "met": {"ads_ndcg10_gain": True, "shop_ndcg_difference": False},
     "not_measured": {"shoppers": "no file <here>"},
-    "parts": {"ads": {"revision": "abc<1>", "seconds": 12.3}},
+    "parts": {"ads": {"revision": "abc<1>", "seconds": 12.3, "host": {"cores": 2, "cpu": "a & b", "memory": "24 GiB"}}},
 }
 OUTCOMES = [
     outcome("plain"),
