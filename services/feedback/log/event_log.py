@@ -1,0 +1,73 @@
+"""The port behind feedback: an append-only log of events in which each id stands once. Knows no SQLite and no Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import NamedTuple, Protocol
+
+from services.feedback.types import Event, Outcome
+
+
+class Row(NamedTuple):
+    """One event as the log has it."""
+
+    offset: int  # from 1, rises with every event; gaps are possible, an offset is never given twice
+    event: Event
+
+
+class EventLog(Protocol):
+    """Keeps events for any number of processes. Blocks; called from one thread at a time."""
+
+    def append(self, events: Sequence[Event]) -> list[Outcome]:
+        """Store what is new, all of it or none; on return it is as durable as the store can make it.
+
+        Args:
+            events: in the order they are to stand; an id may come twice.
+
+        Returns:
+            (n,) what became of each.
+
+        Raises:
+            Unavailable: whether it was done is not known; the same call may be made again.
+        """
+        ...
+
+    def read(self, after: int, limit: int) -> list[Row]:
+        """The events after an offset, oldest append first; fewer than `limit` only at the log's end.
+
+        An event with a lower offset than one that was read never appears later. Times need not rise along the offsets.
+
+        Args:
+            after: last offset already known; 0: from the beginning.
+            limit: most rows, at least 1.
+
+        Raises:
+            Unavailable: the store did not answer.
+        """
+        ...
+
+    def forget(self, users: Sequence[str]) -> int:
+        """Remove every event of some users, so that no byte of them is left in the store's files, and refuse those that come later.
+
+        What is kept is a tombstone (`tombstone`). Takes time in proportion to the whole log; appends wait meanwhile.
+
+        Args:
+            users: ids, none of them empty.
+
+        Returns:
+            How many events were removed.
+
+        Raises:
+            Unavailable: not known to be done; the same call may be made again, and has to be.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of the store; a later call opens it again."""
+        ...
+
+
+def tombstone(user: str) -> bytes:
+    """(16,) bytes that stand for a forgotten user: who has the id can tell that it was forgotten, who has this cannot read the id."""
+    return blake2b(user.encode(), digest_size=16, person=b"longtail.forget").digest()
