@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from services.feedback.types import Event, Outcome
+from ranking.errors import Unavailable
+from ranking.types import Surface
+from services.feedback.types import Event, EventType, Outcome
 
 
 class Row(NamedTuple):
@@ -71,3 +73,16 @@ class EventLog(Protocol):
 def tombstone(user: str) -> bytes:
     """(16,) bytes that stand for a forgotten user: who has the id can tell that it was forgotten, who has this cannot read the id."""
     return blake2b(user.encode(), digest_size=16, person=b"longtail.forget").digest()
+
+
+def decoded(fields: Sequence[Any]) -> Event:
+    """The event of its fields as a store gives them back: plain text, numbers and None, in their order.
+
+    Raises:
+        Unavailable: they are no event this program knows.
+    """
+    try:
+        event = Event._make(fields)
+        return event._replace(type=EventType(event.type), surface=None if event.surface is None else Surface(event.surface))
+    except (TypeError, ValueError) as wrong:
+        raise Unavailable(f"event log: holds an event that cannot be read: {wrong}") from None

@@ -17,9 +17,8 @@ from contextlib import suppress
 from typing import Any, cast
 
 from ranking.errors import Unavailable
-from ranking.types import Surface
-from services.feedback.log.event_log import Row, tombstone
-from services.feedback.types import Event, EventType, Outcome
+from services.feedback.log.event_log import Row, decoded, tombstone
+from services.feedback.types import Event, Outcome
 from services.stores.redis import ResponseError, client, translated
 
 log = logging.getLogger(__name__)
@@ -104,7 +103,7 @@ class RedisLog:
     def read(self, after: int, limit: int) -> list[Row]:
         """As `EventLog.read`."""
         found = cast("list[bytes]", self._run(self._read, [str(after + 1), str(limit)]))
-        return [Row(int(offset), _event(content)) for offset, content in zip(found[::2], found[1::2], strict=True)]
+        return [Row(int(offset), decoded(json.loads(content))) for offset, content in zip(found[::2], found[1::2], strict=True)]
 
     def forget(self, users: Sequence[str]) -> int:
         """As `EventLog.forget`; Redis writes its append-only file and its snapshot anew, copies made of them elsewhere are not its own."""
@@ -174,8 +173,3 @@ class RedisLog:
 
 def _content(event: Event) -> str:
     return json.dumps(event, ensure_ascii=False, separators=(",", ":"))
-
-
-def _event(content: bytes) -> Event:
-    event = Event._make(json.loads(content))
-    return event._replace(type=EventType(event.type), surface=event.surface and Surface(event.surface))

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 from ranking.errors import Unavailable
-from ranking.types import Surface
-from services.feedback.log.event_log import Row, tombstone
-from services.feedback.types import Event, EventType, Outcome
+from services.feedback.log.event_log import Row, decoded, tombstone
+from services.feedback.types import Event, Outcome
 from services.stores.sqlite import SqliteFile
 
 _VERSION = 1
@@ -27,8 +27,7 @@ CREATE TABLE IF NOT EXISTS event (
 CREATE TABLE IF NOT EXISTS forgotten (user BLOB PRIMARY KEY) WITHOUT ROWID;
 """
 _COLUMNS = ", ".join(Event._fields)
-_INSERT = f"INSERT INTO event ({_COLUMNS}) VALUES ({', '.join('?' * len(Event._fields))}) ON CONFLICT (event_id) DO NOTHING"  # noqa: S608
-_KNOWN = f"SELECT {_COLUMNS} FROM event WHERE event_id = ?"  # noqa: S608 - names of our own
+_ROWS = 100  # of one statement
 _READ = f'SELECT "offset", {_COLUMNS} FROM event WHERE "offset" > ? ORDER BY "offset" LIMIT ?'  # noqa: S608
 
 
@@ -57,14 +56,16 @@ class SqliteLog:
         with self._file.open() as db:
             db.execute("BEGIN IMMEDIATE")  # the write lock first: two that read and then write would refuse each other
             forgotten = _forgotten(db, events)
-            outcomes = [Outcome.FORGOTTEN if event.user_id in forgotten else _stored(db, event) for event in events]
+            kept = [event for event in events if event.user_id not in forgotten]
+            # Rows in one statement, since for every statement Python gives up its lock and waits to have it back from the event loop.
+            outcomes = iter([outcome for at in range(0, len(kept), _ROWS) for outcome in _inserted(db, kept[at : at + _ROWS])])
             db.execute("COMMIT")
-        return outcomes
+        return [Outcome.FORGOTTEN if event.user_id in forgotten else next(outcomes) for event in events]
 
     def read(self, after: int, limit: int) -> list[Row]:
         """As `EventLog.read`."""
         with self._file.open() as db:
-            return [Row(offset, _event(columns)) for offset, *columns in db.execute(_READ, (after, limit))]
+            return [Row(offset, decoded(columns)) for offset, *columns in db.execute(_READ, (after, limit))]
 
     def forget(self, users: Sequence[str]) -> int:
         """As `EventLog.forget`."""
@@ -87,10 +88,27 @@ class SqliteLog:
         self._file.close()
 
 
-def _stored(db: sqlite3.Connection, event: Event) -> Outcome:
-    if db.execute(_INSERT, event).rowcount:
-        return Outcome.STORED
-    return Outcome.DUPLICATE if db.execute(_KNOWN, event[:1]).fetchone() == event else Outcome.CONFLICT
+def _inserted(db: sqlite3.Connection, events: Sequence[Event]) -> Iterator[Outcome]:
+    """Insert those whose id is new; of an id that comes twice the first."""
+    insert, known = _statements(len(events))
+    new = {event_id for (event_id,) in db.execute(insert, [value for event in events for value in event])}
+    there: dict[str, tuple[object, ...]] = {}
+    if len(new) < len(events):
+        there = {row[0]: row for row in db.execute(known, [event.event_id for event in events])}
+    for event in events:
+        if event.event_id in new:
+            new.remove(event.event_id)
+            yield Outcome.STORED
+        else:
+            yield Outcome.DUPLICATE if there[event.event_id] == event else Outcome.CONFLICT
+
+
+@cache
+def _statements(n: int) -> tuple[str, str]:
+    """SQL that inserts `n` events and returns the ids of those that were new; that selects the events of `n` ids."""
+    row = f"({', '.join('?' * len(Event._fields))})"
+    insert = f"INSERT INTO event ({_COLUMNS}) VALUES {', '.join([row] * n)} ON CONFLICT (event_id) DO NOTHING RETURNING event_id"  # noqa: S608
+    return insert, f"SELECT {_COLUMNS} FROM event WHERE event_id IN ({', '.join('?' * n)})"  # noqa: S608 - names of our own
 
 
 def _forgotten(db: sqlite3.Connection, events: Sequence[Event]) -> set[str]:
@@ -99,8 +117,3 @@ def _forgotten(db: sqlite3.Connection, events: Sequence[Event]) -> set[str]:
         return set()
     users = {event.user_id for event in events}
     return {user for user in users if db.execute("SELECT 1 FROM forgotten WHERE user = ?", (tombstone(user),)).fetchone()}
-
-
-def _event(columns: Sequence[object]) -> Event:
-    event = Event._make(columns)
-    return event._replace(type=EventType(event.type), surface=event.surface and Surface(event.surface))
