@@ -153,10 +153,10 @@ def _accounts(settings: Settings, layout: Layout) -> LedgerStore:
 
 def _events(settings: Settings, layout: Layout) -> EventLog:
     if not settings.event_log:
-        return SqliteLog(layout.events)
+        return SqliteLog(layout.events, busy_s=settings.event_wait_s)
     from services.feedback.log.redis import RedisLog
 
-    return RedisLog(settings.event_log)
+    return RedisLog(settings.event_log, timeout_s=settings.event_wait_s)
 
 
 def _served(settings: Settings, layout: Layout) -> ServedLog:

@@ -1,4 +1,7 @@
-"""A Redis database as a store reaches it: no call waits for ever or is repeated on its own, and failures are `Unavailable`."""
+"""Redis as the stores reach it: no call waits for ever or is repeated on its own, and failures are `Unavailable`.
+
+The services' only module that knows the client library; what else of it a store needs is passed on from here.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,13 @@ from contextlib import contextmanager
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import ResponseError
+from redis.client import Pipeline
+from redis.exceptions import ResponseError, WatchError
 from redis.retry import Retry
 
 from ranking.errors import Unavailable
 
-__all__ = ["ResponseError", "client", "translated"]
+__all__ = ["Pipeline", "ResponseError", "WatchError", "client", "translated"]
 
 
 def client(url: str, timeout_s: float) -> redis.Redis:

@@ -12,11 +12,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-import redis
-
 from ranking.errors import Unavailable
 from services.gateway.ledger.store import KINDS, Changes, Entry, Key, Row
-from services.stores.redis import client, translated
+from services.stores.redis import Pipeline, WatchError, client, translated
 
 _PREFIX = "longtail:ledger:1"  # 1: of this layout
 _STATES = f"{_PREFIX}:states"  # hash: account -> JSON [state, updated]
@@ -49,14 +47,14 @@ class RedisStore:
             while True:
                 try:
                     self._try_add(pipe, f"{_PREFIX}:replica:{replica}", sequence, entries)
-                except redis.WatchError:
+                except WatchError:
                     if time.monotonic() > deadline:
                         raise Unavailable(f"ledger: Redis: other replicas were writing for {self._retry_s:g} s") from None
                     time.sleep(random.uniform(0.0, 2.0 * _PAUSE_S))  # two that collided do not again
                 else:
                     return
 
-    def _try_add(self, pipe: redis.client.Pipeline, replica: str, sequence: int, entries: Sequence[Entry]) -> None:
+    def _try_add(self, pipe: Pipeline, replica: str, sequence: int, entries: Sequence[Entry]) -> None:
         pipe.watch(_REVISION)  # type: ignore[no-untyped-call]  # every batch changes it
         # After `watch` commands answer at once, until `multi`; the client's types do not tell.
         known, revision = cast("list[bytes | None]", pipe.mget(replica, _REVISION))
