@@ -161,6 +161,21 @@ async def test_junk_on_the_wire_is_never_a_bug(gw: Gateway) -> None:
     assert codes == {grpc.StatusCode.INVALID_ARGUMENT}
 
 
+async def test_a_stopping_gateway_stores_what_it_has_taken_on(home: Path) -> None:
+    """A call under way when the gateway is told to stop is answered once its events are stored."""
+    place = Place()
+    async with gateway(home, events=place()) as gw:
+        place.hold.clear()
+        calling = asyncio.create_task(record(gw, message("a")))
+        await eventually(lambda: place.appends)
+        stopping = asyncio.create_task(gw.server.stop())
+        await asyncio.sleep(0.05)
+        place.hold.set()
+        assert (await calling).accepted == 1
+        await stopping
+    assert set(place.rows) == {"a"}
+
+
 @pytest.mark.servers
 async def test_the_log_can_be_redis(home: Path, redis_url: str) -> None:
     """`event_log` names it; gateways on different state directories share it."""
