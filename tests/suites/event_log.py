@@ -86,6 +86,15 @@ class EventLogSuite:
         assert [one.event_id for one in everything(log)] == ["3", "5", "8"]
         assert log.read(0, 10)[-1].offset > max(before.values())  # the offsets of what is gone are not given again
 
+    def test_nobody_cannot_be_forgotten(self, opener: Opener) -> None:
+        """The empty id is refused, with all that came beside it: it would remove the events of everybody unknown."""
+        log = opener()
+        log.append([event("1", ""), event("2", "ann")])
+        with pytest.raises(ValueError, match="must not be empty"):
+            log.forget(["ann", ""])
+        assert log.append([event("3", ""), event("4", "ann")]) == [STORED, STORED]
+        assert len(everything(log)) == 4
+
     def test_an_id_of_a_forgotten_event_is_free(self, opener: Opener) -> None:
         """What is forgotten is no reason to refuse another user's event."""
         log = opener()

@@ -55,13 +55,14 @@ class EventLog(Protocol):
         What is kept is a tombstone (`tombstone`). Takes time in proportion to the whole log; appends wait meanwhile.
 
         Args:
-            users: ids, none of them empty.
+            users: ids.
 
         Returns:
             How many events were removed.
 
         Raises:
             Unavailable: not known to be done; the same call may be made again, and has to be.
+            ValueError: an id is empty; nothing was done.
         """
         ...
 
@@ -71,7 +72,13 @@ class EventLog(Protocol):
 
 
 def tombstone(user: str) -> bytes:
-    """(16,) bytes that stand for a forgotten user: who has the id can tell that it was forgotten, who has this cannot read the id."""
+    """(16,) bytes that stand for a forgotten user: who has the id can tell that it was forgotten, who has this cannot read the id.
+
+    Raises:
+        ValueError: the id is empty, which stands for nobody and for everybody unknown.
+    """
+    if not user:
+        raise ValueError("a user's id must not be empty")
     return blake2b(user.encode(), digest_size=16, person=b"longtail.forget").digest()
 
 

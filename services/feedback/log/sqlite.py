@@ -115,6 +115,6 @@ def _forgotten(db: sqlite3.Connection, events: Sequence[Event]) -> set[str]:
     """The forgotten users among those of the events."""
     if db.execute("SELECT 1 FROM forgotten LIMIT 1").fetchone() is None:
         return set()
-    users = {tombstone(user): user for user in {event.user_id for event in events}}
+    users = {tombstone(user): user for user in {event.user_id for event in events} - {""}}
     marks = ", ".join("?" * len(users))
     return {users[row[0]] for row in db.execute(f"SELECT user FROM forgotten WHERE user IN ({marks})", list(users))}  # noqa: S608

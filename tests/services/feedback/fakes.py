@@ -12,7 +12,7 @@ from longtail.feedback.v1 import feedback_service_pb2 as pb
 
 from ranking.errors import Unavailable
 from ranking.types import Surface
-from services.feedback.log.event_log import Row
+from services.feedback.log.event_log import Row, tombstone
 from services.feedback.types import Event, EventType, Outcome
 
 NOON = 1_760_000_000  # seconds since 1970
@@ -98,6 +98,8 @@ class FakeLog:
             return [row for row in self.place.rows.values() if row.offset > after][:limit]
 
     def forget(self, users: Sequence[str]) -> int:
+        for user in users:
+            tombstone(user)
         with self.place.lock:
             gone = [key for key, row in self.place.rows.items() if row.event.user_id in users]
             for key in gone:
