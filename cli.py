@@ -299,6 +299,19 @@ def bench_rank(quick: Annotated[bool, typer.Option("--quick", help="a few second
     print(json.dumps(result))
 
 
+@bench_app.command("features")
+def bench_features(
+    quick: Annotated[bool, typer.Option("--quick", help="a few seconds: shows that it runs")] = False,
+    only: Annotated[list[str] | None, typer.Option(help="a part by name; may be repeated")] = None,
+) -> None:
+    """Events durably taken in per second, beside a bare echo of the same messages; needs no running platform."""
+    from services.bench import features as bench
+
+    with explained():
+        result = bench.run(layout(), quick=quick, only=only or ())
+    print(json.dumps(result))
+
+
 @bench_app.command("fairness")
 def bench_fairness(
     quick: Annotated[bool, typer.Option("--quick", help="a fraction of the lists and one seed: shows that it runs")] = False,

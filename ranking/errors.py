@@ -62,8 +62,12 @@ class Superseded(LongtailError):
 
 
 class Unavailable(LongtailError):
-    """A dependency (model server, feature store) did not answer; the caller degrades."""
+    """A dependency (model server, feature store, event log) did not answer; the caller degrades, or tries again later."""
 
 
 class NotReady(LongtailError):
     """No release is active, so nothing can be ranked yet."""
+
+
+class OutOfTime(LongtailError):
+    """The caller's deadline came before a dependency answered."""

@@ -67,6 +67,11 @@ class Layout:
         return self.home / "exposure.db"
 
     @property
+    def events(self) -> Path:
+        """The event log: what users did, as the gateways of this machine were told (SQLite)."""
+        return self.home / "events.db"
+
+    @property
     def run(self) -> Path:
         """Process ids and ports of what `longtail up` started."""
         return self.home / "run"

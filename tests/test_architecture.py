@@ -66,7 +66,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("deploy", "import tritonclient.grpc", "tritonclient is known to one adapter per room"),
         ("services", "import feast", "feast is known to training's dataset and to the gateway's feature adapter"),
         ("training", "from ray import tune", "ray is known to the search"),
-        ("services", "import redis.asyncio", "redis is known to the ledger's adapter"),
+        ("services", "import redis.asyncio", "redis is known to the stores' adapter"),
     ],
 )
 def test_a_forbidden_import_is_caught_even_inside_a_function(house: Path, room: str, line: str, contract: str) -> None:

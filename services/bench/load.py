@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from itertools import cycle, islice
+from typing import Generic, TypeVar
 
 import grpc
 import numpy as np
@@ -17,16 +21,17 @@ from longtail.ranking.v1 import ranking_service_pb2 as pb
 from ranking.types import FloatArray
 
 METHOD = "/longtail.ranking.v1.RankingService/Rank"
+A = TypeVar("A")
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
-    """What one run measured."""
+class Load(Generic[A]):
+    """What one run of calls measured."""
 
     latencies_ms: FloatArray  # (calls,) of successful calls
     seconds: float
     failures: int
-    answers: tuple[pb.RankResponse, ...]  # of the last calls, at most 64
+    answers: tuple[A, ...]  # of the last calls, at most 64
 
     @property
     def p50_ms(self) -> float:
@@ -39,6 +44,12 @@ class Load:
     @property
     def rps(self) -> float:
         return len(self.latencies_ms) / self.seconds
+
+
+class RankLoad(Load[pb.RankResponse]):
+    """Calls of Rank."""
+
+    __slots__ = ()
 
     def stage_shares(self) -> dict[str, float]:
         """Mean share of each stage in the server's own total time."""
@@ -57,42 +68,61 @@ class Load:
 
 async def measure(
     address: str, requests: Sequence[pb.RankRequest], *, concurrency: int, calls: int | None = None, seconds: float | None = None
-) -> Load:
+) -> RankLoad:
     """Send the requests in turn, `concurrency` at a time, until `calls` were sent or `seconds` have passed.
 
     Raises:
         RuntimeError: not one call succeeded; carries the last error.
     """
-    payloads = [r.SerializeToString() for r in requests]
+    payloads = cycle([r.SerializeToString() for r in requests])
+    sent = await send(address, METHOD, islice(payloads, calls), concurrency=concurrency, seconds=seconds)
+    return RankLoad(sent.latencies_ms, sent.seconds, sent.failures, tuple(pb.RankResponse.FromString(a) for a in sent.answers))
+
+
+async def send(
+    address: str, method: str, payloads: Iterator[bytes], *, concurrency: int, channels: int = 1, seconds: float | None = None
+) -> Load[bytes]:
+    """Send serialised requests in turn, `concurrency` at a time, until there are no more or `seconds` have passed.
+
+    Args:
+        address: of the server.
+        method: `/service/method`.
+        payloads: the requests.
+        concurrency: calls under way.
+        channels: connections they are spread over.
+        seconds: after which no further call begins.
+
+    Raises:
+        RuntimeError: not one call succeeded; carries the last error.
+    """
     latencies: list[float] = []
-    answers: list[bytes] = []
+    answers: deque[bytes] = deque(maxlen=64)
     errors: list[grpc.aio.AioRpcError] = []
-    sent = 0
-    began = time.perf_counter()
+    async with AsyncExitStack() as closing:
+        opened: list[grpc.aio.Channel] = []
+        for _ in range(channels):
+            options = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]  # a connection for each channel
+            opened.append(await closing.enter_async_context(grpc.aio.insecure_channel(address, options=options)))
+            await opened[-1].channel_ready()
 
-    async with grpc.aio.insecure_channel(address, options=[("grpc.max_receive_message_length", -1)]) as channel:
-        rank: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(METHOD)  # bytes in, bytes out
-        await channel.channel_ready()
-
-        async def worker() -> None:
-            nonlocal sent
-            while (calls is None or sent < calls) and (seconds is None or time.perf_counter() - began < seconds):
-                payload = payloads[sent % len(payloads)]
-                sent += 1
+        async def worker(call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]) -> None:
+            while seconds is None or time.perf_counter() - began < seconds:
+                payload = next(payloads, None)
+                if payload is None:
+                    return
                 at = time.perf_counter()
                 try:
-                    answer = await rank(payload, timeout=60)
+                    answer = await call(payload, timeout=60)
                 except grpc.aio.AioRpcError as error:
                     errors.append(error)
                     continue
                 latencies.append((time.perf_counter() - at) * 1e3)
                 answers.append(answer)
-                if len(answers) > 64:
-                    del answers[0]
 
+        calls: list[grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = [channel.unary_unary(method) for channel in opened]
         began = time.perf_counter()
-        await asyncio.gather(*(worker() for _ in range(concurrency)))
+        await asyncio.gather(*(worker(calls[i % channels]) for i in range(concurrency)))
         took = time.perf_counter() - began
     if not latencies:
         raise RuntimeError(f"no call to {address} succeeded: {errors[-1] if errors else 'none was sent'}")
-    return Load(np.array(latencies), took, len(errors), tuple(pb.RankResponse.FromString(a) for a in answers))
+    return Load(np.array(latencies), took, len(errors), tuple(answers))

@@ -7,20 +7,17 @@ the text model has to score every distinct item text of the list.
 from __future__ import annotations
 
 import asyncio
-import os
-import platform
-import subprocess
 import sys
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from longtail.ranking.v1 import ranking_service_pb2 as pb
 
-from services.bench.load import Load, measure
+from services.bench.load import RankLoad, measure
+from services.bench.report import report
 
 LISTS = 16  # distinct warm lists per size
 CONCURRENCY = 8  # calls under way when throughput is measured
@@ -47,16 +44,7 @@ def run(address: str, *, users: Sequence[str], items: Sequence[str], queries: Se
     if len(items) < 500 or not users or not queries:
         raise ValueError(f"need 500 items, 1 user and 1 query, got {len(items)}, {len(users)} and {len(queries)}")
     figures = asyncio.run(_figures(address, users, items, queries, quick=quick))
-    figures = {name: round(value, 4) for name, value in figures.items()}
-    met = {name: figures[name] >= mark if sign == ">=" else figures[name] <= mark for name, (sign, mark) in WANTED.items()}
-    return {
-        "bench": "rank",
-        "revision": _revision(),
-        "host": host(),
-        "figures": figures,
-        "wanted": {name: list(mark) for name, mark in WANTED.items()},
-        "met": met,
-    }
+    return report("rank", figures, WANTED)
 
 
 async def _figures(address: str, users: Sequence[str], items: Sequence[str], queries: Sequence[str], *, quick: bool) -> dict[str, float]:
@@ -69,8 +57,8 @@ async def _figures(address: str, users: Sequence[str], items: Sequence[str], que
             await _warm_up(address, lists)
             alone = await measure(address, lists, concurrency=1, seconds=seconds)
             # Ours and the yardstick in turns, so that a machine that slows down slows both.
-            crowd: list[Load] = []
-            bare: list[Load] = []
+            crowd: list[RankLoad] = []
+            bare: list[RankLoad] = []
             for _ in range(2):
                 crowd.append(await measure(address, lists, concurrency=CONCURRENCY, seconds=seconds / 2))
                 bare.append(await measure(echo, lists, concurrency=CONCURRENCY, seconds=seconds / 2))
@@ -143,19 +131,3 @@ async def echo_server() -> AsyncIterator[str]:
     finally:
         process.terminate()
         await process.wait()
-
-
-def host() -> dict[str, Any]:
-    """Cores, processor and memory of this machine."""
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        cpu = next((line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")), cpu)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return {"cores": os.cpu_count(), "cpu": cpu, "memory": f"{memory / 2**30:.0f} GiB"}
-
-
-def _revision() -> str:
-    here = Path(__file__).resolve().parent
-    found = subprocess.run(["git", "-C", str(here), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return found.stdout.strip() or "unknown"

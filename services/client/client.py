@@ -1,19 +1,41 @@
-"""A typed client of the ranking gateway: arrays in, `RankResponse` out. Thin on purpose: the contract is the proto."""
+"""A typed client of the gateway: arrays in, `RankResponse` out; events in, what became of them out. Thin: the contract is the protos."""
 
 from __future__ import annotations
 
+import json
+import uuid
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
 import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
+from longtail.feedback.v1 import feedback_service_pb2 as feedback_pb
+from longtail.feedback.v1 import feedback_service_pb2_grpc as feedback_rpc
 from longtail.ranking.v1 import ranking_service_pb2 as pb
 from longtail.ranking.v1 import ranking_service_pb2_grpc as rpc
 
 from ranking.types import Explain, Surface
+from services.feedback.types import EventType
 
 _SURFACES = {Surface.SEARCH: pb.SURFACE_SEARCH, Surface.ADS: pb.SURFACE_ADS}
 _LEVELS = {Explain.NONE: pb.EXPLAIN_LEVEL_NONE, Explain.SCORES: pb.EXPLAIN_LEVEL_SCORES, Explain.FULL: pb.EXPLAIN_LEVEL_FULL}
+# Recording again is harmless, since an event counts once: gRPC itself repeats a call that found the server away or its event log down.
+_RETRY = {
+    "methodConfig": [
+        {
+            "name": [{"service": "longtail.feedback.v1.FeedbackService"}],
+            "retryPolicy": {
+                "maxAttempts": 5,  # the most gRPC allows
+                "initialBackoff": "0.2s",
+                "maxBackoff": "2s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ]
+}
 
 
 def rank_request(
@@ -65,14 +87,65 @@ def rank_request(
     )
 
 
+def event(
+    kind: EventType,
+    item_id: str,
+    *,
+    user_id: str = "",
+    event_time: datetime | None = None,
+    event_id: str = "",
+    surface: Surface | None = None,
+    query: str = "",
+    ranking_id: str = "",
+    position: int | None = None,
+    quantity: float | None = None,
+    value_micros: int | None = None,
+    rating: float | None = None,
+) -> feedback_pb.Event:
+    """Build an event; limits and errors are the gateway's, which names the field. Keep it until acknowledged: its id makes it count once.
+
+    Args:
+        kind: what happened.
+        item_id: to which item.
+        user_id: who did it; empty: nobody known.
+        event_time: when, with a time zone; None: now.
+        event_id: unique; empty: a new one.
+        surface: where the item was shown; None: on no list.
+        query: what was searched for.
+        ranking_id: of the answer the item was shown from.
+        position: on the page, from 1.
+        quantity: how many.
+        value_micros: paid for all of them, in millionths of the currency unit.
+        rating: 1 to 5, for ratings only.
+    """
+    time = Timestamp()
+    time.FromDatetime((event_time or datetime.now(UTC)).astimezone(UTC))
+    return feedback_pb.Event(
+        event_id=event_id or uuid.uuid4().hex,
+        type=feedback_pb.EventType.Value(f"EVENT_TYPE_{kind.name}"),
+        event_time=time,
+        user_id=user_id,
+        item_id=item_id,
+        surface=pb.SURFACE_UNSPECIFIED if surface is None else _SURFACES[surface],
+        query=query,
+        ranking_id=ranking_id,
+        position=position,
+        quantity=quantity,
+        value_micros=value_micros,
+        rating=rating,
+    )
+
+
 class RankClient:
     """One channel to a gateway; use it as a context manager, share it between threads."""
 
     def __init__(self, address: str) -> None:
         # A gateway that restarts is found again within a second instead of after gRPC's default back-off.
-        options = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
+        options: list[tuple[str, str | int]] = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
+        options.append(("grpc.service_config", json.dumps(_RETRY)))
         self._channel = grpc.insecure_channel(address, options=options)
         self._stub = rpc.RankingServiceStub(self._channel)
+        self._feedback = feedback_rpc.FeedbackServiceStub(self._channel)
 
     def __enter__(self) -> RankClient:
         return self
@@ -87,3 +160,18 @@ class RankClient:
             grpc.RpcError: as the proto says; INVALID_ARGUMENT carries the offending fields.
         """
         return self._stub.Rank(request, timeout=timeout_s)
+
+    def record(self, events: Sequence[feedback_pb.Event], *, timeout_s: float = 10.0) -> Any:
+        """Have events kept; returns once they are durable. Repeated while the gateway or its event log is away, which is safe.
+
+        Args:
+            events: at most 1,000, see `event`; the same ones may be sent again after any error but INVALID_ARGUMENT.
+            timeout_s: for all attempts together.
+
+        Returns:
+            `RecordEventsResponse`: how many were stored, how many were there already, and which were rejected and why.
+
+        Raises:
+            grpc.RpcError: as the proto says; INVALID_ARGUMENT: every event was rejected, or there are none or too many.
+        """
+        return self._feedback.RecordEvents(feedback_pb.RecordEventsRequest(events=events), timeout=timeout_s)

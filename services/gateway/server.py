@@ -12,9 +12,15 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import grpc
+from longtail.feedback.v1.feedback_service_pb2_grpc import add_FeedbackServiceServicer_to_server
 from longtail.ranking.v1.ranking_service_pb2_grpc import add_RankingServiceServicer_to_server
 
 from ranking.layout import Layout
+from services.feedback.log.event_log import EventLog
+from services.feedback.log.sqlite import SqliteLog
+from services.feedback.recorder import Recorder
+from services.feedback.servicer import NAME as FEEDBACK
+from services.feedback.servicer import FeedbackServicer
 from services.gateway.attributions import Attributions
 from services.gateway.feast_store import FeastStore
 from services.gateway.features import Features
@@ -38,7 +44,12 @@ log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def running(
-    settings: Settings, *, store: FeatureStore | None = None, models: ModelServer | None = None, accounts: LedgerStore | None = None
+    settings: Settings,
+    *,
+    store: FeatureStore | None = None,
+    models: ModelServer | None = None,
+    accounts: LedgerStore | None = None,
+    events: EventLog | None = None,
 ) -> AsyncIterator[Server]:
     """A gateway that answers while the context lasts, and drains when it ends.
 
@@ -46,7 +57,8 @@ async def running(
         settings: all of it.
         store: in place of Feast.
         models: in place of Triton.
-        accounts: in place of SQLite or Redis.
+        accounts: of the ledger, in place of SQLite or Redis.
+        events: in place of SQLite or Redis.
 
     Raises:
         PortTakenError: an address is in use.
@@ -88,12 +100,17 @@ async def running(
         pipeline = Pipeline(releases, features, scoring, ledger, attributions, keep=keep, observe=metrics.observe)
         servicer = RankingServicer(pipeline, budget_s=settings.budget_ms / 1e3, margin_s=settings.margin_ms / 1e3)
 
+        recorder = Recorder(events or _events(settings, layout))
+        closing.push_async_callback(recorder.close)
+        feedback = FeedbackServicer(recorder, wait_s=settings.event_wait_s)
+
         def register(target: grpc.aio.Server) -> None:
             add_RankingServiceServicer_to_server(servicer, target)
+            add_FeedbackServiceServicer_to_server(feedback, target)
 
         server = Server(
             settings.address,
-            (NAME,),
+            (NAME, FEEDBACK),
             register,
             Options(settings.reuse_port, settings.max_concurrent_rpcs, settings.drain_s, settings.grace_s),
         )
@@ -104,6 +121,7 @@ async def running(
         closing.push_async_callback(server.stop)
         await asyncio.to_thread(_write_status, status, server.address, scraped, ready=False)
         await server.start()
+        await server.set_serving(FEEDBACK, serving=True)  # events need no release
         log.info("listening", extra={"address": server.address, "metrics": scraped})
         await ledger.start(settings.ledger_wait_s)  # before SERVING: the first list knows what is owed
         await features.warm()  # before the first release makes it SERVING: Feast takes seconds to import
@@ -131,6 +149,14 @@ def _accounts(settings: Settings, layout: Layout) -> LedgerStore:
     from services.gateway.ledger.redis import RedisStore
 
     return RedisStore(settings.ledger)
+
+
+def _events(settings: Settings, layout: Layout) -> EventLog:
+    if not settings.event_log:
+        return SqliteLog(layout.events, busy_s=settings.event_wait_s)
+    from services.feedback.log.redis import RedisLog
+
+    return RedisLog(settings.event_log, timeout_s=settings.event_wait_s)
 
 
 def _served(settings: Settings, layout: Layout) -> ServedLog:

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 _LEAST_ITEMS = 2000
-_LEDGER_URLS = ("redis://", "rediss://", "unix://")
+_REDIS_URLS = ("redis://", "rediss://", "unix://")
 
 
 class InvalidSettingError(ValueError):
@@ -64,6 +64,16 @@ class Settings:
         metadata={"help": "how often that is exchanged: so late a gateway hears of the others' lists, and so many of its own die with it"},
     )
     ledger_wait_s: float = field(default=2.0, metadata={"help": "longest a start waits to read it, and a stop to write it"})
+    event_log: str = field(
+        default="",
+        metadata={
+            "help": "where events are kept: redis://, rediss:// or unix:// URL of a Redis that persists; empty: events.db under the state "
+            "directory, for gateways of one machine"
+        },
+    )
+    event_wait_s: float = field(
+        default=5.0, metadata={"help": "longest a call that records events waits for the event log; a nearer client deadline wins"}
+    )
     metrics_address: str = field(  # free by default: gateways of one machine, and tests, must not meet; a scraper wants a fixed one
         default="127.0.0.1:0",
         metadata={"help": "host:port of Prometheus metrics over HTTP; port 0 takes a free one, named in run/gateway.json; off: none"},
@@ -79,7 +89,9 @@ class Settings:
     served_rows: int = field(default=100_000, metadata={"help": "rows after which a file of served results is written"})
     served_s: float = field(default=60.0, metadata={"help": "age at which a file of served results is written, however few rows it has"})
     served_files: int = field(default=100, metadata={"help": "files of served results kept; the oldest go"})
-    max_concurrent_rpcs: int = field(default=256, metadata={"help": "ranking calls at once; those beyond it get RESOURCE_EXHAUSTED"})
+    max_concurrent_rpcs: int = field(
+        default=256, metadata={"help": "calls of each service at once; those beyond it get RESOURCE_EXHAUSTED"}
+    )
     drain_s: float = field(default=1.0, metadata={"help": "seconds between NOT_SERVING and refusing new calls"})
     grace_s: float = field(default=5.0, metadata={"help": "seconds running calls have to finish when stopping"})
     reuse_port: bool = field(default=False, metadata={"help": "true: several gateway processes share the port"})
@@ -92,10 +104,12 @@ class Settings:
                 self._refuse(name, "must be host:port")
         if self.triton.endswith(":0"):
             self._refuse("triton", "port must not be 0")
-        if self.ledger and not self.ledger.startswith(_LEDGER_URLS):
-            self._refuse("ledger", f"must be empty or begin with {', '.join(_LEDGER_URLS)}")
-        if not _has_port(self.ledger):
-            self._refuse("ledger", "must name a port from 0 to 65535, or none")
+        for name in ("ledger", "event_log"):
+            url = getattr(self, name)
+            if url and not url.startswith(_REDIS_URLS):
+                self._refuse(name, f"must be empty or begin with {', '.join(_REDIS_URLS)}")
+            if not _has_port(url):
+                self._refuse(name, "must name a port from 0 to 65535, or none")
         for f in fields(self):
             value = getattr(self, f.name)
             if isinstance(value, bool) or not isinstance(value, int | float):

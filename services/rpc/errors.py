@@ -14,7 +14,17 @@ from google.protobuf import any_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]  # googleapis-common-protos ships no stubs
 
-from ranking.errors import InvalidField, InvalidFields, InvalidRelease, LongtailError, NotReady, Superseded, Unavailable, UnknownName
+from ranking.errors import (
+    InvalidField,
+    InvalidFields,
+    InvalidRelease,
+    LongtailError,
+    NotReady,
+    OutOfTime,
+    Superseded,
+    Unavailable,
+    UnknownName,
+)
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +36,7 @@ CODES: dict[type[LongtailError], grpc.StatusCode] = {
     NotReady: grpc.StatusCode.UNAVAILABLE,
     Superseded: grpc.StatusCode.FAILED_PRECONDITION,
     Unavailable: grpc.StatusCode.UNAVAILABLE,
+    OutOfTime: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 DETAILS_KEY = "grpc-status-details-bin"
 # Status and details travel as HTTP/2 trailers, of which a client takes 8 kB by default; these limits keep them within 6 kB for any text.

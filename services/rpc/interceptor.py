@@ -33,11 +33,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         Args:
             limited: full names of the services whose unary calls count.
-            limit: calls of them running at once; those beyond it get RESOURCE_EXHAUSTED.
+            limit: calls of each of them running at once; those beyond it get RESOURCE_EXHAUSTED. Each has its own, so that one whose
+                store hangs does not shut out the others.
         """
-        self._limited = frozenset(limited)
+        self._running = dict.fromkeys(limited, 0)
         self._limit = limit
-        self._running = 0
 
     async def intercept_service(
         self,
@@ -48,13 +48,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if handler is None or handler.unary_unary is None:  # unknown method, or a stream (health's Watch, reflection)
             return handler
         method = handler.unary_unary
-        counted = str(handler_call_details.method).split("/")[1] in self._limited  # "/service/method"
+        service = str(handler_call_details.method).split("/")[1]  # of "/service/method"
+        counted = service in self._running
 
         async def guarded(request: Any, context: Any) -> Any:
-            if counted and self._running >= self._limit:
-                why = f"this process already answers {self._limit} calls, its limit; retry later or elsewhere"
-                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, why)
-            self._running += counted
+            if counted:
+                if self._running[service] >= self._limit:
+                    why = f"this process already answers {self._limit} calls, its limit; retry later or elsewhere"
+                    await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, why)
+                self._running[service] += 1
             try:
                 if isinstance(request, _Malformed):
                     raise InvalidField("request", f"is not a valid message: {request.why}")
@@ -64,7 +66,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             except Exception as error:  # noqa: BLE001 - the process boundary: nothing may leave without a status
                 await errors.abort(context, error)
             finally:
-                self._running -= counted
+                if counted:
+                    self._running[service] -= 1
 
         return grpc.unary_unary_rpc_method_handler(guarded, _lenient(handler.request_deserializer), handler.response_serializer)
 

@@ -35,7 +35,7 @@ class Options:
 
     Attributes:
         reuse_port: several processes share one port (SO_REUSEPORT); off, a taken port is an error and not a silent split.
-        max_concurrent_rpcs: calls of the registered services running at once; those beyond it get RESOURCE_EXHAUSTED. Health and
+        max_concurrent_rpcs: calls of each registered service running at once; those beyond it get RESOURCE_EXHAUSTED. Health and
             reflection do not count.
         drain_s: seconds between NOT_SERVING and refusing new calls, for load balancers to notice.
         grace_s: seconds running calls have to finish.
@@ -89,9 +89,9 @@ class Server:
         await self.set_serving(serving=False)
         await self._server.start()
 
-    async def set_serving(self, *, serving: bool) -> None:
-        """Health of every service and of the server as a whole; without effect once stopping."""
-        for name in ("", *self._services):
+    async def set_serving(self, *services: str, serving: bool) -> None:
+        """Health of some services, by default of all and of the server as a whole; without effect once stopping."""
+        for name in services or ("", *self._services):
             await self._health.set(name, _SERVING if serving else _NOT_SERVING)
 
     async def stop(self) -> None:

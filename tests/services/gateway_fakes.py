@@ -24,6 +24,7 @@ from ranking.layout import Layout
 from ranking.pointer import Pointer, pointer_text
 from ranking.text import text_digest
 from ranking.types import Float32Array
+from services.feedback.log.event_log import EventLog
 from services.gateway.ledger.store import LedgerStore
 from services.gateway.ports import ENTITY_VIEWS, FeatureRows
 from services.gateway.server import running
@@ -132,13 +133,15 @@ class Gateway:
 
 
 @asynccontextmanager
-async def gateway(home: Path, accounts: LedgerStore | None = None, **settings: Any) -> AsyncIterator[Gateway]:
+async def gateway(
+    home: Path, accounts: LedgerStore | None = None, events: EventLog | None = None, **settings: Any
+) -> AsyncIterator[Gateway]:
     """A gateway over fakes on a free port; over a real model server where `triton` names its address."""
     store, models = FakeStore(), FakeModels()
     real = "triton" in settings
     fixed = {"address": "127.0.0.1:0", "home": home, "poll_s": 0.02, "drain_s": 0.0, "grace_s": 2.0, "served_share": 1.0}
     chosen = fixed | {"metrics_address": "off"} | settings
-    async with running(Settings(**chosen), store=store, models=None if real else models, accounts=accounts) as server:
+    async with running(Settings(**chosen), store=store, models=None if real else models, accounts=accounts, events=events) as server:
         async with grpc.aio.insecure_channel(server.address) as channel:
             yield Gateway(server, channel, store, models, Layout(home))
         store.hold.set()

@@ -10,7 +10,7 @@ from longtail.ranking.v1 import ranking_service_pb2 as pb
 
 from services.bench import rank
 from services.bench.echo import canned
-from services.bench.load import Load, measure
+from services.bench.load import RankLoad, measure
 from tests.services.gateway_fakes import Gateway, search
 
 
@@ -67,4 +67,4 @@ def test_stage_shares_are_shares_of_the_total() -> None:
     answer = pb.RankResponse()
     answer.stage_durations["score"].FromMilliseconds(3)
     answer.stage_durations["total"].FromMilliseconds(4)
-    assert Load(np.array([1.0]), 1.0, 0, (answer,)).stage_shares() == {"score": 3 / 4}
+    assert RankLoad(np.array([1.0]), 1.0, 0, (answer,)).stage_shares() == {"score": 3 / 4}

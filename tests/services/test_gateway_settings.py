@@ -33,6 +33,9 @@ from services.rpc.log import JsonFormatter
         ("LONGTAIL_LEDGER", "redis://localhost:port/0", "must name a port"),
         ("LONGTAIL_LEDGER_SYNC_S", "0", "greater than 0"),
         ("LONGTAIL_LEDGER_WAIT_S", "-1", "greater than 0"),
+        ("LONGTAIL_EVENT_LOG", "localhost:6379", "must be empty or begin with redis://"),
+        ("LONGTAIL_EVENT_LOG", "redis://localhost:port/0", "must name a port"),
+        ("LONGTAIL_EVENT_WAIT_S", "0", "greater than 0"),
         ("LONGTAIL_METRICS_ADDRESS", "9464", "must be host:port"),
     ],
 )

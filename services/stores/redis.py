@@ -1,0 +1,38 @@
+"""Redis as the stores reach it: no call waits for ever or is repeated on its own, and failures are `Unavailable`.
+
+The services' only module that knows the client library; what else of it a store needs is passed on from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import redis
+from redis.backoff import NoBackoff
+from redis.client import Pipeline
+from redis.exceptions import ResponseError, WatchError
+from redis.retry import Retry
+
+from ranking.errors import Unavailable
+
+__all__ = ["Pipeline", "ResponseError", "WatchError", "client", "translated"]
+
+
+def client(url: str, timeout_s: float) -> redis.Redis:
+    """A client; nothing is connected yet.
+
+    Args:
+        url: `redis://[user:password@]host:port/database`, `rediss://…` or `unix://…`.
+        timeout_s: longest to wait for a connection or an answer.
+    """
+    return redis.Redis.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=Retry(NoBackoff(), 0))
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Whatever Redis or the network says becomes `Unavailable`, beginning with `what` is kept there."""
+    try:
+        yield
+    except (redis.RedisError, OSError) as error:
+        raise Unavailable(f"{what}: Redis: {error or type(error).__name__}") from None
