@@ -21,7 +21,7 @@ HEAVY = ("torch", "ray", "transformers", "imblearn", "sklearn", "lightgbm")
 
 # What the core may use of the standard library: values, types, arithmetic. No clock, no file, no socket, no process, no chance.
 CORE_MAY_IMPORT = {
-    "__future__", "collections", "collections.abc", "dataclasses", "datetime", "enum", "hashlib", "json", "math", "pathlib", "re",
+    "__future__", "collections", "collections.abc", "dataclasses", "datetime", "enum", "functools", "hashlib", "json", "math", "pathlib", "re",
     "typing", "unicodedata",
 }  # fmt: skip
 
