@@ -56,7 +56,11 @@ def combsum(scores: FloatArray) -> FloatArray:
 
     Returns:
         (n,) fused scores.
+
+    Raises:
+        ValueError: a score is infinite.
     """
+    _finite(scores)
     fused: FloatArray = np.nansum(scores, axis=0)
     return fused
 
@@ -69,12 +73,20 @@ def combmnz(scores: FloatArray) -> FloatArray:
 
     Returns:
         (n,) fused scores.
+
+    Raises:
+        ValueError: a score is infinite.
     """
     return _having(scores) * combsum(scores)
 
 
 def scaled(scores: FloatArray) -> FloatArray:
-    """(m, n) each ranking's scores from 0 (its worst) to 1 (its best); 0 where all are equal, NaN where the item is absent."""
+    """(m, n) each ranking's scores from 0 (its worst) to 1 (its best); 0 where all are equal, NaN where the item is absent.
+
+    Raises:
+        ValueError: a score is infinite: every other score would stand at 0 beside it. The rank fusions take any.
+    """
+    _finite(scores)
     out = np.full(scores.shape, np.nan)
     for row, fused in zip(scores, out, strict=True):
         there = ~np.isnan(row)
@@ -82,6 +94,13 @@ def scaled(scores: FloatArray) -> FloatArray:
             low, high = row[there].min(), row[there].max()
             fused[there] = (row[there] - low) / (high - low) if high > low else 0.0
     return out
+
+
+def _finite(scores: FloatArray) -> None:
+    infinite = np.argwhere(np.isinf(scores))
+    if len(infinite):
+        ranking, item = infinite[0]
+        raise ValueError(f"scores: must be finite, or NaN where there is none; ranking {ranking} gives item {item} {scores[ranking, item]}")
 
 
 def _having(scores: FloatArray) -> FloatArray:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranking.metrics import roc_auc
+from training.splits import distinct
 
 _EXAMPLES = 3
 _BINS = 64  # of a feature's values, when asking what it knows of the label
@@ -62,11 +63,20 @@ def shared(where: str, parts: NDArray[Any], *columns: Sequence[Any] | NDArray[An
     Args:
         where: what the columns name, for people.
         parts: (n,) part of each row.
-        columns: each (n,).
+        columns: each (n,); numbers and instants may be missing, and two missing ones are equal.
+
+    Raises:
+        ValueError: a column that is not one value per row, or in which a name is missing.
     """
     codes, size = np.zeros(len(parts), np.int64), 1
-    for column in columns:
-        _, inverse = np.unique(np.asarray(column), return_inverse=True)
+    for i, column in enumerate(columns):
+        values = np.asarray(column)
+        if values.shape != codes.shape:
+            raise ValueError(f"columns: need one value per row, {where}'s column {i} has shape {values.shape} for {len(parts)} rows")
+        if values.dtype.kind in "fmM":
+            _, inverse = np.unique(values, return_inverse=True)
+        else:
+            _, _, inverse = distinct(f"columns: {where}'s column {i}", values)
         # Renumbered after each column, so that codes never exceed n².
         _, codes = np.unique(codes * (int(inverse.max(initial=0)) + 1) + inverse, return_inverse=True)
         size = int(codes.max(initial=-1)) + 1

@@ -18,6 +18,8 @@ RATIO = (5, 2, 3)
 """Of training, validation and test."""
 
 Parts = NDArray[np.int8]
+MOST = int(np.iinfo(np.int8).max) + 1
+"""Parts that an int8 can number."""
 
 
 def stratified(
@@ -38,11 +40,12 @@ def stratified(
         (n,) int8, the part of each row. O(n log n).
 
     Raises:
-        ValueError: a ratio that is not of at least one positive number, lengths that differ, or a list in two strata.
+        ValueError: a ratio that is not of 1 to 128 positive numbers, lengths that differ, a list in two strata, or a list or stratum that
+            is missing.
     """
     weights = _ratio(ratio)
-    ids, first, of_row = _distinct(lists)
-    names, stratum_of_row = np.unique(np.asarray(strata), return_inverse=True)
+    ids, first, of_row = distinct("lists", lists)
+    names, _, stratum_of_row = distinct("strata", strata)
     if len(stratum_of_row) != len(of_row):
         raise ValueError(f"strata: {len(stratum_of_row)} rows, lists has {len(of_row)}")
     stratum = stratum_of_row[first]
@@ -81,12 +84,16 @@ def by_time(
         (n,) int8, the part of each row. O(n log n).
 
     Raises:
-        ValueError: lengths that differ, a list at two times, cuts that do not ascend, or a wrong ratio.
+        ValueError: lengths that differ, a list that is missing, at no time or at two, cuts that do not ascend or are more than 127, or a
+            wrong ratio.
     """
     times = np.asarray(times)
-    ids, first, of_row = _distinct(lists)
+    ids, first, of_row = distinct("lists", lists)
     if len(times) != len(of_row):
         raise ValueError(f"times: {len(times)} rows, lists has {len(of_row)}")
+    unknown = np.flatnonzero(missing(times))
+    if len(unknown):
+        raise ValueError(f"times: list {ids.tolist()[of_row[unknown[0]]]!r} has no time in row {unknown[0]}")
     torn = np.flatnonzero(times != times[first][of_row])
     if len(torn):
         raise ValueError(f"times: list {ids.tolist()[of_row[torn[0]]]!r} is at more than one time")
@@ -97,6 +104,8 @@ def by_time(
         starts = np.asarray(cuts)
         if np.any(starts[1:] <= starts[:-1]):
             raise ValueError(f"cuts: must ascend, got {list(cuts)}")
+        if len(starts) >= MOST:
+            raise ValueError(f"cuts: at most {MOST - 1}, got {len(starts)}")
     return np.searchsorted(starts, times, side="right").astype(np.int8)
 
 
@@ -104,6 +113,8 @@ def _ratio(ratio: Sequence[float]) -> NDArray[np.float64]:
     weights = np.asarray(ratio, np.float64)
     if weights.ndim != 1 or not len(weights) or not np.all(np.isfinite(weights) & (weights > 0)):
         raise ValueError(f"ratio: must be positive numbers, one per part, got {list(ratio)}")
+    if len(weights) > MOST:
+        raise ValueError(f"ratio: at most {MOST} parts, got {len(weights)}")
     shares: NDArray[np.float64] = weights / weights.sum()
     return shares
 
@@ -117,9 +128,30 @@ def _quotas(m: int, weights: NDArray[np.float64]) -> NDArray[np.int64]:
     return floors
 
 
-def _distinct(lists: Sequence[Any] | NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp], NDArray[np.intp]]:
-    """Distinct lists, the first row of each, and each row's place among them."""
-    ids, first, of_row = np.unique(np.asarray(lists), return_index=True, return_inverse=True)
+def missing(values: Sequence[Any] | NDArray[Any]) -> NDArray[np.bool_]:
+    """(n,) where there is no value: None, NaN, NaT."""
+    v = np.asarray(values)
+    if v.dtype.kind == "O":
+        return np.array([x is None or bool(x != x) for x in v.tolist()], np.bool_)  # noqa: PLR0124 (only NaN and NaT differ from themselves)
+    return np.isnan(v) if v.dtype.kind in "fcmM" else np.zeros(len(v), np.bool_)
+
+
+def distinct(name: str, values: Sequence[Any] | NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp], NDArray[np.intp]]:
+    """Distinct values of (n,), ascending, the first row of each, and each row's place among them.
+
+    Raises:
+        ValueError: naming `name`: not one value per row, a value that is missing, or values that cannot be ordered.
+    """
+    v = np.asarray(values)
+    if v.ndim != 1:
+        raise ValueError(f"{name}: need one value per row, got shape {v.shape}")
+    holes = np.flatnonzero(missing(v))
+    if len(holes):
+        raise ValueError(f"{name}: row {holes[0]} has none")
+    try:
+        ids, first, of_row = np.unique(v, return_index=True, return_inverse=True)
+    except TypeError as error:
+        raise ValueError(f"{name}: must be of one kind, so that they can be told apart: {error}") from error
     return ids, first, of_row
 
 

@@ -1,7 +1,7 @@
 """Metrics of decisions, `metric(predicted, actual)`, and of the scores behind them, `metric(scores, labels)`; (n,) each, rows pooled.
 
 A figure that the data cannot give (no positive to find, one class only) is NaN; one that the classifier did not earn (it named nothing)
-is 0.
+is 0. A decision or label that is missing is refused.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ranking.metrics.arrays import no_nan, same_length
+from ranking.metrics.arrays import are_positive, known, no_nan, same_length
 from ranking.types import FloatArray
 
 
 def accuracy(predicted: NDArray[Any], actual: NDArray[Any]) -> float:
     """Share of rows whose class was named right. With one positive in a hundred, naming none has .99."""
-    same_length("actual", predicted, actual)
+    predicted, actual = _classes(predicted, actual)
     return float((predicted == actual).mean()) if len(actual) else math.nan
 
 
@@ -42,7 +42,7 @@ def f1(predicted: NDArray[Any], actual: NDArray[Any]) -> float:
 
 def macro_f1(predicted: NDArray[Any], actual: NDArray[Any]) -> float:
     """Mean F1 of the classes that occur on either side, each against all others: a rare class counts like a frequent one."""
-    same_length("actual", predicted, actual)
+    predicted, actual = _classes(predicted, actual)
     each = [f1(predicted == c, actual == c) for c in np.union1d(predicted, actual)]
     return float(np.mean(each)) if each else math.nan
 
@@ -63,9 +63,9 @@ def roc_auc(scores: FloatArray, labels: NDArray[Any]) -> float:
     """Probability that a positive scores above a negative, ties counting one half; NaN where either is absent. O(n log n).
 
     Raises:
-        ValueError: a score is NaN.
+        ValueError: a score or a label is NaN.
     """
-    s, y = np.asarray(scores, np.float64), np.asarray(labels) > 0
+    s, y = np.asarray(scores, np.float64), are_positive("labels", labels)
     same_length("labels", s, y)
     no_nan(s)
     if y.all() or not y.any():
@@ -87,9 +87,9 @@ def precision_recall_curve(scores: FloatArray, labels: NDArray[Any]) -> Precisio
     """Precision and recall at every threshold that changes what is named. Equal scores are named together. O(n log n).
 
     Raises:
-        ValueError: no row, or a score is NaN.
+        ValueError: no row, or a score or a label is NaN.
     """
-    s, y = np.asarray(scores, np.float64), np.asarray(labels) > 0
+    s, y = np.asarray(scores, np.float64), are_positive("labels", labels)
     same_length("labels", s, y)
     no_nan(s)
     if not len(s):
@@ -107,7 +107,7 @@ def pooled_average_precision(scores: FloatArray, labels: NDArray[Any]) -> float:
 
     Rows of all lists together, ties named together: not the mean over lists, which is `average_precision`.
     """
-    if not (np.asarray(labels) > 0).any():
+    if not are_positive("labels", labels).any():
         return math.nan
     curve = precision_recall_curve(scores, labels)
     return float(np.diff(curve.recall, prepend=0.0) @ curve.precision)
@@ -115,12 +115,18 @@ def pooled_average_precision(scores: FloatArray, labels: NDArray[Any]) -> float:
 
 def _binary(predicted: NDArray[Any], actual: NDArray[Any]) -> tuple[int, int, int]:
     """True positives, false positives, false negatives."""
-    p, a = np.asarray(predicted) > 0, np.asarray(actual) > 0
+    p, a = are_positive("predicted", predicted), are_positive("actual", actual)
     same_length("actual", p, a)
     return int((p & a).sum()), int((p & ~a).sum()), int((~p & a).sum())
 
 
+def _classes(predicted: NDArray[Any], actual: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    p, a = known("predicted", predicted), known("actual", actual)
+    same_length("actual", p, a)
+    return p, a
+
+
 def _recalls(predicted: NDArray[Any], actual: NDArray[Any]) -> FloatArray:
-    same_length("actual", predicted, actual)
+    predicted, actual = _classes(predicted, actual)
     classes, codes, sizes = np.unique(actual, return_inverse=True, return_counts=True)
     return np.bincount(codes, predicted == actual, len(classes)) / sizes

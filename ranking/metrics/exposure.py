@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranking.fairness.exposure import discounts
+from ranking.metrics.arrays import as_weights, group_codes, known
 from ranking.types import FloatArray, IntArray
 
 
@@ -28,13 +29,11 @@ def awrf(shown: NDArray[Any], shares: FloatArray) -> float:
         ValueError: the shares are no distribution, the list is empty, or a code has no share.
     """
     wanted = np.asarray(shares, np.float64)
-    if abs(float(wanted.sum()) - 1.0) > 1e-6 or not len(shown):
+    if not abs(float(wanted.sum()) - 1.0) <= 1e-6 or not len(shown):  # NaN is no distribution either
         raise ValueError(f"awrf: needs shares that sum to 1 and a list, got {wanted.sum():g} and {len(shown)} places")
-    codes = np.asarray(shown)
-    if codes.min() < 0 or codes.max() >= len(wanted):
-        raise ValueError(f"awrf: shown: codes must be in [0, {len(wanted)}), got {codes.min()} to {codes.max()}")
+    codes = group_codes(shown, len(wanted))
     attention = 1.0 / np.log2(np.maximum(np.arange(1, len(shown) + 1), 2))
-    got = np.bincount(shown, attention, len(wanted)) / attention.sum()
+    got = np.bincount(codes, attention, len(wanted)) / attention.sum()
     middle = (got + wanted) / 2.0
     return 1.0 - (_bits(got, middle) + _bits(wanted, middle)) / 2.0
 
@@ -48,11 +47,11 @@ def expected_exposure(orders: IntArray, items: int, weights: FloatArray | None =
         weights: (k,) exposure of each place; default 1 / log2(rank + 1).
 
     Raises:
-        ValueError: a place holds no item number below `items`.
+        ValueError: a place holds no item number below `items`, or a weight that is negative or not finite.
     """
     if orders.size and (orders.min() < 0 or orders.max() >= items):
         raise ValueError(f"orders: item numbers must be in [0, {items}), got {orders.min()} to {orders.max()}")
-    places = discounts(orders.shape[1]) if weights is None else np.asarray(weights, np.float64)
+    places = discounts(orders.shape[1]) if weights is None else as_weights("weights", weights)
     return np.bincount(orders.ravel(), np.tile(places, len(orders)), items) / len(orders)
 
 
@@ -62,9 +61,12 @@ def target_exposure(gains: FloatArray, weights: FloatArray) -> FloatArray:
     Args:
         gains: (n,) relevance.
         weights: (k,) exposure of each place, k ≤ n; places behind have none.
+
+    Raises:
+        ValueError: a gain that is missing, or a weight that is negative or not finite.
     """
-    g = np.asarray(gains, np.float64)
-    places = np.concatenate([weights, np.zeros(len(g) - len(weights))])
+    g = np.asarray(known("gains", gains), np.float64)
+    places = np.concatenate([as_weights("weights", weights), np.zeros(len(g) - len(weights))])
     grades, codes = np.unique(-g, return_inverse=True)  # best grade first
     in_order = np.sort(codes)
     return (np.bincount(in_order, places, len(grades)) / np.bincount(codes, minlength=len(grades)))[codes]

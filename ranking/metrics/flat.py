@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ranking.fairness.exposure import discounts
 from ranking.fairness.floors import rank_by_score
-from ranking.metrics.arrays import no_nan, positive_k, same_length
+from ranking.metrics.arrays import known, no_nan, positive_k, same_length
 from ranking.metrics.lists import Gain
 from ranking.types import FloatArray, IntArray
 
@@ -62,7 +62,7 @@ def ndcg_of_lists(
         top: `top_of_lists(scores, offsets, k')` with k' ≥ k, where it is known already.
     """
     rel = _shown(scores, gains, offsets, k, top)
-    counted = None if ideal is None else (np.arange(k) < np.asarray(ideal)[:, None]).astype(np.float64)
+    counted = None if ideal is None else (np.arange(k) < known("ideal", ideal)[:, None]).astype(np.float64)
     best = _shown(gains, gains, offsets, k, None) if counted is None else counted
     if gain == "exponential":
         rel, best = np.exp2(rel) - 1.0, np.exp2(best) - 1.0
@@ -107,13 +107,13 @@ def average_precision_of_lists(
 def share_of_lists(scores: FloatArray, member: NDArray[np.bool_], offsets: Offsets, *, k: int, top: IntArray | None = None) -> FloatArray:
     """Share of every list's first `k` places that the rows marked in `member`, (N,), hold; NaN for an empty list."""
     places = np.minimum(np.diff(offsets), k)
-    return _ratio(_shown(scores, member, offsets, k, top).sum(axis=1), places)
+    return _ratio(_shown(scores, member, offsets, k, top, name="member").sum(axis=1), places)
 
 
-def _shown(scores: FloatArray, values: NDArray[Any], offsets: Offsets, k: int, top: IntArray | None) -> FloatArray:
+def _shown(scores: FloatArray, values: NDArray[Any], offsets: Offsets, k: int, top: IntArray | None, *, name: str = "gains") -> FloatArray:
     """(L, k) values of what stands at each place, 0 at empty ones."""
-    s, v = np.asarray(scores, np.float64), np.asarray(values, np.float64)
-    same_length("gains", s, v)
+    s, v = np.asarray(scores, np.float64), np.asarray(known(name, values), np.float64)
+    same_length(name, s, v)
     if top is None:
         top = top_of_lists(s, offsets, k)
     elif top.shape[0] != len(offsets) - 1 or top.shape[1] < k:
@@ -124,7 +124,7 @@ def _shown(scores: FloatArray, values: NDArray[Any], offsets: Offsets, k: int, t
 
 def _positives(gains: FloatArray, offsets: Offsets, ideal: IntArray | None) -> IntArray:
     if ideal is not None:
-        return np.asarray(ideal, np.int64)
+        return np.asarray(known("ideal", ideal), np.int64)
     before = np.concatenate([[0], np.cumsum(np.asarray(gains) > 0.0)])
     return np.diff(before[offsets])
 

@@ -80,10 +80,17 @@ def list_draws(lists: int, seed: int, *, n: int = 1000, groups: NDArray[Any] | N
         seed: of the draws.
         n: number of draws.
         groups: (lists,) whose list it is; a group is drawn with all its lists.
+
+    Raises:
+        ValueError: no list, no draw, or groups that are not one per list.
     """
     _draws(n)
+    if lists < 1:
+        raise ValueError(f"lists: need at least 1 to draw from, got {lists}")
+    if groups is not None and len(groups) != lists:
+        raise ValueError(f"groups: need one per list, got {len(groups)} for {lists}")
     codes = np.arange(lists) if groups is None else np.unique(groups, return_inverse=True)[1]
-    units = int(codes.max()) + 1 if lists else 0
+    units = int(codes.max()) + 1
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(units, np.full(units, 1.0 / units), size=n)
     return drawn[:, codes].astype(np.float64)

@@ -1,7 +1,8 @@
 """Metrics of one ranked list, called alike: `metric(scores, gains, *, k=…)`, (n,) each.
 
-A positive has a gain above 0. A list without any positive says nothing about a ranker: its value is NaN, and means leave it out.
-Positives lost before ranking (in retrieval) still count where `ideal_gains` names them. For many lists at once see `flat`.
+A positive has a gain above 0; a gain that is missing is refused. A list without any positive says nothing about a ranker: its value is
+NaN, and means leave it out. Positives lost before ranking (in retrieval) still count where `ideal_gains` names them. For many lists at
+once see `flat`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranking.fairness.exposure import discounts
-from ranking.metrics.arrays import ordered
+from ranking.metrics.arrays import known, ordered
 from ranking.types import FloatArray
 
 Gain = Literal["linear", "exponential"]
@@ -79,9 +80,9 @@ def average_precision(scores: FloatArray, gains: FloatArray, *, k: int | None = 
 
 def group_share_at_k(scores: FloatArray, groups: NDArray[Any], *, group: int, k: int | None = None) -> float:
     """Share of the first `k` places that the items of `group` hold; NaN for an empty list."""
-    _, codes = ordered(scores, groups, k)
+    _, codes = ordered(scores, groups, k, name="groups")
     return float((codes == group).mean()) if len(codes) else math.nan
 
 
 def _ideal(gains: FloatArray, ideal_gains: FloatArray | None) -> FloatArray:
-    return np.asarray(gains if ideal_gains is None else ideal_gains, np.float64)
+    return np.asarray(gains if ideal_gains is None else known("ideal_gains", ideal_gains), np.float64)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ranking.metrics.arrays import same_length
+from ranking.metrics.arrays import as_weights, known, same_length
 from ranking.types import FloatArray
 
 LEAST = 100.0  # effective rows; with fewer a single click moves the estimate by a percent of the scale or more
@@ -44,8 +44,12 @@ def importance_weights(target: FloatArray, logging: FloatArray) -> FloatArray:
 
 
 def effective_sample_size(weights: FloatArray) -> float:
-    """(Σ w)² / Σ w² (Kish 1965): n for equal weights, 1 where one row has all; 0 without weight."""
-    w = np.asarray(weights, np.float64)
+    """(Σ w)² / Σ w² (Kish 1965): n for equal weights, 1 where one row has all; 0 without weight.
+
+    Raises:
+        ValueError: a weight that is negative or not finite.
+    """
+    w = as_weights("weights", weights)
     square = float(w @ w)
     return float(w.sum()) ** 2 / square if square else 0.0
 
@@ -93,10 +97,8 @@ def doubly_robust(
 
 
 def _checked(rewards: FloatArray, weights: FloatArray, least: float) -> tuple[FloatArray, FloatArray]:
-    r, w = np.asarray(rewards, np.float64), np.asarray(weights, np.float64)
+    r, w = np.asarray(known("rewards", rewards), np.float64), as_weights("weights", weights)
     same_length("weights", r, w)
-    if not (np.isfinite(w) & (w >= 0.0)).all():
-        raise ValueError("weights: must be finite and not negative")
     size = effective_sample_size(w)
     if size < least or not size:
         raise TooFewEffectiveRows(size, least, len(w))

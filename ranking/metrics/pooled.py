@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranking.metrics.arrays import as_probabilities, same_length
+from ranking.metrics.arrays import are_positive, as_probabilities, no_nan, same_length
 from ranking.metrics.probabilities import mass_bins, surprise
 from ranking.types import FloatArray, IntArray
 
@@ -52,8 +52,9 @@ def roc_auc_of_draws(scores: FloatArray, labels: NDArray[Any], lists: IntArray, 
 
     With more, scores between two neighbouring ones of 500 levels count as tied: an error of less than .001, in practice far less.
     """
-    s, y = np.asarray(scores, np.float64), np.asarray(labels) > 0
+    s, y = np.asarray(scores, np.float64), are_positive("labels", labels)
     same_length("labels", s, y)
+    no_nan(s)
     levels = np.unique(s[y])
     if len(levels) > _LEVELS:
         levels = levels[np.linspace(0, len(levels) - 1, _LEVELS).astype(np.int64)]

@@ -60,3 +60,15 @@ def test_rankings_that_agree_are_kept(name: str) -> None:
     """Where all say the same order, so does the fusion."""
     scores = np.array([[3.0, 1.0, 2.0], [30.0, 10.0, 20.0]])
     assert np.argsort(-fuse.FUSIONS[name](scores), kind="stable").tolist() == [0, 2, 1]
+
+
+@pytest.mark.parametrize("infinite", [np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["combsum", "combmnz"])
+def test_an_infinite_score_has_no_scale(name: str, infinite: float) -> None:
+    """Beside it every other score, the best one too, would stand at one end: sums of scores refuse it, fusions of ranks take it."""
+    scores = np.array([[1.0, 2.0, 3.0], [1.0, np.nan, infinite]])
+    for fusion in (fuse.FUSIONS[name], getattr(fuse, name)):
+        with pytest.raises(ValueError, match=rf"^scores: must be finite, or NaN .*; ranking 1 gives item 2 {infinite}$"):
+            fusion(scores)
+    last = fuse.rrf(scores)[2]
+    assert last == pytest.approx(1 / 61 + 1 / (61 if infinite > 0 else 62))

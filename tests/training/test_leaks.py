@@ -64,6 +64,23 @@ def test_a_copied_row_is_found(rng: np.random.Generator) -> None:
     assert leak.count == 1
 
 
+def test_a_column_of_another_length_is_refused() -> None:
+    """One value must not stand for all rows: it would be shared by every part."""
+    for column in ([7], [7, 8, 9], np.zeros((2, 1))):
+        with pytest.raises(ValueError, match=r"columns: need one value per row, pair's column 1 has shape .* for 2 rows"):
+            shared("pair", np.array([0, 1]), [1, 2], column)
+
+
+def test_a_missing_name_is_refused_and_a_missing_number_is_a_value() -> None:
+    """Nobody knows which list None is; a row's copy lacks what the row lacks."""
+    with pytest.raises(ValueError, match="columns: list's column 0: row 1 has none"):
+        shared("list", np.array([0, 1]), ["a", None])
+    with pytest.raises(ValueError, match="columns: list's column 0: must be of one kind"):
+        shared("list", np.array([0, 1]), np.array(["a", 1], object))
+    (leak,) = shared("row", np.array([0, 1]), np.array([np.nan, np.nan]))
+    assert leak.count == 1
+
+
 PLANTED: dict[str, Callable[[np.random.Generator, np.ndarray], np.ndarray]] = {
     "the label itself": lambda rng, y: y * 1.0,
     "the label turned round": lambda rng, y: 5.0 - y,

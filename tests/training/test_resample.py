@@ -41,3 +41,39 @@ def test_bad_input_is_named(change: dict[str, object], message: str) -> None:
     arguments = {"name": "smote", "strength": 0.5, "labels": y, "options": None} | change
     with pytest.raises(ValueError, match=message):
         resample(arguments["name"], x, arguments["labels"], strength=arguments["strength"], seed=0, options=arguments["options"])
+
+
+ADDING = ("random_over", "smote", "adasyn", "borderline_smote", "gan", "wgan_gp")
+
+
+@pytest.mark.parametrize("name", [*ADDING, "smote_enn", "smote_tomek"])
+def test_less_than_half_a_row_is_not_added(name: str) -> None:
+    """With 1,000 negatives a share of .0994 is 99 positives, which there are: nothing is made up, and rows left alone need no offset."""
+    x, y = _data(1099)
+    y = (np.arange(1099) < 99).astype(np.int8)
+    rows = resample(name, x, y, strength=0.0994, seed=0)
+    assert (rows.source >= 0).all()
+    assert (rows.weights == 1).all()
+    if name in ADDING:
+        np.testing.assert_array_equal(rows.source, np.arange(len(y)))
+        assert (rows.offset, rows.exact) == (0.0, True)
+
+
+@pytest.mark.parametrize("name", ["random_over", "smote", "gan"])
+def test_more_than_half_a_row_is_one(name: str) -> None:
+    """A share of .0996 is 100 positives to all methods alike: one more than there are."""
+    x, y = _data(1099)
+    y = (np.arange(1099) < 99).astype(np.int8)
+    rows = resample(name, x, y, strength=0.0996, seed=0, options={"steps": 1} if name == "gan" else None)
+    assert rows.labels.sum() == 100
+    assert rows.offset == pytest.approx(np.log(99 / 100))
+
+
+@pytest.mark.parametrize("option", ["bogus", "seed", "loss"])
+@pytest.mark.parametrize("name", RESAMPLERS)
+def test_an_unknown_option_is_named(name: str, option: str) -> None:
+    """Every method says which options it takes; what the name and the seed decide already is none."""
+    x, y = _data()
+    takes = "steps, .*betas" if name in ("gan", "wgan_gp") else "none"
+    with pytest.raises(ValueError, match=rf"^options: {name} takes {takes}, got {option}$"):
+        resample(name, x, y, strength=0.5, seed=0, options={option: 1})

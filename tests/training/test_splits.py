@@ -96,6 +96,12 @@ def test_nothing_is_split_into_nothing() -> None:
         assert parts.shape == (0,)
 
 
+def test_as_many_parts_as_an_int8_can_number() -> None:
+    """The last of 128 parts is 127, and none is below 0."""
+    assert np.unique(by_group(range(1280), (1,) * 128)).tolist() == list(range(128))
+    assert by_time(range(128), np.arange(128), cuts=range(1, 128)).tolist() == list(range(128))
+
+
 @pytest.mark.parametrize(
     ("split", "message"),
     [
@@ -107,6 +113,18 @@ def test_nothing_is_split_into_nothing() -> None:
         (lambda: by_time([1, 1], np.array([1, 2])), "times: list 1 is at more than one time"),
         (lambda: by_time([1], np.array([1, 2])), "times: 2 rows, lists has 1"),
         (lambda: by_time([1], np.array([1]), cuts=[5, 5]), "cuts: must ascend"),
+        (lambda: by_group(range(300), (1,) * 200), "ratio: at most 128 parts, got 200"),
+        (lambda: by_time(range(300), np.arange(300), cuts=range(1, 129)), "cuts: at most 127, got 128"),
+        (lambda: by_time(["a", "b"], np.array(["2026-01-01", "NaT"], "datetime64[D]")), "times: list 'b' has no time in row 1"),
+        (lambda: by_time([1, 2], np.array([np.nan, 1.0])), "times: list 1 has no time in row 0"),
+        (lambda: by_time([1, 2], np.array([3, None])), "times: list 2 has no time in row 1"),
+        (lambda: stratified(["a", None], [0, 0]), "lists: row 1 has none"),
+        (lambda: stratified([None], [0]), "lists: row 0 has none"),
+        (lambda: by_group([1.0, np.nan]), "lists: row 1 has none"),
+        (lambda: by_time([None, 2], np.array([1, 2])), "lists: row 0 has none"),
+        (lambda: stratified([1, 2], ["a", None]), "strata: row 1 has none"),
+        (lambda: stratified(np.array([1, "a"], object), [0, 0]), "lists: must be of one kind"),
+        (lambda: stratified([(1, 2), (3, 4)], [0, 0]), r"lists: need one value per row, got shape \(2, 2\)"),
     ],
 )
 def test_a_wrong_split_is_refused(split: Callable[[], Parts], message: str) -> None:

@@ -53,14 +53,16 @@ def factorise(
         items: (n,) codes in [0, I).
         ages: (n,) weeks between the line and the snapshot, > 0; lines of one user at one age are one basket.
         shape: (U, I).
-        width: columns of the factors.
+        width: columns of the factors, ≥ 1.
         seed: of whatever the method draws.
 
     Raises:
-        ValueError: the name is unknown, the arrays differ in length, or an age is not positive.
+        ValueError: the name is unknown, the width is below 1, the arrays differ in length, or an age is not positive.
     """
     if name not in _METHODS:
         raise ValueError(f"unknown discovery method {name!r}, expected one of {', '.join(METHODS)}")
+    if width < 1:
+        raise ValueError(f"width: must be at least 1, got {width}")
     if not len(users) == len(items) == len(ages):
         raise ValueError(f"one user, item and age per line, got {len(users)}, {len(items)} and {len(ages)}")
     if not np.all(np.asarray(ages) > 0):

@@ -86,7 +86,7 @@ class Encoder:
     def encode(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, e) of (n, d); a category that was not fitted is nowhere hot."""
         out = np.empty((len(rows), self.width), np.float32)
-        if self.numeric:
+        if self.numeric and len(rows):
             out[:, : self.numeric] = self._scaler.transform(rows[:, self._numbers].astype(np.float64))
         for c, values, (start, stop) in zip(self._categorical, self._categories, self.blocks, strict=True):
             out[:, start:stop] = np.float32(HOT) * (rows[:, c, None] == values)

@@ -7,6 +7,7 @@ categories (`columns.py`). Knows the rows it is given and nothing else: neither 
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -138,6 +139,14 @@ def fit_generator(
             critic.requires_grad_(requires_grad=True)
             kept.update_parameters(generator)
     return Fitted(kept.module.eval(), encoder, frozenset(row.tobytes() for row in np.asarray(rows, np.float32)))
+
+
+OPTIONS = tuple(
+    name
+    for name, parameter in inspect.signature(fit_generator).parameters.items()
+    if parameter.kind is parameter.KEYWORD_ONLY and name not in ("loss", "seed")
+)
+"""What a caller who named the loss and the seed may still choose."""
 
 
 def critic_loss(loss: Loss, critic: nn.Module, real: Tensor, fake: Tensor, *, penalty: float) -> Tensor:

@@ -63,7 +63,11 @@ def logit_adjusted(logits: Tensor, targets: Tensor, *, counts: Tensor, tau: floa
         targets: (n,).
         counts: (c,) training rows per class, ≥ 1.
         tau: how much of the prior is taken out.
+
+    Raises:
+        ValueError: a class without rows.
     """
+    _no_empty_class(counts)
     rows, classes = _classes(logits, targets)
     prior = torch.log(counts.to(rows) / counts.sum())
     return functional.cross_entropy(rows + tau * prior, classes)
@@ -86,7 +90,11 @@ def ldam(
         max_margin: in units of the logit.
         scale: the margined logits are multiplied by it: 1 for free logits, some 30 where they are cosines.
         weights: (c,) class weights, normally `deferred_weights` of the epoch; the mean is over rows.
+
+    Raises:
+        ValueError: a class without rows.
     """
+    _no_empty_class(counts)
     rows, classes = _classes(logits, targets)
     margins = counts.to(rows) ** -0.25
     margins = margins * (max_margin / margins.max())
@@ -112,8 +120,7 @@ def balanced_weights(counts: Tensor, beta: float = 0.999) -> Tensor:
     Raises:
         ValueError: a class without rows, or beta outside [0, 1).
     """
-    if bool((counts < 1).any()):
-        raise ValueError(f"counts: class {int((counts < 1).nonzero()[0])} has no row")
+    _no_empty_class(counts)
     inverse = 1 / effective_number(counts, beta)
     return inverse * (len(counts) / inverse.sum())
 
@@ -121,6 +128,12 @@ def balanced_weights(counts: Tensor, beta: float = 0.999) -> Tensor:
 def deferred_weights(counts: Tensor, *, epoch: int, start: int, beta: float = 0.9999) -> Tensor:
     """Class weights of an epoch (from 0): all 1 before `start`, class-balanced from then on (Cao et al. 2019, algorithm 1)."""
     return balanced_weights(counts, beta) if epoch >= start else torch.ones(len(counts), dtype=torch.float64)
+
+
+def _no_empty_class(counts: Tensor) -> None:
+    empty = ~(counts >= 1)
+    if bool(empty.any()):
+        raise ValueError(f"counts: class {int(empty.nonzero()[0])} has no row")
 
 
 def _classes(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -85,13 +85,14 @@ def resample(
         features: (n, d) rows of the training fold: features or embeddings.
         labels: (n,) 0 or 1, both present.
         strength: positives per negative after resampling, in (0, 1]. Ignored by `none`; where the data already have
-            that share, rows are left as they are.
+            that share, rows are left as they are, and nothing is added where less than half a positive is missing.
         seed: for the method's randomness.
         columns: which columns are categorical or integer; default: all continuous.
-        options: keyword arguments of `training.imbalance.gan.fit_generator`, for the generators.
+        options: keyword arguments of `training.imbalance.gan.fit_generator`, for the generators; its loss and seed follow from the
+            name and `seed`.
 
     Raises:
-        ValueError: unknown name, strength outside (0, 1], a class is absent before or after, too few positive rows for the
+        ValueError: unknown name or option, strength outside (0, 1], a class is absent before or after, too few positive rows for the
             method, or values that have no distance.
     """
     if name not in RESAMPLERS:
@@ -100,8 +101,7 @@ def resample(
         raise ValueError(f"strength: must be in (0, 1], got {strength}")
     if features.ndim != 2 or len(features) != len(labels):
         raise ValueError(f"features: need (n, d) with one row per label, got {features.shape} and {len(labels)} labels")
-    if options and name not in _GENERATORS:
-        raise ValueError(f"options: {name} takes none, got {', '.join(options)}")
+    _known_options(name, options or {})
     present = np.unique(labels)
     if not np.isin(present, (0, 1)).all():
         raise ValueError(f"labels: must be 0 or 1, got {present[~np.isin(present, (0, 1))][0]}")
@@ -112,6 +112,17 @@ def resample(
         return Resampled(features, labels, np.ones(len(labels), np.float32), offset=0.0, exact=True, source=np.arange(len(labels)))
     rows = Rows(np.asarray(features, np.float32), np.asarray(labels, np.int8), strength, seed, columns or Columns(), dict(options or {}))
     return _carry_out(name, _METHODS[name](rows), rows, before)
+
+
+def _known_options(name: str, options: Mapping[str, Any]) -> None:
+    known: tuple[str, ...] = ()
+    if options and name in _GENERATORS:
+        from training.imbalance.gan import OPTIONS
+
+        known = OPTIONS
+    unknown = [option for option in options if option not in known]
+    if unknown:
+        raise ValueError(f"options: {name} takes {', '.join(known) or 'none'}, got {', '.join(unknown)}")
 
 
 def _carry_out(name: str, plan: Plan, rows: Rows, before: float) -> Resampled:
@@ -125,12 +136,13 @@ def _carry_out(name: str, plan: Plan, rows: Rows, before: float) -> Resampled:
     if dropped:
         raise ValueError(f"{name}: cleaning dropped every row of class {dropped.pop()}; its neighbourhoods say nothing on these rows")
     after = _odds(labels, weights)
+    untouched = not made and plan.weights is None and np.array_equal(plan.kept, np.arange(len(rows.labels)))
     return Resampled(
         np.concatenate([rows.features[plan.kept], plan.made]),
         labels,
         weights,
         float(np.log(before / after)) if plan.offset is None else plan.offset,
-        name in _EXACT,
+        name in _EXACT or untouched,
         np.concatenate([plan.kept, np.full(made, -1, np.int64)]),
     )
 

@@ -45,7 +45,7 @@ class Rows:
 
     @property
     def missing(self) -> int:
-        """Positives to add so that their share is as asked."""
+        """Positives to add so that their share is as asked; 0 where it is so to one row."""
         return round(self.strength * len(self.negatives)) - len(self.positives)
 
     @property
@@ -108,7 +108,7 @@ def smote(rows: Rows) -> Plan:
     import imblearn.over_sampling
 
     k = _neighbours("smote", rows)
-    return _over(rows, imblearn.over_sampling.SMOTE(sampling_strategy=rows.strength, k_neighbors=k, random_state=rows.seed))
+    return _over(rows, imblearn.over_sampling.SMOTE(sampling_strategy=_to_add(rows), k_neighbors=k, random_state=rows.seed))
 
 
 def borderline_smote(rows: Rows) -> Plan:
@@ -117,7 +117,7 @@ def borderline_smote(rows: Rows) -> Plan:
 
     k = _neighbours("borderline_smote", rows)
     m = min(_BORDER, len(rows.labels) - 1)
-    over = imblearn.over_sampling.BorderlineSMOTE(sampling_strategy=rows.strength, k_neighbors=k, m_neighbors=m, random_state=rows.seed)
+    over = imblearn.over_sampling.BorderlineSMOTE(sampling_strategy=_to_add(rows), k_neighbors=k, m_neighbors=m, random_state=rows.seed)
     return _over(rows, over)
 
 
@@ -127,7 +127,7 @@ def adasyn(rows: Rows) -> Plan:
 
     k = _neighbours("adasyn", rows)
     try:
-        return _over(rows, imblearn.over_sampling.ADASYN(sampling_strategy=rows.strength, n_neighbors=k, random_state=rows.seed))
+        return _over(rows, imblearn.over_sampling.ADASYN(sampling_strategy=_to_add(rows), n_neighbors=k, random_state=rows.seed))
     except (RuntimeError, ValueError) as error:
         if "neigbours" not in str(error) and "No samples" not in str(error):
             raise
@@ -188,8 +188,14 @@ def _generated(rows: Rows, loss: str) -> Plan:
 
     if len(rows.positives) < 2:
         raise ValueError(f"{loss}: needs at least 2 positive rows, got {len(rows.positives)}")
+    if not rows.missing:
+        return _as_they_are(rows)
     generator = fit_generator(rows.features[rows.positives], rows.columns, loss=loss, seed=rows.seed, **rows.options)
     return Plan(np.arange(len(rows.labels)), generator.sample(rows.missing, seed=rows.seed + 1))
+
+
+def _as_they_are(rows: Rows) -> Plan:
+    return _only(rows, np.arange(len(rows.labels)))
 
 
 def _only(rows: Rows, kept: NDArray[Any], *, weights: NDArray[np.float32] | None = None, offset: float | None = None) -> Plan:
@@ -204,6 +210,11 @@ def _neighbours(name: str, rows: Rows) -> int:
     return min(_NEIGHBOURS, count - 1)
 
 
+def _to_add(rows: Rows) -> dict[int, int]:
+    """The positives wanted, as imbalanced-learn asks for them: counted, since it rounds a share its own way and refuses to add none."""
+    return {1: len(rows.positives) + rows.missing}
+
+
 def _encoded(rows: Rows) -> NDArray[np.float32]:
     return Encoder(rows.features, rows.columns).encode(rows.features)
 
@@ -211,6 +222,8 @@ def _encoded(rows: Rows) -> NDArray[np.float32]:
 def _over(rows: Rows, sampler: Any) -> Plan:
     """Run an over-sampler of imbalanced-learn, which appends what it makes to the rows it was given."""
     encoder = Encoder(rows.features, rows.columns)
+    if not rows.missing:
+        return _as_they_are(rows)
     out, _ = sampler.fit_resample(encoder.encode(rows.features), rows.labels)
     return Plan(np.arange(len(rows.labels)), encoder.decode(out[len(rows.labels) :]))
 

@@ -27,3 +27,17 @@ def test_draws_of_groups_name_all_lists_of_a_group_equally_often() -> None:
         assert (draws[:, users == user] == draws[:, [np.flatnonzero(users == user)[0]]]).all()
     firsts = [int(np.flatnonzero(users == u)[0]) for u in (5, 7, 9)]
     assert (draws[:, firsts].sum(axis=1) == 3).all()
+
+
+@pytest.mark.parametrize(
+    ("lists", "groups", "message"),
+    [
+        (0, None, "lists: need at least 1"),
+        (-2, None, "lists: need at least 1"),
+        (2, np.array([1]), "groups: need one per list, got 1 for 2"),
+    ],
+)
+def test_nothing_cannot_be_drawn_from(lists: int, groups: np.ndarray | None, message: str) -> None:
+    """Draws need a list, and every list a group where there are groups."""
+    with pytest.raises(ValueError, match=message):
+        list_draws(lists, 1, groups=groups)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
-from ranking.metrics import infeasible_index, max_skew, min_skew, ndkl, skew
+from ranking.metrics import awrf, infeasible_index, max_skew, min_skew, ndkl, skew
 
 HALF = np.array([0.5, 0.5])
 
@@ -51,3 +52,11 @@ def test_floors_are_not_lost_to_binary_rounding() -> None:
     shown = np.repeat([1, 0], [44, 56])
     assert infeasible_index(shown, np.array([0.57, 0.0])) > infeasible_index(np.repeat([0, 1], [57, 43]), np.array([0.57, 0.0])) == 0
     assert infeasible_index(np.array([0] * 56 + [1] * 44), np.array([0.57, 0.0])) == 1
+
+
+@pytest.mark.parametrize("metric", [ndkl, infeasible_index, skew, min_skew, max_skew, awrf])
+@pytest.mark.parametrize("code", [2, -1])
+def test_a_group_without_a_share_is_refused(metric: Callable[..., object], code: int) -> None:
+    """A code that the shares say nothing of would drop out of every count."""
+    with pytest.raises(ValueError, match=rf"^shown: groups must be codes in \[0, 2\), one per share, got {min(code, 0)} to {max(code, 1)}"):
+        metric(np.array([0, 1, code]), HALF)

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
-from ranking.calibrate import sigmoid
+from ranking.calibrate import Calibrator, sigmoid
 from training.blends.calibrators import CALIBRATORS, fit_isotonic, fit_platt, fit_temperature
 from training.imbalance.priors import from_sampled
 
@@ -122,3 +124,61 @@ def test_temperature_cannot_undo_a_changed_prior() -> None:
     sampled = x - np.log(0.1)
     assert fit_temperature(sampled, y)(sampled).mean() > 2 * y.mean()
     assert fit_platt(sampled, y)(sampled).mean() == pytest.approx(y.mean(), rel=1e-3)
+
+
+@pytest.mark.parametrize("fit", [fit_platt, fit_isotonic])
+@pytest.mark.parametrize(("factor", "shift"), [(1e6, 0.0), (1e-6, 0.0), (1.0, 1000.0), (40.0, -2000.0)])
+def test_a_member_in_other_units_gets_the_same_probabilities(fit: Callable[..., Calibrator], factor: float, shift: float) -> None:
+    """Scores c·x + d say what x says: the fitted map undoes any unit and any zero."""
+    rng = np.random.default_rng(8)
+    x = rng.normal(size=4000)
+    y = rng.random(len(x)) < sigmoid(1.5 * x - 2)
+    np.testing.assert_allclose(fit(factor * x + shift, y)(factor * x + shift), fit(x, y)(x), rtol=1e-6)
+
+
+@pytest.mark.parametrize("factor", [1e6, 1e-6])
+def test_temperature_is_found_in_any_unit(factor: float) -> None:
+    """Log-odds in another unit have another temperature and the same probabilities; a shift would move its zero."""
+    rng = np.random.default_rng(9)
+    x = rng.normal(size=4000)
+    y = rng.random(len(x)) < sigmoid(1.5 * x)
+    np.testing.assert_allclose(fit_temperature(factor * x, y).a, fit_temperature(x, y).a / factor, rtol=1e-9)
+
+
+@pytest.mark.parametrize("factor", [1e6, 1e-6])
+def test_a_member_worse_than_chance_is_flattened_in_any_unit(factor: float) -> None:
+    """The least slope is counted per spread of the scores, so nearly flat is nearly flat, and the base rate stays."""
+    x = np.linspace(-3, 3, 200) * factor
+    y = np.arange(200) < 120
+    for fit in (fit_platt, fit_temperature):
+        calibrator = fit(x, y)
+        assert calibrator.a > 0
+        assert np.ptp(calibrator(x)) < 0.01
+    assert fit_platt(x, y)(x).mean() == pytest.approx(y.mean(), abs=1e-3)
+
+
+@pytest.mark.parametrize("fit", [fit_platt, fit_isotonic])
+@pytest.mark.parametrize("value", [0.0, 0.1, 1e9])
+def test_scores_that_are_all_alike_say_the_base_rate(fit: Callable[..., Calibrator], value: float) -> None:
+    """Without any spread there is nothing but the rate, also where the mean of equal numbers is rounded."""
+    x, y = np.full(11, value), np.arange(11) < 4
+    np.testing.assert_allclose(fit(x, y)(x), 4 / 11, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", list(CALIBRATORS))
+@pytest.mark.parametrize(
+    ("logits", "labels", "message"),
+    [
+        ([0.0, 1.0, 2.0], [0, 1, 2], "labels: must be 0 or 1, got 2"),
+        ([0.0, 1.0, 2.0], [-1, 1, 1], "labels: must be 0 or 1, got -1"),
+        ([0.0, 1.0, 2.0], [0, 1, np.nan], "labels: must be 0 or 1, got nan"),
+        ([0.0, 1.0, 2.0], [0, 1], "labels: need one per score"),
+        ([0.0, 1.0, np.inf], [0, 1, 1], "logits: must be finite"),
+        ([-np.inf, 1.0, 2.0], [0, 1, 1], "logits: must be finite"),
+        ([np.nan, np.nan, np.nan], [0, 1, 1], "logits: need at least one score"),
+    ],
+)
+def test_what_cannot_be_fitted_is_named(name: str, logits: list[float], labels: list[float], message: str) -> None:
+    """Labels are outcomes and scores are numbers, for every calibrator alike."""
+    with pytest.raises(ValueError, match=f"^{message}"):
+        CALIBRATORS[name](np.array(logits), np.array(labels))

@@ -120,3 +120,12 @@ def test_uneven_lines_are_refused() -> None:
     """Every line has a user, an item and an age."""
     with pytest.raises(ValueError, match="got 2, 1 and 1"):
         factorise("svd", [0, 0], [0], [1.0], shape=(1, 1), width=1, seed=0)
+
+
+@pytest.mark.parametrize("width", [0, -1])
+@pytest.mark.parametrize("name", METHODS)
+def test_a_width_of_nothing_is_refused(name: str, width: int) -> None:
+    """Factors have at least one column, with purchases and without."""
+    for lines in (([0], [0], [1.0]), ([], [], [])):
+        with pytest.raises(ValueError, match=f"^width: must be at least 1, got {width}"):
+            factorise(name, *lines, shape=(1, 1), width=width, seed=0)

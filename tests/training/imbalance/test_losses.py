@@ -240,3 +240,10 @@ def test_an_unknown_optimiser_is_named() -> None:
     """A name that is not known is refused with those that are."""
     with pytest.raises(ValueError, match="optimiser: 'sgdx' is not known; known: adamw, adagrad"):
         optimiser("sgdx", [], learning_rate=0.1)
+
+
+@pytest.mark.parametrize("name", ["class_balanced", "logit_adjusted", "balanced_softmax", "ldam"])
+def test_a_class_without_rows_is_refused(name: str) -> None:
+    """Its prior, margin and weight would be infinite or no number."""
+    with pytest.raises(ValueError, match="counts: class 1 has no row"):
+        LOSSES[name](ROWS, CLASSES, counts=torch.tensor([900, 0, 10]))
