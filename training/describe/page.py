@@ -57,7 +57,8 @@ def _curves(balances: dict[str, Balance]) -> Any:
     head.set(xlabel="share of the things, most frequent first", ylabel="share of the total")
     head.set_title("What the head has", loc="left")
     for axes in (tail, head):
-        axes.legend(fontsize=8, frameon=False)
+        if axes.get_legend_handles_labels()[0]:  # the long tail of nothing has no line
+            axes.legend(fontsize=8, frameon=False)
     return figure
 
 

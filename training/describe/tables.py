@@ -76,6 +76,16 @@ _LABELS = (
     ("reviews", "recommended"),
     ("sessions", "label"),
 )
+_READ = {
+    "items": ("item_id", "category"),
+    "events": ("event_id", "event_time", "item_id", "event_type", "list_id", "week"),
+    "impressions": ("list_id", "item_id", "label"),
+    "judgments": ("query", "item_id", "gain"),
+    "reviews": ("item_id", "rating", "recommended"),
+    "sessions": ("session_id", "label"),
+    "weeks": ("week",),
+}
+"""The columns that are looked at, of each table that is; a table may have any others."""
 _MOST_VALUES = 12  # a number with more values is shown in tenths
 
 
@@ -93,7 +103,7 @@ def describe(folder: Path, *, seed: int = 0) -> Description:
         raise FileNotFoundError(f"{folder}: no prepared data; `longtail data prepare {folder.name}` makes them")
     meta = json.loads((folder / "meta.json").read_text())
     with duckdb.connect(config={"threads": THREADS}) as db:
-        tables = {path.stem: _view(db, path) for path in sorted(folder.glob("*.parquet"))}
+        tables = {name: _view(db, name, path) for name in _READ if (path := folder / f"{name}.parquet").exists()}
         splits = {name: _split(db, name, tables, seed) for name in dict(_LABELS) if name in tables}
         labels = {f"{t}.{c}": Labels(splits[t], _values(db, t, c)) for t, c in _LABELS if c in tables.get(t, ())}
         counted = next((i for i in _INTERACTIONS if i[0] in tables), None) if "items" in tables else None
@@ -107,10 +117,12 @@ def describe(folder: Path, *, seed: int = 0) -> Description:
     )
 
 
-def _view(db: duckdb.DuckDBPyConnection, path: Path) -> list[str]:
-    """Name a file as a view with the number of each row, and return its columns."""
-    db.sql("SELECT * FROM read_parquet($path, file_row_number = true)", params={"path": str(path)}).create_view(path.stem)
-    return [str(row[0]) for row in db.execute(f"DESCRIBE {path.stem}").fetchall()]
+def _view(db: duckdb.DuckDBPyConnection, name: str, path: Path) -> list[str]:
+    """Name a file as a view of the columns looked at and the number of each row, and return those columns."""
+    relation = db.from_parquet(str(path))
+    columns = [column for column in _READ[name] if column in relation.columns]
+    relation.project(", ".join([*columns, "row_number() OVER () AS row_number"])).create_view(name)
+    return columns
 
 
 def _split(db: duckdb.DuckDBPyConnection, table: str, tables: Mapping[str, list[str]], seed: int) -> str:
@@ -120,7 +132,7 @@ def _split(db: duckdb.DuckDBPyConnection, table: str, tables: Mapping[str, list[
     def units(unit: str, **values: str) -> dict[str, Any]:
         selected = "".join(f", min({value}) AS {name}" for name, value in values.items())
         return db.execute(
-            f"SELECT {unit} AS unit{selected} FROM {table} {joined} WHERE {unit} IS NOT NULL GROUP BY unit ORDER BY unit"
+            f"SELECT {table}.{unit} AS unit{selected} FROM {table} {joined} WHERE {table}.{unit} IS NOT NULL GROUP BY unit ORDER BY unit"
         ).fetchnumpy()
 
     joined = "JOIN items USING (item_id)" if "item_id" in columns and "category" in tables.get("items", ()) else ""
@@ -145,11 +157,12 @@ def _split(db: duckdb.DuckDBPyConnection, table: str, tables: Mapping[str, list[
         parts = by_time(found["unit"], found["times"])
     else:
         label = "rating" if "rating" in columns else "label"
-        unit, words = f"{table}.file_row_number", f"{ratio}, stratified by {label}"
+        unit, words = "row_number", f"{ratio}, stratified by {label}"
         found = units(unit, stratum=label)
         parts = stratified(found["unit"], found["stratum"], seed=seed)
     db.register(f"{table}_parts", pa.table({"unit": found["unit"], "part": parts}))
-    db.execute(f"CREATE VIEW {table}_in_parts AS SELECT {table}.*, part FROM {table} LEFT JOIN {table}_parts ON {unit} = unit")
+    joined_parts = f"LEFT JOIN {table}_parts ON {table}.{unit} = {table}_parts.unit"
+    db.execute(f"CREATE VIEW {table}_in_parts AS SELECT {table}.*, part FROM {table} {joined_parts}")
     return words
 
 

@@ -22,7 +22,7 @@ SOURCES = {
     "own": "training.sources.own",
 }
 DEFAULT = "completejourney"
-_SHARED = tuple(Path(__file__).with_name(name) for name in ("canonical.py", "files.py"))
+_SHARED = tuple(Path(__file__).with_name(name) for name in ("canonical.py", "files.py", "kinds.py"))
 
 
 class Source(Protocol):

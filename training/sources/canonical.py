@@ -8,19 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import duckdb
 
-Kind = Literal["text", "number", "integer", "instant"]
-_TYPES: Mapping[Kind, tuple[str, ...]] = {
-    "text": ("VARCHAR",),
-    "integer": ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "BOOLEAN"),
-    "instant": ("TIMESTAMP WITH TIME ZONE",),
-}
-_FRACTIONS = ("FLOAT", "DOUBLE", "DECIMAL", "HUGEINT", "UBIGINT")  # a number is an integer or one of these
-CAST: Mapping[Kind, str] = {"text": "VARCHAR", "number": "DOUBLE", "integer": "BIGINT", "instant": "TIMESTAMP WITH TIME ZONE"}
-"""What a column of each kind is written as when it comes from a text file."""
+from training.sources.kinds import CAST, Kind, misfit, serves
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +84,10 @@ KEYS: Mapping[str, tuple[str, ...]] = {
 """Columns that name a row: no two rows of a table have the same."""
 
 _RANGES = {
+    ("events", "surface"): "IN ('search', 'ads', '')",
+    ("events", "position"): ">= 1",
+    ("impressions", "surface"): "IN ('search', 'ads')",
+    ("impressions", "position"): ">= 1",
     ("impressions", "label"): "BETWEEN 0 AND 1",
     ("sessions", "label"): "BETWEEN 0 AND 1",
     ("judgments", "gain"): "BETWEEN 0 AND 1",
@@ -120,13 +115,14 @@ def problems(folder: Path) -> list[str]:
 
 def _wrong_in(db: duckdb.DuckDBPyConnection, table: str, tables: Sequence[str]) -> list[str]:
     types = {row[0]: str(row[1]) for row in db.execute(f"DESCRIBE {table}").fetchall()}
-    lines = []
+    lines = [] if db.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() else [f"{table}: has no row; leave the file out"]
     fit: dict[str, Column] = {}
     for column in TABLES[table]:
         if column.name not in types:
             lines += [f"{table}.{column.name}: missing"] if column.required else []
-        elif not _is(types[column.name], column.kind):
-            lines.append(f"{table}.{column.name}: must be {CAST[column.kind]}, is {types[column.name]}")
+        elif not serves(types[column.name], column.kind):
+            line = misfit(db, table, column.name, column.kind, types[column.name])
+            lines.append(f"{table}.{line or f'{column.name}: must be {CAST[column.kind]}, is {types[column.name]}'}")
         else:
             fit[column.name] = column
 
@@ -163,8 +159,3 @@ def _wrong_in(db: duckdb.DuckDBPyConnection, table: str, tables: Sequence[str]) 
                     f"list_id IN (SELECT list_id FROM {table} GROUP BY 1 HAVING min({name}) <> max({name}))",
                 )
     return lines
-
-
-def _is(type_name: str, kind: Kind) -> bool:
-    plain = type_name.partition("(")[0]
-    return plain in (_TYPES["integer"] + _FRACTIONS if kind == "number" else _TYPES[kind])

@@ -9,24 +9,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from training.sources.files import digest, find, reading, view, write_items, write_meta
+from training.sources.files import digest, find, reading, refuse, view, write_items, write_meta
+from training.sources.kinds import Kind
 from training.tables.duck import write
 
 NAME = "clothing_reviews"
 FILE = "reviews.csv.gz"
 WANTED = f"{FILE} or the folder it is in"
-_COLUMNS = (
-    "Clothing ID",
-    "Age",
-    "Title",
-    "Review Text",
-    "Rating",
-    "Recommended IND",
-    "Positive Feedback Count",
-    "Division Name",
-    "Department Name",
-    "Class Name",
-)
+_KINDS: dict[str, Kind] = {
+    "Clothing ID": "text",
+    "Age": "integer",
+    "Title": "text",
+    "Review Text": "text",
+    "Rating": "number",
+    "Recommended IND": "integer",
+    "Positive Feedback Count": "integer",
+    "Division Name": "text",
+    "Department Name": "text",
+    "Class Name": "text",
+}
 
 
 def files(path: Path) -> tuple[Path, ...]:
@@ -47,14 +48,14 @@ def write_tables(out: Path, path: Path) -> None:
     """
     (file,) = files(path)
     with reading(out, file) as db:
-        view(db, "raw", file, _COLUMNS)
+        refuse(file, view(db, "raw", file, _KINDS, _KINDS))
         # A piece filed under several classes is read as the one most reviews name.
         items = write_items(
             db,
             """
             SELECT item_id, lower(concat_ws(' ', class, department)) AS title, coalesce(class, '') AS category,
                    concat_ws(' > ', division, department, class) AS category_path
-            FROM (SELECT "Clothing ID"::VARCHAR AS item_id, "Division Name" AS division, "Department Name" AS department,
+            FROM (SELECT "Clothing ID" AS item_id, "Division Name" AS division, "Department Name" AS department,
                          "Class Name" AS class, count(*) AS times
                   FROM raw GROUP BY ALL)
             QUALIFY row_number() OVER (PARTITION BY item_id ORDER BY times DESC, category_path) = 1""",
@@ -63,9 +64,9 @@ def write_tables(out: Path, path: Path) -> None:
         reviews = write(
             db,
             """
-            SELECT "Clothing ID"::VARCHAR AS item_id, NULL::TIMESTAMPTZ AS event_time, Rating::DOUBLE AS rating,
-                   coalesce("Review Text", '') AS text, coalesce(Title, '') AS title, "Recommended IND"::INTEGER AS recommended,
-                   Age::INTEGER AS age, "Positive Feedback Count"::INTEGER AS votes
+            SELECT "Clothing ID" AS item_id, NULL::TIMESTAMPTZ AS event_time, Rating AS rating,
+                   coalesce("Review Text", '') AS text, coalesce(Title, '') AS title, "Recommended IND" AS recommended,
+                   Age AS age, "Positive Feedback Count" AS votes
             FROM raw""",
             out / "reviews.parquet",
         )

@@ -171,11 +171,17 @@ def _catalogue(folder: Path) -> Iterator[dict[str, Any]]:
             for number, line in enumerate(lines, 1):  # noqa: B007 (the handler says where it went wrong)
                 row = json.loads(line)
                 needed = {"title": row["title"], "brand": row["brand"], "category": tuple(row["category"] or ())}
-                yield row | needed | {"asin": str(row["asin"]), "rating_count": int(row["rating_count"] or 0)}
+                yield row | needed | {"asin": str(row["asin"]), "rating_count": _whole(row["rating_count"] or 0)}
         except (KeyError, TypeError, ValueError) as wrong:
             raise ValueError(f"{PRODUCTS} line {number}: not a product ({wrong!r})") from wrong
         except (EOFError, zlib.error, gzip.BadGzipFile) as wrong:
             raise ValueError(f"{folder / PRODUCTS}: damaged after line {number} ({wrong})") from wrong
+
+
+def _whole(count: Any) -> int:
+    if int(count) != float(count):
+        raise ValueError(f"{count} is no whole number")
+    return int(count)
 
 
 def _file(folder: Path, name: str) -> Path:

@@ -5,19 +5,25 @@ Errors name the path and the column and say what belongs there. Knows no source.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
+import re
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
 
 from ranking.features import stable_key
 from ranking.text import text_digest
+from training.sources.kinds import Kind, misfit, read_as
 from training.tables.duck import connect, write
 
+_ADVICE = re.compile(r"\n\s*(?:LINE \d|Possible |The search space)")  # where DuckDB goes on with SQL of ours and options of its own
 ADDED = ("item_code", "item_key", "category_key", "text_digest")
 
 
@@ -53,26 +59,65 @@ def reading(out: Path, file: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         try:
             yield db
         except duckdb.Error as wrong:
-            raise ValueError(f"{file}: {str(wrong).strip()}") from wrong
+            raise ValueError(f"{file}: {_ADVICE.split(str(wrong), maxsplit=1)[0].strip()}") from wrong
 
 
-def view(db: duckdb.DuckDBPyConnection, name: str, file: Path, columns: Iterable[str], *, text: Iterable[str] = ()) -> list[str]:
-    """Name a CSV or Parquet file as a view, refuse it unless it has all `columns`, and return the columns it has.
+def view(
+    db: duckdb.DuckDBPyConnection, name: str, file: Path, columns: Iterable[str], kinds: Mapping[str, Kind] | None = None
+) -> list[str]:
+    """Name a CSV or Parquet file as a view and return what of it is not of its kind, one line by column.
 
-    Columns of a CSV file that are named in `text` are read as they stand: an id like `007` is not a number.
+    Args:
+        db: gets the view.
+        name: of the view.
+        file: read as CSV unless its name ends in `.parquet`. Text columns are read as they stand: an id like `007` is not a number.
+        columns: it must have.
+        kinds: of columns, where it has them; they are converted. A column with a value that cannot be is left as it is. Columns that are
+            not named are numbers, times and so on where all of their values are, else text.
 
     Raises:
-        ValueError: naming the columns that are missing and those that are there.
+        ValueError: the file is damaged, or naming the columns that are missing and those that are there.
     """
-    is_parquet = file.suffix == ".parquet"
-    relation = db.from_parquet(str(file)) if is_parquet else db.read_csv(str(file))
+    kinds = kinds or {}
+    if file.suffix == ".parquet":
+        relation = db.from_parquet(str(file))
+    else:
+        _refuse_damaged(file)
+        # Types are those of all rows (-1), and no row is taken for a comment or skipped to make sense of the others.
+        every_row: dict[str, Any] = {"header": True, "skiprows": 0, "comment": "", "sample_size": -1}
+        has = db.read_csv(str(file), **every_row).columns
+        text = {column: "VARCHAR" for column, kind in kinds.items() if kind == "text" and column in has}
+        relation = db.read_csv(str(file), dtype=text, **every_row)
     missing = [column for column in columns if column not in relation.columns]
     if missing:
         raise ValueError(f"{file}: no column {', '.join(missing)}; it has {', '.join(relation.columns)}")
-    if not is_parquet:
-        relation = db.read_csv(str(file), dtype={column: "VARCHAR" for column in text if column in relation.columns})
-    relation.create_view(name)
-    return list(relation.columns)
+    relation.create_view(f"{name}_as_it_is")
+    types = dict(zip(relation.columns, map(str, relation.types), strict=True))
+    misfits = {c: line for c in types if c in kinds and (line := misfit(db, f"{name}_as_it_is", c, kinds[c], types[c]))}
+    read = ", ".join(f'{read_as(c, kinds[c], types[c])} AS "{c}"' for c in types if c in kinds and c not in misfits)
+    db.execute(f"CREATE VIEW {name} AS SELECT * {f'REPLACE ({read})' if read else ''} FROM {name}_as_it_is")
+    return list(misfits.values())
+
+
+def _refuse_damaged(file: Path) -> None:
+    """DuckDB takes what a truncated gzip file still gives for all of it."""
+    if file.suffix == ".gz":
+        try:
+            with gzip.open(file) as content:
+                while content.read(1 << 20):
+                    pass
+        except (EOFError, zlib.error, gzip.BadGzipFile) as wrong:
+            raise ValueError(f"{file}: damaged ({wrong})") from wrong
+
+
+def refuse(file: Path, misfits: Iterable[str]) -> None:
+    """Refuse a file for what of it is not of its kind.
+
+    Raises:
+        ValueError: there is such; all of it.
+    """
+    if lines := "".join(f"\n  {line}" for line in misfits):
+        raise ValueError(f"{file}: not what it should be{lines}")
 
 
 def write_items(db: duckdb.DuckDBPyConnection, query: str, out: Path) -> int:
@@ -90,9 +135,9 @@ def write_items(db: duckdb.DuckDBPyConnection, query: str, out: Path) -> int:
     return write(
         db,
         """
-        SELECT s.*, (row_number() OVER (ORDER BY i.key, s.item_id) - 1)::INTEGER AS item_code, i.key AS item_key,
+        SELECT s.*, (row_number() OVER (ORDER BY i.key, s.item_id) - 1)::INTEGER AS item_code, coalesce(i.key, 0) AS item_key,
                coalesce(c.key, 0) AS category_key, coalesce(t.text_digest, 0) AS text_digest
-        FROM source_items s JOIN names i ON i.name = s.item_id
+        FROM source_items s LEFT JOIN names i ON i.name = s.item_id
         LEFT JOIN names c ON c.name = s.category LEFT JOIN titles t ON t.title = s.title
         ORDER BY item_code""",
         out / "items.parquet",

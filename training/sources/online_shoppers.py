@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from training.sources.files import digest, find, reading, view, write_meta
+from training.sources.files import digest, find, reading, refuse, view, write_meta
+from training.sources.kinds import Kind
 from training.tables.duck import write
 
 NAME = "online_shoppers"
@@ -52,12 +53,13 @@ def write_tables(out: Path, path: Path) -> None:
         ValueError: a column is missing or does not hold what it should.
     """
     (file,) = files(path)
-    features = [f"{n}::DOUBLE AS {column(n)}" for n in NUMERIC] + [f"{n}::VARCHAR AS {column(n)}" for n in CATEGORICAL]
+    features = [f"{n} AS {column(n)}" for n in NUMERIC] + [f"{n}::VARCHAR AS {column(n)}" for n in CATEGORICAL]
     with reading(out, file) as db:
-        view(db, "raw", file, (*NUMERIC, *CATEGORICAL, "Revenue"))
+        kinds: dict[str, Kind] = {**dict.fromkeys(NUMERIC, "number"), "Revenue": "integer"}
+        refuse(file, view(db, "raw", file, (*NUMERIC, *CATEGORICAL, "Revenue"), kinds))
         rows = write(
             db,
-            f"SELECT (row_number() OVER () - 1)::VARCHAR AS session_id, {', '.join(features)}, Revenue::BOOLEAN::INTEGER AS label FROM raw",
+            f"SELECT (row_number() OVER () - 1)::VARCHAR AS session_id, {', '.join(features)}, Revenue AS label FROM raw",
             out / "sessions.parquet",
         )
     write_meta(out, NAME, digest([file])[file.name], {"sessions": rows})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from training.sources.canonical import CAST, TABLES, Column
+from training.sources.canonical import TABLES
 from training.sources.files import digest, reading, view, write_items, write_meta
 from training.tables.duck import write
 
@@ -36,32 +36,24 @@ def files(path: Path) -> tuple[Path, ...]:
 
 
 def write_tables(out: Path, path: Path) -> None:
-    """Write every table the folder has, and ``meta.json``, into `out`.
+    """Write every table the folder has, and ``meta.json``, into `out`. What cannot be read as its kind is left for the check to name.
 
     Raises:
         FileNotFoundError: the folder has no table.
-        ValueError: a column is missing or cannot be read as its kind.
+        ValueError: a file is damaged or a column is missing.
     """
     rows = {}
     chosen = files(path)
     for file in chosen:
         table = file.name.partition(".")[0]
         with reading(out, file) as db:
-            has = view(
-                db, "raw", file, [c.name for c in TABLES[table] if c.required], text=[c.name for c in TABLES[table] if c.kind == "text"]
-            )
-            read = ", ".join(_read(c) for c in TABLES[table] if c.name in has)
-            query = f"SELECT * REPLACE ({read}) FROM raw"
-            if table == "items":
-                rows[table] = write_items(db, query if "category" in has else f"SELECT *, '' AS category FROM ({query})", out)
-            else:
+            misfits = view(db, "raw", file, [c.name for c in TABLES[table] if c.required], {c.name: c.kind for c in TABLES[table]})
+            # CSV knows no empty text, only absent values: where a text may be empty it is meant to be.
+            blank = ", ".join(f"coalesce({c.name}, '') AS {c.name}" for c in TABLES[table] if c.blank)
+            query = f"SELECT * REPLACE ({blank}) FROM raw" if blank else "FROM raw"
+            if table == "items" and not misfits:
+                has_category = "category" in db.table("raw").columns
+                rows[table] = write_items(db, query if has_category else f"SELECT *, '' AS category FROM ({query})", out)
+            else:  # in the file's order, so that the check names the rows of misfits as the file has them
                 rows[table] = write(db, query, out / f"{table}.parquet")
     write_meta(out, NAME, "-".join(digest(chosen).values()), rows)
-
-
-def _read(column: Column) -> str:
-    """A declared column as its kind. CSV knows no empty text, only absent values: where a text may be empty it is meant to be."""
-    value = f"CAST({column.name} AS {CAST[column.kind]})"
-    if column.blank:
-        value = f"coalesce({value}, '')"
-    return f"{value} AS {column.name}"

@@ -110,6 +110,37 @@ def test_every_source_reads_as_text_and_as_a_page(tmp_path: Path, name: str) -> 
     assert set(re.findall(r'(?:src|href)="(?!data:)', html)) == set()
 
 
+def test_further_columns_of_any_name_are_left_alone(tmp_path: Path) -> None:
+    """Columns named like what a description calls its own change nothing of it."""
+    names = ("part", "unit", "v", "row_number", "file_row_number", "stratum", "n", "items", "events", "label", "gain", "times")
+    said = []
+    for further in ((), names):
+        folder = tmp_path / f"with {len(further)}"
+        folder.mkdir()
+        tiny.shop(folder)
+        (folder / "reviews.csv").write_text("item_id,rating,text\n" + "".join(f"8,{1 + i % 5},x\n" for i in range(20)))
+        (folder / "sessions.csv").write_text("session_id,label\n" + "".join(f"{i},{i % 2}\n" for i in range(20)))
+        for file in folder.iterdir():
+            head, *rows = file.read_text().splitlines()
+            new = [name for name in further if name not in head.split(",")]
+            file.write_text("\n".join([",".join([head, *new]), *(",".join([row, *("x" for _ in new)]) for row in rows)]) + "\n")
+        said.append(text(describe(prepare(Layout(folder / "home"), "own", folder).path)))
+    assert said[0] == said[1]
+
+
+def test_interactions_that_never_happened_are_drawn_without_a_warning(tmp_path: Path) -> None:
+    """A table of no events, and lists nobody clicked: the text and the page say so."""
+    for name, query in {
+        "events": "SELECT '1' AS event_id, now() AS event_time, '' AS user_id, '1' AS item_id, 'click' AS event_type LIMIT 0",
+        "impressions": "SELECT 'l' AS list_id, now() AS event_time, 'ads' AS surface, '1' AS item_id, 0 AS label",
+    }.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        found = describe(_tables(folder, items="SELECT '1' AS item_id, 'x' AS title", **{name: query}))
+        write_page(folder / "page.html", found)
+        assert [b["all"].total for b in found.balances.values()] == [0]
+
+
 def test_a_description_is_the_same_twice(lists: Path, tmp_path: Path) -> None:
     """No clock and no chance: equal tables give equal pages, byte for byte."""
     pages = [tmp_path / "one.html", tmp_path / "two.html"]

@@ -34,10 +34,10 @@ def test_the_example_prints_what_the_page_shows(my_shop: Path, tmp_path: Path) -
 
 
 def test_the_wrong_example_is_refused_as_shown(my_shop: Path, tmp_path: Path) -> None:
-    """A price of -1 and an unknown item are named in the page's words."""
+    """A price of -1, an unknown item and a value in words are named in the page's words."""
     items, events = my_shop / "items.csv", my_shop / "events.csv"
     items.write_text(items.read_text().replace("4.90", "-1"))
-    events.write_text(events.read_text().replace("bob,120", "bob,999"))
+    events.write_text(events.read_text().replace("bob,120", "bob,999").replace("39.90", "much", 1))
     (shown,) = re.findall(r"```\nlongtail: my_shop: (.*?)\n```", PAGE, re.DOTALL)
     with pytest.raises(ValueError, match="not canonical") as caught:
         prepare(Layout(tmp_path / "home"), "own", my_shop)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from ranking.features import stable_key
 from ranking.layout import Layout
 from ranking.text import text_digest
 from tests.training.sources import tiny
-from training.sources import SOURCES, canonical, prepare
+from training.sources import SOURCES, canonical, online_shoppers, prepare
 
 every_source = pytest.mark.parametrize("name", tiny.NAMES)
 file_source = pytest.mark.parametrize("name", tiny.FILE_SOURCES)
@@ -100,6 +101,8 @@ def test_preparing_again_reads_changed_files_only(tmp_path: Path, name: str) -> 
 
 
 REVIEW = f"{tiny.REVIEW_HEAD}\n1,7,60,Meh,,STARS,0,0,General,Tops,Blouses\n"
+_SESSION = (*online_shoppers.NUMERIC, *online_shoppers.CATEGORICAL, "Revenue")
+SESSION = ",".join(_SESSION) + "\n" + "1," * (len(_SESSION) - 1) + "REVENUE\n"
 MISSING = [
     ("esci", "judgments.csv", "query,asin,esci_label\ntowel,A1,E\n", "judgments.csv line 2: not a judgment.*gain"),
     ("clothing_reviews", "reviews.csv", "Clothing ID,Age\n1,2\n", r"reviews\.csv: no column Title, .*Class Name; it has Clothing ID, Age"),
@@ -111,9 +114,25 @@ WRONG = [
     ("esci", "judgments.csv", "query,asin,gain\n", r"judgments\.csv: no judgment"),
     ("esci", "judgments.csv", "query,asin,gain\nmat,A1,1\nmat,A1,0\n", r"judgments\.query \+ item_id: must be unique \(1 rows repeat\)"),
     ("clothing_reviews", "reviews.csv", REVIEW.replace("STARS", "9"), r"reviews\.rating: must be BETWEEN 1 AND 5 \(1 rows\)"),
-    ("clothing_reviews", "reviews.csv", REVIEW.replace("STARS", "many"), r"reviews\.csv: .*many"),
-    ("own", "items.csv", "item_id,title,price\n1,Lamp,cheap\n", r"items\.csv: .*'cheap'"),
-    ("own", "events.csv", "event_id,event_time,user_id,item_id,event_type\n1,soon,ann,8,click\n", r"events\.csv: .*soon"),
+    ("clothing_reviews", "reviews.csv", REVIEW.replace("STARS", "many"), r"reviews\.csv: .*Rating: must be DOUBLE, is 'many' in row 1"),
+    (
+        "clothing_reviews",
+        "reviews.csv",
+        REVIEW.replace("STARS,0,0", "2,0.5,1.5"),
+        r"IND: must be BIGINT, is '0.5' .*Count: .* is '1.5' in row 1",
+    ),
+    ("clothing_reviews", "reviews.csv", REVIEW.replace("1,7,60,Meh,,STARS", "1,,60,Meh,,2"), r"items\.item_id: is NULL \(1 rows\)"),
+    ("clothing_reviews", "reviews.csv", f"{tiny.REVIEW_HEAD}\n", r"reviews: has no row"),
+    ("online_shoppers", "sessions.csv", SESSION.replace("REVENUE", "0.4"), r"sessions\.csv: .*Revenue: must be BIGINT, is '0.4' in row 1"),
+    ("online_shoppers", "sessions.csv", SESSION.replace("REVENUE", "2"), r"sessions\.label: must be BETWEEN 0 AND 1 \(1 rows\)"),
+    ("online_shoppers", "sessions.csv", SESSION.partition("\n")[0], r"sessions: has no row"),
+    ("own", "items.csv", "item_id,title,price\n1,Lamp,cheap\n", r"items\.price: must be DOUBLE, is 'cheap' in row 1 \(1 rows\)"),
+    (
+        "own",
+        "events.csv",
+        "event_id,event_time,user_id,item_id,event_type\n1,soon,ann,8,click\n",
+        r"events\.event_time: must be TIMESTAMP WITH TIME ZONE, is 'soon' in row 1",
+    ),
 ]
 
 
@@ -127,6 +146,28 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, file: str, text
     where = raw / file if name in ("clothing_reviews", "online_shoppers") else raw
     with pytest.raises(ValueError, match=f"(?s){message}"):
         prepare(Layout(tmp_path / "home"), name, where)
+
+
+@pytest.mark.parametrize("missing", [1, 8, 200])
+@pytest.mark.parametrize(
+    ("source", "name", "text"),
+    [
+        ("own", "items", "item_id,title\n" + "".join(f"{i},Lamp {i * i}\n" for i in range(2000))),
+        (
+            "own",
+            "events",
+            "event_id,event_time,user_id,item_id,event_type\n" + "".join(f"{i},2026-01-01,u{i},1,click\n" for i in range(2000)),
+        ),
+        ("clothing_reviews", "reviews", f"{tiny.REVIEW_HEAD}\n" + "".join(f"{i},{i * i},60,Meh,,5,0,0,A,B,C\n" for i in range(2000))),
+        ("online_shoppers", "sessions", SESSION.replace("REVENUE", "1") + "".join("1," * 17 + f"{i % 2}\n" for i in range(2000))),
+    ],
+)
+def test_a_truncated_gzip_file_is_damaged(tmp_path: Path, source: str, name: str, text: str, missing: int) -> None:
+    """However little is cut off its end, the file is refused by name, though its rows can mostly be read."""
+    file = tmp_path / f"{name}.csv.gz"
+    file.write_bytes(gzip.compress(text.encode())[:-missing])
+    with pytest.raises(ValueError, match=rf"{name}\.csv\.gz: damaged"):
+        prepare(Layout(tmp_path / "home"), source, tmp_path if source == "own" else file)
 
 
 @file_source
