@@ -21,8 +21,8 @@ HEAVY = ("torch", "ray", "transformers", "imblearn", "sklearn", "lightgbm")
 
 # What the core may use of the standard library: values, types, arithmetic. No clock, no file, no socket, no process, no chance.
 CORE_MAY_IMPORT = {
-    "__future__", "collections", "collections.abc", "dataclasses", "datetime", "enum", "functools", "hashlib", "json", "math", "pathlib", "re",
-    "typing", "unicodedata",
+    "__future__", "collections", "collections.abc", "dataclasses", "datetime", "enum", "functools", "hashlib", "json", "math", "pathlib",
+    "re", "typing", "unicodedata",
 }  # fmt: skip
 
 
