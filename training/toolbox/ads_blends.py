@@ -9,6 +9,7 @@ What is chosen is chosen on validation lists; the figures that marks are set for
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +33,7 @@ from training.toolbox.outcome import GAIN, Outcome
 
 FINAL = "the choice"
 _HOLDS = 0.1  # what predicted over actual of a tier may be off
+_ALIKE = 0.001  # normalised entropies that differ by less tell nothing apart
 _DRAWS = 40  # weights tried by the weighted average
 
 
@@ -76,15 +78,28 @@ def measure(tests: Tests, plain: Measured, plain_short: Measured, repeat_rule: M
         _fused(tests, plain_short)
         bar.advance()
     pools |= made
-    found = {name: valid_ndcg(tests, pool.logits(tests, "select")) for name, pool in pools.items()}
-    best = max(found, key=lambda name: found[name])
-    kind, calibrator = _calibrated(tests, pools[best])
-    return _final(tests, best, pools[best], kind, calibrator, plain, repeat_rule)
+    chosen = _chosen(tests, pools)
+    kind, calibrator = _calibrated(tests, pools[chosen])
+    return _final(tests, chosen, pools[chosen], kind, calibrator, plain, repeat_rule)
 
 
 def valid_ndcg(tests: Tests, scores: FloatArray) -> float:
     """Mean NDCG@10 on the validation lists that methods are chosen on."""
     return float(np.nanmean(_ndcg(tests, "select", scores)))
+
+
+def _chosen(tests: Tests, pools: Mapping[str, Pool]) -> str:
+    """Of the pools that order validation lists as well as the best one, as far as can be told, that with the least normalised entropy."""
+    part = tests.parts["select"]
+    per_list, entropy = {}, {}
+    for name, pool in pools.items():
+        z = pool.logits(tests, "select")
+        per_list[name] = _ndcg(tests, "select", z)
+        calibrated = tests.calibrator(pool.logits(tests, "calibrate"))(z)
+        entropy[name] = metrics.normalized_entropy(calibrated, np.asarray(part.labels))
+    best = max(per_list, key=lambda name: float(np.nanmean(per_list[name])))
+    alike = [n for n in pools if not paired_bootstrap_interval(per_list[best], per_list[n], SEED, n=1000, groups=part.households).low > 0.0]
+    return min(alike, key=lambda name: entropy[name])
 
 
 def _pools(tests: Tests) -> dict[str, Pool]:
@@ -159,8 +174,8 @@ def _fused(tests: Tests, plain: Measured) -> None:
 def _calibrated(tests: Tests, pool: Pool) -> tuple[str, Calibrator | TierCalibrator]:
     """Compare calibrators of one pool and take one, fitted again on both halves.
 
-    Of those whose predicted over actual holds in every tier on the households they were not fitted on, the one with the least normalised
-    entropy on validation lists; where none holds, the one that is least off.
+    Of those whose predicted over actual holds in every tier on the households they were not fitted on, and whose normalised entropy on
+    validation lists is as good as the least, the one whose sum is least off; where none holds, the one that is least off in its worst tier.
     """
     logits = {part: pool.logits(tests, part) for part in ("calibrate", "select", "short", "test_weeks")}
     kinds = ("platt", "isotonic", "temperature")
@@ -171,15 +186,16 @@ def _calibrated(tests: Tests, pool: Pool) -> tuple[str, Calibrator | TierCalibra
     with Bar("ads: calibrators", len(made)) as bar:
         for name, calibrator in made.items():
             p = {part: grouped(calibrator, z, np.asarray(tests.parts[part].tiers)) for part, z in logits.items()}
-            off[name] = _worst(tests, p["calibrate"])
+            off[name] = _off(tests, p["calibrate"])
             entropy[name] = metrics.normalized_entropy(p["select"], np.asarray(tests.parts["select"].labels))
             figures = tests.yardsticks["short"].measure(p["short"], calibrated=True).figures
             _add_weeks(figures, thinned_row(p["test_weeks"], tests.parts["test_weeks"]))
             curves = {n: c for n, c in tests.yardsticks["short"].curves(p["short"], calibrated=True).items() if n.startswith("calibration")}
             tests.outcomes.append(Outcome("ads", "calibrator", name, figures, 0.0, "" if name == "none" else "none", curves))
             bar.advance()
-    sound = [name for name in made if off[name] <= _HOLDS] or [min(made, key=lambda name: off[name])]
-    best = min(sound, key=lambda name: entropy[name])
+    sound = [name for name in made if off[name][1] <= _HOLDS] or [min(made, key=lambda name: off[name][1])]
+    least = min(entropy[name] for name in sound)
+    best = min((name for name in sound if entropy[name] <= least + _ALIKE), key=lambda name: off[name][0])
     every = np.ones(len(tests.parts["calibrate"].labels), bool)
     if best == "none":
         return best, Calibrator()
@@ -188,13 +204,15 @@ def _calibrated(tests: Tests, pool: Pool) -> tuple[str, Calibrator | TierCalibra
     return best, tests.calibrator(logits["calibrate"], kind=best, rows=every)
 
 
-def _worst(tests: Tests, p: FloatArray) -> float:
-    """How far predicted over actual is from 1 in the worst tier, on the half of `calibrate` that calibrators were not fitted on."""
+def _off(tests: Tests, p: FloatArray) -> tuple[float, float]:
+    """How far predicted over actual is from 1, overall and in the worst tier, on the half of `calibrate` no calibrator was fitted on."""
     part, half = tests.parts["calibrate"], ~tests.first_half()
     labels, tiers = np.asarray(part.labels), np.asarray(part.tiers)
     weights = np.where(labels == 1, 1.0, 1.0 / part.negatives_rate)
-    ratios = [(p[rows] @ weights[rows]) / labels[rows].sum() for code in range(len(TIERS)) if labels[rows := half & (tiers == code)].any()]
-    return float(np.abs(np.array(ratios) - 1.0).max())
+    groups = [half, *(half & (tiers == code) for code in range(len(TIERS)))]
+    ratios = [(p[rows] @ weights[rows]) / labels[rows].sum() for rows in groups if labels[rows].any()]
+    distances = np.abs(np.array(ratios) - 1.0)
+    return float(distances[0]), float(distances.max())
 
 
 def _final(
@@ -209,7 +227,8 @@ def _final(
     _add_weeks(measured.figures, weeks)
     seconds = round(sum(tests.trained[m].seconds for m in pool.members), 2)
     note = (
-        f"{name}, calibrated by {kind}: best NDCG@10, and of what keeps each tier's sum the least normalised entropy, on validation lists"
+        f"{name}, calibrated by {kind}: of what orders validation lists as well as the best, the least normalised entropy; of the "
+        "calibrators that keep each tier's sum and do as well, the one that keeps the whole best"
     )
     curves = tests.yardsticks["test"].curves(p["test"], calibrated=True)
     tests.outcomes.append(Outcome("ads", "final", FINAL, measured.figures, seconds, f"{BASELINE}, all lists", curves, note))
