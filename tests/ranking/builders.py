@@ -62,6 +62,7 @@ def manifest() -> dict[str, Any]:
                 "scope": "both",
                 "surfaces": ["search", "ads"],
                 "page_length": 10,
+                "free_places": 0,
                 "controller": {"kind": "dual", "gain": 0.1, "debt_bound": 4.0},
                 "objectives": {"click": 1.0},
                 "reserve_micros": 10_000,
