@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -20,13 +21,28 @@ from training.imbalance.losses import LOSSES, deferred_weights
 from training.imbalance.optimisers import optimiser
 from training.members.contract import Rows
 from training.members.dense import Dense
-from training.members.neural import Recipe
 from training.members.scaling import Scale
 
 LIST_LOSSES: tuple[str, ...] = tuple(name for name, loss in LOSSES.items() if "mask" in inspect.signature(loss).parameters)
 """Losses over whole lists."""
 _PADDED = 1 << 21  # pairs of items in one batch of lists, at most: what a pairwise loss holds at once
 _BATCH_OF_LISTS = 1 << 12  # padded items in it, at most
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a network is trained; see `training.members.neural.neural`."""
+
+    loss: str
+    loss_options: Mapping[str, Any]
+    optimiser: str
+    learning_rate: float
+    weight_decay: float
+    hidden: tuple[int, ...]
+    epochs: int
+    batch: int
+    deferred: float
+    decoupled: str
 
 
 def fit(rows: Rows, recipe: Recipe, *, seed: int, threads: int) -> Dense:

@@ -3,27 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from training.members.contract import Rows
 from training.members.dense import Dense
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """How a network is trained; see `neural`."""
-
-    loss: str
-    loss_options: Mapping[str, Any]
-    optimiser: str
-    learning_rate: float
-    weight_decay: float
-    hidden: tuple[int, ...]
-    epochs: int
-    batch: int
-    deferred: float
-    decoupled: str
 
 
 def neural(
@@ -66,7 +49,7 @@ def neural(
     """
     from training.members import network
 
-    recipe = Recipe(
+    recipe = network.Recipe(
         loss, dict(loss_options or {}), optimiser, learning_rate, weight_decay, tuple(hidden), epochs, batch, deferred, decoupled
     )
     return network.fit(rows, recipe, seed=seed, threads=threads)
