@@ -233,8 +233,10 @@ def _resumable(path: Path) -> bool:
 def _claim(path: Path, asked: Mapping[str, Any]) -> None:
     """Write down what the search of this name asks. Another question under the name would be answered with the old one's winner."""
     file, asked = path / "asked.json", json.loads(json.dumps(asked))
-    if not _resumable(path):
-        shutil.rmtree(path, ignore_errors=True)  # what was stopped before its first trial stands for nothing
+    if not _resumable(path) and path.exists():
+        if any(path.iterdir()) and not file.exists() and not (path / "tuner.pkl").exists():
+            raise ValueError(f"name: {path} is there and holds no search; choose another name")
+        shutil.rmtree(path)  # a search that was stopped before its first trial stands for nothing
     if not file.exists():
         write_json(file, asked)
         return

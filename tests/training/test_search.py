@@ -120,6 +120,15 @@ def test_a_name_stands_for_one_search(tmp_path: Path) -> None:
         _claim(tmp_path / "x", asked | {"data": digest(ensemble_data(rows=101))})
 
 
+def test_a_folder_that_holds_no_search_is_left_alone(tmp_path: Path) -> None:
+    """A name that happens to be a folder of something else is refused, and nothing in it is touched."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("keep")
+    with pytest.raises(ValueError, match="mine is there and holds no search; choose another name"):
+        _claim(tmp_path / "mine", {"trials": 1})
+    assert (tmp_path / "mine" / "notes.txt").read_text() == "keep"
+
+
 def test_data_that_are_none_are_named(tmp_path: Path) -> None:
     """A damaged file, another stage's file and a folder are refused by path."""
     save_ensemble_data(tmp_path / "whole.npz", ensemble_data(rows=100))
