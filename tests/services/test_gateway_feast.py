@@ -13,8 +13,9 @@ from feast import FeatureStore
 from ranking.assemble import ITEM_ATTRIBUTES, item_features, user_features
 from ranking.errors import Unavailable
 from ranking.features import TASTE_WIDTH, Entity, stable_key
-from services.gateway.feast_store import FeastStore
+from services.feature_store.feast import FeastStore
 from services.gateway.features import Features
+from services.snapshot.latest import Latest
 from tests.services import feast_home
 
 NOW = datetime(2026, 1, 10, tzinfo=UTC)
@@ -90,7 +91,10 @@ def test_event_times_say_which_view_has_a_row(store: FeastStore) -> None:
 @pytest.mark.servers
 async def test_freshness_is_derived_from_them(store: FeastStore) -> None:
     """Profile fresh, statistics 15 days old stale, absent statistics defaulted, unknown item missing; the user's profile defaulted."""
-    reader = Features(store, user_ttl_s=5, user_cache=10, item_refresh_s=60, item_cache=10, clock=NOW.timestamp)
+    nothing = Latest(Path("nowhere"))
+    reader = Features(
+        store, user_ttl_s=5, user_cache=10, item_refresh_s=60, item_cache=10, snapshot=nothing, snapshot_stale_s=60, clock=NOW.timestamp
+    )
     found = await reader.get("u", ["i0", "i1", "unknown"], time.monotonic() + 60)
     assert found.states(np.array([0, 1, 2])) == {
         "user_profile": ["defaulted"] * 3,
