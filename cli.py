@@ -299,6 +299,16 @@ def bench_rank(quick: Annotated[bool, typer.Option("--quick", help="a few second
     print(json.dumps(result))
 
 
+@bench_app.command("snapshot")
+def bench_snapshot(quick: Annotated[bool, typer.Option("--quick", help="a fiftieth of the items: shows that it runs")] = False) -> None:
+    """A million generated items in the item snapshot, gathered by four processes: memory, time of a gather, time to open."""
+    from services.bench import snapshot as bench
+
+    with explained():
+        result = bench.run(quick=quick)
+    print(json.dumps(result))
+
+
 @bench_app.command("fairness")
 def bench_fairness(
     quick: Annotated[bool, typer.Option("--quick", help="a fraction of the lists and one seed: shows that it runs")] = False,

@@ -51,7 +51,7 @@ def run(address: str, *, users: Sequence[str], items: Sequence[str], queries: Se
     met = {name: figures[name] >= mark if sign == ">=" else figures[name] <= mark for name, (sign, mark) in WANTED.items()}
     return {
         "bench": "rank",
-        "revision": _revision(),
+        "revision": revision(),
         "host": host(),
         "figures": figures,
         "wanted": {name: list(mark) for name, mark in WANTED.items()},
@@ -155,7 +155,8 @@ def host() -> dict[str, Any]:
     return {"cores": os.cpu_count(), "cpu": cpu, "memory": f"{memory / 2**30:.0f} GiB"}
 
 
-def _revision() -> str:
+def revision() -> str:
+    """The commit of this code, as far as it can be told."""
     here = Path(__file__).resolve().parent
     found = subprocess.run(["git", "-C", str(here), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     return found.stdout.strip() or "unknown"

@@ -13,7 +13,6 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +36,7 @@ class Snapshot:
         """See `open`."""
         self.header = header
         self.blocks = blocks
-        self._dtypes = {name: entries.dtype for name, entries in blocks.entries.items()}
+        self._shared = [(blocks.words[name], blocks.entries[name].dtype) for name in SHARED]
         self.names: Mapping[int, str] = Names(blocks, header.sorted_names)
 
     @classmethod
@@ -89,12 +88,13 @@ class Snapshot:
         found = find(hash_ids(item_ids, self.header.seed), blocks.index, blocks.slots)
         writes = blocks.state["writes"]
         before = int(writes[0])
-        taken = blocks.words["rows"].take(found, axis=0)
+        taken = blocks.words["rows"].take(found, axis=0, mode="clip")
         if before & 1 or int(writes[0]) != before:  # some row was being written
             taken = self._whole(found)
-        rows = taken.view(self._dtypes["rows"]).ravel()
+        rows = taken.view(blocks.entries["rows"].dtype).ravel()
+        places = taken.T[REFERENCES].astype(np.intp, order="C")
         texts, groups, tastes, times = (
-            self._entries(*of) for of in zip(SHARED, taken.T[REFERENCES].astype(np.intp, order="C"), strict=True)
+            words.take(at, axis=0, mode="clip").view(dtype).ravel() for (words, dtype), at in zip(self._shared, places, strict=True)
         )
         features = features_of(rows, texts, groups, tastes)
         known = found > 0
@@ -114,9 +114,6 @@ class Snapshot:
                 return taken
         found[torn] = 0  # row 0 is never written
         return words.take(found, axis=0)
-
-    def _entries(self, name: str, at: NDArray[np.intp]) -> NDArray[Any]:
-        return self.blocks.words[name].take(at, axis=0).view(self._dtypes[name]).ravel()
 
 
 class Names(Mapping[int, str]):
