@@ -50,7 +50,7 @@ class Catalogue(Protocol):
         ...
 
     def revision(self) -> str:
-        """Changes when definitions were applied or batch values were written; says nothing of single rows pushed.
+        """A few characters that change when definitions were applied or batch values were written; says nothing of single rows pushed.
 
         Raises:
             Unavailable: the store did not answer.

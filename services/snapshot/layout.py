@@ -76,7 +76,7 @@ class Header:
     boot: str  # of the machine that made it: rows updated in memory may not have reached the disk when it stopped
     generation: int  # one more than the file's it replaced
     created_at: float
-    source: str  # what it was made from, in the words of whoever did
+    source: str  # what it was made from, in a few characters of whoever did
     seed: int  # of the ids' hashes
     rows: int  # when it was made
     sorted_names: int  # of the names, those in the order of their keys

@@ -116,7 +116,7 @@ class Writer:
             event_times: (views, n) seconds since 1970, NaN where a view has no row; an item without any stays out.
             names: what attribute keys stand for; those of no item stay out.
             as_of: when the feature store had all this, in seconds since 1970.
-            source: what it was made from, kept in the header.
+            source: what it was made from, in a few characters, kept in the header.
 
         Raises:
             ValueError: an item stands there twice, or a token id does not fit 16 bits.

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from feast import FeatureStore
 
@@ -123,3 +124,26 @@ def test_a_store_that_is_not_there_yet_is_unavailable_and_found_later(
         entry.rename(tmp_path / f"empty-{entry.name}")  # what the failed attempt made
     (home / "feast").symlink_to(feast_dir / "feast")
     assert not np.isnan(store.read(Entity.USER, ["u"]).event_times).all()
+
+
+@pytest.mark.servers
+@pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning")  # of ibis, through which Feast asks DuckDB
+def test_the_catalogue_is_what_features_were_computed_of(store: FeastStore, feast_dir: Path) -> None:
+    """Every item of the offline store once; before it has any the store is unavailable."""
+    with pytest.raises(Unavailable, match="feature store"):
+        store.ids(Entity.ITEM)
+    (feast_dir / "features").mkdir()
+    rows = pd.DataFrame({"item_id": ["i0", "i1", "i1"], "event_timestamp": [NOW, NOW, NOW + timedelta(days=1)]})
+    rows.to_parquet(feast_dir / "features" / "item_profile.parquet")
+    assert sorted(store.ids(Entity.ITEM)) == ["i0", "i1"]
+
+
+@pytest.mark.servers
+def test_the_revision_changes_with_what_is_materialised(store: FeastStore, feast_dir: Path) -> None:
+    """It is the same until then, whoever asks, and stays a few characters long."""
+    before = store.revision()
+    assert before == store.revision() == FeastStore(feast_home.REPO, feast_dir).revision()
+    feast = FeatureStore(repo_path=str(feast_home.REPO))
+    feast.registry.apply_materialization(feast.get_feature_view("item_profile"), feast.project, NOW, NOW + timedelta(days=1))
+    assert store.revision() != before
+    assert len(store.revision()) == 16
