@@ -88,7 +88,7 @@ def up(
     address: Annotated[str, typer.Option(help="host:port of the gateway")] = "127.0.0.1:50051",
     triton_port: Annotated[int, typer.Option(help="gRPC port of Triton; 0: a free one")] = 8001,
 ) -> None:
-    """Start Triton, its controller and the gateway in the background; activates the newest release if none is."""
+    """Start Triton, its controller, the feature process and the gateway in the background; activates the newest release if none is."""
     from deploy import local
     from deploy.triton import wheel
 
@@ -304,7 +304,7 @@ def bench_features(
     quick: Annotated[bool, typer.Option("--quick", help="a few seconds: shows that it runs")] = False,
     only: Annotated[list[str] | None, typer.Option(help="a part by name; may be repeated")] = None,
 ) -> None:
-    """Events durably taken in per second, beside a bare echo of the same messages; needs no running platform."""
+    """Events taken in per second, a million items in the item snapshot; needs no running platform."""
     from services.bench import features as bench
 
     with explained():
@@ -432,9 +432,15 @@ def _print_status(state: Layout) -> bool:
     from deploy import local
 
     now = local.status(state)
-    table = Table("part", "pid", "listens on", "ready", "problem")
-    for name, part, pid, address in (("Triton", now["triton"], "triton_pid", "grpc"), ("gateway", now["gateway"], "pid", "address")):
-        row = (str(part[pid]), part[address], str(part["ready"]), escape(part.get("error", ""))) if part else ("—", "—", "not running", "")
+    table = Table("part", "pid", "listens on, or holds", "ready", "problem")
+    triton, features, gateway = now["triton"], now["features"], now["gateway"]
+    parts = (
+        ("Triton", triton, "triton_pid", triton and triton["grpc"]),
+        ("item snapshot", features, "pid", features and f"{features.get('items', 0):,} items"),
+        ("gateway", gateway, "pid", gateway and gateway["address"]),
+    )
+    for name, part, pid, where in parts:
+        row = (str(part[pid]), where, str(part["ready"]), escape(part.get("error", ""))) if part else ("—", "—", "not running", "")
         table.add_row(name, *row)
     out.print(table)
     problem = f"   [red]{escape(now['problem'])}[/]" if now.get("problem") else ""

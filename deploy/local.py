@@ -1,4 +1,5 @@
-"""The platform on this machine, in the background: the controller (with Triton) and the gateway, started, watched and stopped.
+"""The platform on this machine, in the background: the controller (with Triton), the feature process and the gateway, started, watched and
+stopped.
 
 Processes are started by module name, so nothing of `services` is imported here. What runs is written to
 ``<home>/run/platform.json``; a process is only ever signalled while it is still the one that was started. `up` and `down` take turns.
@@ -25,8 +26,9 @@ from ranking.errors import Unavailable
 from ranking.layout import Layout
 
 STATE = "platform.json"
-_GATEWAY_STATE = "gateway.json"
-CONTROLLER, GATEWAY = "deploy.controller", "services.gateway"
+_GATEWAY_STATE, _FEATURES_STATE = "gateway.json", "features.json"
+CONTROLLER, FEATURES, GATEWAY = "deploy.controller", "services.features", "services.gateway"
+_STATES = {CONTROLLER: controller.STATE, FEATURES: _FEATURES_STATE, GATEWAY: _GATEWAY_STATE}
 _STOP_S = 30.0
 _POLL_S = 0.1
 _ERROR_S = 3.0  # after which an error that stands is not waited out: what passes by itself passes sooner
@@ -99,6 +101,9 @@ def _up(layout: Layout, feature_repo: Path, release: str, address: str, triton_p
         if now is None or wanted != now.release:
             lifecycle.activate(layout, wanted, triton)
             time.sleep(_FOLLOW_S if GATEWAY in known else 0.0)
+        if FEATURES not in known:  # nobody waits for it: until it has made a snapshot, gateways read Feast
+            known[FEATURES] = _start(layout, FEATURES, ["--feature-repo", str(feature_repo)], environment)
+            _remember(layout, known)
         if GATEWAY not in known:
             options = ["--address", address, "--triton", triton, "--feature-repo", str(feature_repo)]
             clock = _read(layout.serving)
@@ -129,6 +134,7 @@ def status(layout: Layout) -> dict[str, Any]:
         "problem": problem,
         "processes": alive,
         "triton": _triton(layout) if CONTROLLER in alive else None,
+        "features": _read(layout.run / _FEATURES_STATE) if FEATURES in alive else None,
         "gateway": _read(layout.run / _GATEWAY_STATE) if GATEWAY in alive else None,
     }
 
@@ -156,7 +162,7 @@ def _newest(layout: Layout) -> str:
 def _start(layout: Layout, module: str, options: list[str], environment: Mapping[str, str]) -> Running:
     layout.logs.mkdir(parents=True, exist_ok=True)
     layout.run.mkdir(parents=True, exist_ok=True)
-    (layout.run / (controller.STATE if module == CONTROLLER else _GATEWAY_STATE)).unlink(missing_ok=True)
+    (layout.run / _STATES[module]).unlink(missing_ok=True)
     log = layout.logs / f"{module}.log"
     with log.open("w") as out:
         child = subprocess.Popen(

@@ -27,6 +27,11 @@ class Layout:
         return self.home / "feast"
 
     @property
+    def item_snapshot(self) -> Path:
+        """The item features that all gateways of this machine read: one memory-mapped file, made again from Feast."""
+        return self.home / "snapshot" / "items"
+
+    @property
     def training(self) -> Path:
         """Frames, models and scores between the stages of training."""
         return self.home / "training"

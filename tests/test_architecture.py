@@ -64,7 +64,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("training", "from longtail.ranking.v1 import ranking_service_pb2", "training knows neither gRPC nor the wire's messages"),
         ("deploy", "import torch", "deploy loads no training library"),
         ("deploy", "import tritonclient.grpc", "tritonclient is known to one adapter per room"),
-        ("services", "import feast", "feast is known to training's dataset and to the gateway's feature adapter"),
+        ("services", "import feast", "feast is known to training's dataset and to the services' feature store"),
         ("training", "from ray import tune", "ray is known to the search"),
         ("services", "import redis.asyncio", "redis is known to the stores' adapter"),
     ],
@@ -154,7 +154,7 @@ def without_heavy(line: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("module", ["services.gateway.server", "services.gateway.__main__", "services.gateway.feast_store", "feast"])
+@pytest.mark.parametrize("module", ["services.gateway.server", "services.gateway.__main__", "services.feature_store.feast", "feast"])
 def test_the_gateway_starts_where_no_training_library_is_installed(module: str) -> None:
     """The gateway's modules, and Feast that it loads while starting, import with every training library absent."""
     done = without_heavy(f"import {module}")

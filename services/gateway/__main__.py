@@ -7,9 +7,10 @@ import os
 import sys
 
 from services.gateway.server import serve
-from services.gateway.settings import InvalidSettingError, load
+from services.gateway.settings import load
 from services.rpc import log
 from services.rpc.server import PortTakenError
+from services.rpc.settings import InvalidSettingError
 
 
 def main() -> int:

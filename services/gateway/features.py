@@ -1,7 +1,9 @@
-"""Features of one list: the user's from a small cache, the items' from the item table, both filled from the feature store.
+"""Features of one list: the user's from a small cache, the items' from the snapshot and, what it lacks, from the item table; both caches
+are filled from the feature store.
 
 A warm call waits for nothing. A cold one reads the missing entities in one batched call each, in threads, until the deadline; what is late
-or failing becomes declared defaults and a degradation, and a late read still fills the caches.
+or failing becomes declared defaults and a degradation, and a late read still fills the caches. A snapshot older than its bound is no longer
+believed: its items are read like missing ones, and only where that fails its values still stand.
 """
 
 from __future__ import annotations
@@ -9,11 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import OrderedDict
+from collections import ChainMap, OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +25,10 @@ from ranking.assemble import UNKNOWN_USER, ItemFeatures, UserFeatures, user_feat
 from ranking.errors import Unavailable
 from ranking.features import Entity
 from ranking.types import Degradation, FloatArray, Freshness, IntArray
+from services.feature_store.port import ENTITY_VIEWS, FeatureRows, FeatureStore
 from services.gateway.items import ItemTable, unknown_items
-from services.gateway.ports import ENTITY_VIEWS, FeatureRows, FeatureStore, freshness_codes
+from services.gateway.ports import freshness_codes
+from services.snapshot.latest import Latest
 
 log = logging.getLogger(__name__)
 _TTLS = {e: np.array([v.ttl.total_seconds() for v in views]) for e, views in ENTITY_VIEWS.items()}
@@ -61,6 +66,16 @@ class _User:
     read_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """What the snapshot says of one list; the arrays are the list's own."""
+
+    items: ItemFeatures  # (n,)
+    times: FloatArray  # (views, n)
+    rest: IntArray  # positions of the items that have to come from elsewhere
+    names: Mapping[int, str]
+
+
 class Features:
     """Reads through two caches. Lives on the event loop; only the store's reads run in threads."""
 
@@ -72,6 +87,8 @@ class Features:
         user_cache: int,
         item_refresh_s: float,
         item_cache: int,
+        snapshot: Latest,
+        snapshot_stale_s: float,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Wire the caches to a store.
@@ -81,13 +98,17 @@ class Features:
             user_ttl_s: age at which a cached user is read again, in seconds.
             user_cache: users kept.
             item_refresh_s: age at which a cached item is read again in the background, in seconds.
-            item_cache: items kept.
+            item_cache: items kept that the snapshot lacks.
+            snapshot: asked first; somebody else lets it follow its file.
+            snapshot_stale_s: age beyond which it is not believed, in seconds.
             clock: seconds since 1970, for freshness only; cache ages use the monotonic clock.
         """
         self._store = store
         self._user_ttl_s = user_ttl_s
         self._user_cache = user_cache
         self._item_refresh_s = item_refresh_s
+        self._snapshot = snapshot
+        self._snapshot_stale_s = snapshot_stale_s
         self._clock = clock
         self._users: OrderedDict[str, _User] = OrderedDict()
         self._reading_users: dict[str, asyncio.Task[_User]] = {}
@@ -107,19 +128,22 @@ class Features:
         """
         now = time.monotonic()
         user = self._cached_user(user_id, now)
-        rows = self._items.rows(item_ids)
-        cold_items = bool((rows < 0).any())
         degraded: list[Degradation] = []
+        base = self._snapshot_rows(item_ids, degraded)
+        rest = item_ids if base is None else [item_ids[i] for i in base.rest.tolist()]
+        cold_items = bool((self._items.rows(rest) < 0).any())
         if user is None or cold_items:
             waits: list[Awaitable[_User | None]] = []
             if user is None:
                 waits.append(self._within(self._read_user(user_id), deadline, "features:user", degraded))
             if cold_items:
-                waits.append(self._within(self._fill(item_ids), deadline, "features:item", degraded))
+                waits.append(self._within(self._fill(rest), deadline, "features:item", degraded))
             found = await asyncio.gather(*waits)
             user = user or found[0]
-        items, item_times = self._gather(item_ids)
-        names = self._items.names
+        if base is None:
+            items, item_times, names = *self._gather(item_ids), self._items.names
+        else:
+            items, item_times, names = self._overlaid(base, rest)
         clock = self._clock()
         user_times = user.event_times if user else _UNKNOWN_TIMES[Entity.USER]
         user_states = freshness_codes(user_times, _TTLS[Entity.USER], clock)
@@ -152,6 +176,33 @@ class Features:
             except Exception:  # as for the calls: no fault of the store keeps the gateway from ranking
                 log.exception("feature_read_failed", extra={"entity": entity})
                 return
+
+    def _snapshot_rows(self, item_ids: Sequence[str], degraded: list[Degradation]) -> _Base | None:
+        """What the snapshot says, None where there is none; degraded where it is too old to be believed."""
+        snapshot = self._snapshot.current
+        if snapshot is None:
+            return None
+        items, times, known = snapshot.gather(item_ids)
+        age = self._snapshot.age_s
+        if age > self._snapshot_stale_s:
+            detail = f"the item snapshot is {age:.0f} s old, beyond {self._snapshot_stale_s:g} s; items were read from the feature store"
+            degraded.append(Degradation("features:snapshot", "STALE", detail))
+            known[:] = False
+        return _Base(items, times, np.flatnonzero(~known), snapshot.names)
+
+    def _overlaid(self, base: _Base, rest: Sequence[str]) -> tuple[ItemFeatures, FloatArray, Mapping[int, str]]:
+        """The snapshot's items, and over them those of `rest` that the table has."""
+        if not rest:
+            return base.items, base.times, base.names
+        now = time.monotonic()
+        rows = self._items.rows(rest)
+        there, rows = base.rest[rows >= 0], rows[rows >= 0]
+        self._refresh_later(rows, now)
+        found, base.times[:, there] = self._items.gather(rows, now)
+        for column in fields(ItemFeatures):
+            getattr(base.items, column.name)[there] = getattr(found, column.name)
+        known: list[Any] = [base.names, self._items.names]  # a ChainMap wants to be written to, and is not
+        return base.items, base.times, ChainMap({}, *known)
 
     def _cached_user(self, user_id: str, now: float) -> _User | None:
         if not user_id:

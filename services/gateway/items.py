@@ -1,6 +1,7 @@
-"""The item table: features of every item seen lately, as growing columns, so that gathering a warm list is a few array reads.
+"""The item table: features of items the snapshot lacks, as growing columns, so that gathering a warm list is a few array reads.
 
-Feast stays the source of truth: a row is a copy with the time it was read. Knows nothing of where rows come from or go.
+It holds what the snapshot does not have yet, or everything while there is no snapshot. Feast stays the source of truth: a row is a copy
+with the time it was read. Knows nothing of where rows come from or go.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranking.assemble import ItemFeatures, item_features
-from ranking.fairness.policy import ITEM_ATTRIBUTES
 from ranking.features import Entity, stable_key
 from ranking.types import FloatArray, IntArray
-from services.gateway.ports import ENTITY_VIEWS, FeatureRows
+from services.feature_store.items import items_of
+from services.feature_store.port import ENTITY_VIEWS, FeatureRows
 
 _COLUMNS = tuple(f.name for f in fields(ItemFeatures))
 _FIRST_CAPACITY = 1024
@@ -66,8 +67,7 @@ class ItemTable:
 
     def put(self, item_ids: Sequence[str], read: FeatureRows, now: float) -> None:
         """Insert or replace rows. At most `capacity` ids at once."""
-        keys = np.fromiter(map(stable_key, item_ids), np.int64, len(item_ids))
-        features = item_features(keys, read.values)
+        features, names = items_of(item_ids, read)
         fresh = [i for i in dict.fromkeys(item_ids) if i not in self._rows]
         if len(self._rows) + len(fresh) > self._limit:
             self._evict(min(self._limit // 2, self._limit - len(item_ids)))  # of `item_ids` even those it holds may have to go
@@ -76,9 +76,7 @@ class ItemTable:
         for item in fresh:
             self._rows[item] = len(self._ids)
             self._ids.append(item)
-        for name, column in zip(ITEM_ATTRIBUTES, features.attribute_keys.T.tolist(), strict=True):
-            if name in read.values:
-                self._names.update((key, text) for key, text in zip(column, read.values[name], strict=True) if key)
+        self._names.update(names)
         rows = self.rows(item_ids)
         for name in _COLUMNS:
             getattr(self._features, name)[rows] = getattr(features, name)

@@ -224,10 +224,11 @@ class Metrics(Collector):
             )
 
 
-def registry(metrics: Metrics) -> CollectorRegistry:
+def registry(*metrics: Collector) -> CollectorRegistry:
     """What one gateway exposes: its metrics, and its process' time and memory."""
     own = CollectorRegistry()
-    own.register(metrics)
+    for some in metrics:
+        own.register(some)
     ProcessCollector(registry=own)
     return own
 

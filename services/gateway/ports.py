@@ -2,43 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ranking.features import VIEWS, Entity, View
 from ranking.types import Float32Array, FloatArray
-
-ENTITY_VIEWS: dict[Entity, tuple[View, ...]] = {e: tuple(v for v in VIEWS if v.entity is e) for e in Entity}
-"""Views of each entity; their order is the row order of `FeatureRows.event_times`."""
-
-
-@dataclass(frozen=True, slots=True)
-class FeatureRows:
-    """What the store holds of ``n`` entities.
-
-    Attributes:
-        values: feature name -> (n,) values, None where the store has none.
-        event_times: (views, n) seconds since 1970 of each view's row, NaN where the store has no row.
-    """
-
-    values: Mapping[str, Sequence[Any]]
-    event_times: FloatArray
-
-
-class FeatureStore(Protocol):
-    """The online feature store."""
-
-    def read(self, entity: Entity, ids: Sequence[str]) -> FeatureRows:
-        """One batched read. Blocks; called from one thread per entity.
-
-        Raises:
-            Unavailable: the store did not answer.
-        """
-        ...
 
 
 class ModelServer(Protocol):

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import os
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from pathlib import Path
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import grpc
 from longtail.feedback.v1.feedback_service_pb2_grpc import add_FeedbackServiceServicer_to_server
 from longtail.ranking.v1.ranking_service_pb2_grpc import add_RankingServiceServicer_to_server
 
 from ranking.layout import Layout
+from services.feature_store.feast import FeastStore
+from services.feature_store.port import FeatureStore
 from services.feedback.log.event_log import EventLog
 from services.feedback.log.sqlite import SqliteLog
 from services.feedback.recorder import Recorder
 from services.feedback.servicer import NAME as FEEDBACK
 from services.feedback.servicer import FeedbackServicer
 from services.gateway.attributions import Attributions
-from services.gateway.feast_store import FeastStore
 from services.gateway.features import Features
 from services.gateway.ledger.ledger import Ledger
 from services.gateway.ledger.sqlite import SqliteStore
@@ -30,14 +28,17 @@ from services.gateway.ledger.store import LedgerStore
 from services.gateway.metrics import Metrics, registry
 from services.gateway.metrics_http import exposed
 from services.gateway.pipeline import Pipeline
-from services.gateway.ports import FeatureStore, ModelServer
+from services.gateway.ports import ModelServer
 from services.gateway.releases import Releases
 from services.gateway.scoring import Scoring
 from services.gateway.served import ServedLog
 from services.gateway.servicer import NAME, RankingServicer
 from services.gateway.settings import Settings
+from services.gateway.snapshot_metrics import SnapshotMetrics
 from services.gateway.triton import Triton
+from services.rpc import status
 from services.rpc.server import Options, Server, stop_signal
+from services.snapshot.latest import Latest
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,8 @@ async def running(
     """
     layout = Layout(settings.home)
     async with AsyncExitStack() as closing:  # whatever fails, here or in the caller, what was opened is closed, the last first
-        features = _features(settings, store)
+        snapshot = Latest(layout.item_snapshot)
+        features = _features(settings, store, snapshot)
         closing.push_async_callback(features.close)
         if models is None:
             models = triton = Triton(settings.triton)
@@ -83,12 +85,12 @@ async def running(
             closing.push_async_callback(asyncio.to_thread, served.close)
         ledger = Ledger(accounts or _accounts(settings, layout), sync_s=settings.ledger_sync_s)
         closing.push_async_callback(ledger.close, settings.ledger_wait_s)
-        status = layout.run / "gateway.json"
+        told = layout.run / "gateway.json"
         warming: set[asyncio.Task[None]] = set()  # held: the loop itself only knows its tasks weakly
 
         async def serving(release: str) -> None:
             await server.set_serving(serving=True)
-            await asyncio.to_thread(_write_status, status, server.address, scraped, ready=True)
+            await asyncio.to_thread(status.write, told, address=server.address, metrics=scraped, ready=True)
             warming.add(task := asyncio.create_task(attributions.warm(releases.get(release).release)))
             task.add_done_callback(warming.discard)
 
@@ -116,14 +118,17 @@ async def running(
         )
         scraped = ""
         if settings.metrics_address != "off":
-            scraped = await closing.enter_async_context(exposed(settings.metrics_address, registry(metrics)))
-        closing.push_async_callback(_remove, status)  # not before the port is ours: the file may be another gateway's
+            scraped = await closing.enter_async_context(exposed(settings.metrics_address, registry(metrics, SnapshotMetrics(snapshot))))
+        closing.push_async_callback(asyncio.to_thread, status.remove, told)  # not before the port is ours: it may be another gateway's
         closing.push_async_callback(server.stop)
-        await asyncio.to_thread(_write_status, status, server.address, scraped, ready=False)
+        await asyncio.to_thread(status.write, told, address=server.address, metrics=scraped, ready=False)
         await server.start()
         await server.set_serving(FEEDBACK, serving=True)  # events need no release
         log.info("listening", extra={"address": server.address, "metrics": scraped})
         await ledger.start(settings.ledger_wait_s)  # before SERVING: the first list knows what is owed
+        await asyncio.to_thread(snapshot.poll)
+        following = asyncio.create_task(_follow(snapshot, settings.snapshot_poll_s))
+        closing.callback(following.cancel)
         await features.warm()  # before the first release makes it SERVING: Feast takes seconds to import
         await releases.poll()
         watching = asyncio.create_task(releases.watch(settings.poll_s))
@@ -131,7 +136,7 @@ async def running(
         yield server
 
 
-def _features(settings: Settings, store: FeatureStore | None) -> Features:
+def _features(settings: Settings, store: FeatureStore | None, snapshot: Latest) -> Features:
     fixed = settings.fixed_time
     return Features(
         store or FeastStore(settings.feature_repo, settings.home),
@@ -139,6 +144,8 @@ def _features(settings: Settings, store: FeatureStore | None) -> Features:
         user_cache=settings.user_cache,
         item_refresh_s=settings.item_refresh_s,
         item_cache=settings.item_cache,
+        snapshot=snapshot,
+        snapshot_stale_s=settings.snapshot_stale_s,
         clock=time.time if fixed is None else lambda: fixed,
     )
 
@@ -171,9 +178,13 @@ def _served(settings: Settings, layout: Layout) -> ServedLog:
     )
 
 
-async def _remove(path: Path) -> None:
-    with suppress(OSError):  # what cannot be removed says a process id that is no more
-        await asyncio.to_thread(path.unlink)
+async def _follow(snapshot: Latest, every_s: float) -> None:
+    while True:
+        await asyncio.sleep(every_s)
+        try:
+            await asyncio.to_thread(snapshot.poll)
+        except Exception:  # the boundary of the task: ended, it would leave the gateway on an old snapshot for good
+            log.exception("snapshot_poll_failed")
 
 
 async def serve(settings: Settings) -> None:
@@ -181,14 +192,3 @@ async def serve(settings: Settings) -> None:
     asked = stop_signal()
     async with running(settings):
         await asked.wait()
-
-
-def _write_status(path: Path, address: str, metrics: str, *, ready: bool) -> None:
-    """Tell `longtail up` and `status` where this process listens, and where its metrics are.
-
-    Written beside and renamed, so that it is never read half.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(f".{os.getpid()}")
-    draft.write_text(json.dumps({"pid": os.getpid(), "address": address, "metrics": metrics, "ready": ready}) + "\n")
-    draft.replace(path)

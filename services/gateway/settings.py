@@ -1,26 +1,20 @@
-"""Everything that can be set on the gateway: one frozen object from command line and environment, checked before anything starts.
-
-Each field's environment variable is `LONGTAIL_<FIELD>` and its option `--<field>`; the command line wins.
-"""
+"""Everything that can be set on the gateway: one frozen object from command line and environment, checked before anything starts."""
 
 from __future__ import annotations
 
-import argparse
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
+
+from services.rpc import settings
+from services.rpc.settings import InvalidSettingError, variable
 
 _LEAST_ITEMS = 2000
 _REDIS_URLS = ("redis://", "rediss://", "unix://")
-
-
-class InvalidSettingError(ValueError):
-    """A setting makes no sense; the message names its environment variable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +35,16 @@ class Settings:
     user_ttl_s: float = field(default=5.0, metadata={"help": "age at which a user's cached features are read again"})
     user_cache: int = field(default=20_000, metadata={"help": "users kept in memory"})
     item_refresh_s: float = field(
-        default=60.0, metadata={"help": "age at which an item's cached features are read again, in the background"}
+        default=60.0, metadata={"help": "age at which a cached item that the snapshot lacks is read again, in the background"}
     )
-    item_cache: int = field(default=200_000, metadata={"help": "items kept in memory, about 400 bytes each"})
+    item_cache: int = field(  # only fills up while there is no snapshot to believe
+        default=200_000, metadata={"help": "items the snapshot lacks kept in memory, about 400 bytes each"}
+    )
+    snapshot_stale_s: float = field(
+        default=1800.0,
+        metadata={"help": "age beyond which the item snapshot is not believed and items are read from the feature store, in seconds"},
+    )
+    snapshot_poll_s: float = field(default=1.0, metadata={"help": "how often a new item snapshot is looked for"})
     score_cache: int = field(default=1_000_000, metadata={"help": "text scores (query, text) kept in memory, about 100 bytes each"})
     text_chunk: int = field(default=128, metadata={"help": "most text pairs sent to Triton in one request"})
     text_backlog: int = field(default=4096, metadata={"help": "text pairs waiting for Triton beyond which new ones are not sent"})
@@ -149,37 +150,6 @@ def _has_port(url: str) -> bool:
         return False
 
 
-def variable(name: str) -> str:
-    """The environment variable of a field."""
-    return f"LONGTAIL_{name.upper()}"
-
-
 def load(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
-    """Settings from the command line, else the environment, else the defaults; paths become absolute.
-
-    Raises:
-        InvalidSettingError: naming the variable.
-        SystemExit: an option is unknown, or help was asked for.
-    """
-    parser = argparse.ArgumentParser(prog="python -m services.gateway", description="The ranking gateway.")
-    for f in fields(Settings):
-        parser.add_argument(f"--{f.name.replace('_', '-')}", help=f"{f.metadata['help']} ({variable(f.name)}, default {f.default})")
-    given = {k: v for k, v in vars(parser.parse_args(argv)).items() if v is not None}
-    values: dict[str, Any] = {}
-    for f in fields(Settings):
-        text = given.get(f.name, environ.get(variable(f.name), ""))
-        if text != "":
-            values[f.name] = _parse(f.name, text, type(f.default))
-    settings = Settings(**values)
-    return replace(settings, home=settings.home.absolute(), feature_repo=settings.feature_repo.absolute())
-
-
-def _parse(name: str, text: str, kind: type) -> Any:
-    if kind is bool:
-        if text.lower() not in ("true", "false", "1", "0"):
-            raise InvalidSettingError(f"{variable(name)}: must be true or false, got {text!r}")
-        return text.lower() in ("true", "1")
-    try:
-        return kind(text)
-    except ValueError:
-        raise InvalidSettingError(f"{variable(name)}: must be {'a whole number' if kind is int else 'a number'}, got {text!r}") from None
+    """As `services.rpc.settings.load`."""
+    return settings.load(Settings, "services.gateway", "The ranking gateway.", argv, environ)

@@ -53,7 +53,7 @@ def test_down_never_signals_a_stranger(layout: Layout, sleeper: subprocess.Popen
 def test_status_of_an_empty_home(layout: Layout) -> None:
     """Nothing was ever started: nothing runs, no release is active."""
     now = local.status(layout)
-    assert (now["processes"], now["triton"], now["gateway"], now["release"]) == ({}, None, None, None)
+    assert (now["processes"], now["triton"], now["features"], now["gateway"], now["release"]) == ({}, None, None, None, None)
 
 
 @pytest.mark.parametrize("content", [b'{"release": "r1", "act', b"\xff"])
@@ -180,6 +180,29 @@ def test_a_refused_release_leaves_the_platform_running(
     now = local.status(layout)
     assert list(now["processes"]) == [local.CONTROLLER]
     assert (now["triton"]["pid"], now["triton"]["ready"]) == (sleeper.pid, True)
+
+
+def test_the_feature_process_is_started_before_the_gateway_and_not_waited_for(
+    layout: Layout, tmp_path: Path, sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever becomes of it, the gateway is started; it has a log of its own."""
+    build_release(layout.releases, "r1", 1)
+    store.activate(layout.releases, "r1")
+    _remember(layout, sleeper, module=local.CONTROLLER)
+    _say_ready(layout, sleeper.pid)
+    started: list[str] = []
+    start = local._start
+
+    def wrongly(layout: Layout, module: str, options: list[str], environment: dict[str, str]) -> local.Running:
+        started.append(module)
+        return start(layout, module, ["--log-level", "none"], environment)
+
+    monkeypatch.setattr(local, "_start", wrongly)
+    with pytest.raises(Unavailable, match=r"services\.gateway ended while starting:\s.*LONGTAIL_LOG_LEVEL: must be DEBUG"):
+        local.up(layout, tmp_path)
+    assert started == [local.FEATURES, local.GATEWAY]
+    assert (layout.logs / f"{local.FEATURES}.log").exists()
+    assert list(local.status(layout)["processes"]) == [local.CONTROLLER]
 
 
 def test_up_and_down_take_turns(layout: Layout, sleeper: subprocess.Popen[bytes]) -> None:

@@ -24,9 +24,9 @@ from ranking.layout import Layout
 from ranking.pointer import Pointer, pointer_text
 from ranking.text import text_digest
 from ranking.types import Float32Array
+from services.feature_store.port import ENTITY_VIEWS, FeatureRows
 from services.feedback.log.event_log import EventLog
 from services.gateway.ledger.store import LedgerStore
-from services.gateway.ports import ENTITY_VIEWS, FeatureRows
 from services.gateway.server import running
 from services.gateway.settings import Settings
 from services.rpc.errors import DETAILS_KEY

@@ -14,7 +14,7 @@ from longtail.ranking.v1 import ranking_service_pb2 as pb
 
 from ranking.features import VIEWS, Entity
 from ranking.types import Float32Array
-from services.gateway.ports import FeatureRows
+from services.feature_store.port import FeatureRows
 from tests.deploy.releases import alter, build_release
 from tests.services.gateway_fakes import USER, Gateway, activate, ads, eventually, gateway, reasons, search
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from feast import FeatureStore
 
@@ -14,8 +15,9 @@ from ranking.assemble import item_features, user_features
 from ranking.errors import Unavailable
 from ranking.fairness.policy import ITEM_ATTRIBUTES
 from ranking.features import TASTE_WIDTH, Entity, stable_key
-from services.gateway.feast_store import FeastStore
+from services.feature_store.feast import FeastStore
 from services.gateway.features import Features
+from services.snapshot.latest import Latest
 from tests.services import feast_home
 
 NOW = datetime(2026, 1, 10, tzinfo=UTC)
@@ -91,7 +93,10 @@ def test_event_times_say_which_view_has_a_row(store: FeastStore) -> None:
 @pytest.mark.servers
 async def test_freshness_is_derived_from_them(store: FeastStore) -> None:
     """Profile fresh, statistics 15 days old stale, absent statistics defaulted, unknown item missing; the user's profile defaulted."""
-    reader = Features(store, user_ttl_s=5, user_cache=10, item_refresh_s=60, item_cache=10, clock=NOW.timestamp)
+    nothing = Latest(Path("nowhere"))
+    reader = Features(
+        store, user_ttl_s=5, user_cache=10, item_refresh_s=60, item_cache=10, snapshot=nothing, snapshot_stale_s=60, clock=NOW.timestamp
+    )
     found = await reader.get("u", ["i0", "i1", "unknown"], time.monotonic() + 60)
     assert found.states(np.array([0, 1, 2])) == {
         "user_profile": ["defaulted"] * 3,
@@ -120,3 +125,26 @@ def test_a_store_that_is_not_there_yet_is_unavailable_and_found_later(
         entry.rename(tmp_path / f"empty-{entry.name}")  # what the failed attempt made
     (home / "feast").symlink_to(feast_dir / "feast")
     assert not np.isnan(store.read(Entity.USER, ["u"]).event_times).all()
+
+
+@pytest.mark.servers
+@pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning")  # of ibis, through which Feast asks DuckDB
+def test_the_catalogue_is_what_features_were_computed_of(store: FeastStore, feast_dir: Path) -> None:
+    """Every item of the offline store once; before it has any the store is unavailable."""
+    with pytest.raises(Unavailable, match="feature store"):
+        store.ids(Entity.ITEM)
+    (feast_dir / "features").mkdir()
+    rows = pd.DataFrame({"item_id": ["i0", "i1", "i1"], "event_timestamp": [NOW, NOW, NOW + timedelta(days=1)]})
+    rows.to_parquet(feast_dir / "features" / "item_profile.parquet")
+    assert sorted(store.ids(Entity.ITEM)) == ["i0", "i1"]
+
+
+@pytest.mark.servers
+def test_the_revision_changes_with_what_is_materialised(store: FeastStore, feast_dir: Path) -> None:
+    """It is the same until then, whoever asks, and stays a few characters long."""
+    before = store.revision()
+    assert before == store.revision() == FeastStore(feast_home.REPO, feast_dir).revision()
+    feast = FeatureStore(repo_path=str(feast_home.REPO))
+    feast.registry.apply_materialization(feast.get_feature_view("item_profile"), feast.project, NOW, NOW + timedelta(days=1))
+    assert store.revision() != before
+    assert len(store.revision()) == 16

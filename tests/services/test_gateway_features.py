@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,16 +15,26 @@ from hypothesis import strategies as st
 from ranking.assemble import ItemFeatures, item_features
 from ranking.fairness.policy import ITEM_ATTRIBUTES
 from ranking.features import ITEM_SCALARS, Entity, stable_key
+from services.feature_store.port import ENTITY_VIEWS, FeatureRows
 from services.gateway.features import Features
 from services.gateway.items import ItemTable
-from services.gateway.ports import ENTITY_VIEWS, FeatureRows, freshness_codes
+from services.gateway.ports import freshness_codes
+from services.snapshot.latest import Latest
 from tests.services.gateway_fakes import FakeStore, eventually, item
 
 VIEWS = len(ENTITY_VIEWS[Entity.ITEM])
 
 
 def features(store: FakeStore, **options: Any) -> Features:
-    return Features(store, **({"user_ttl_s": 60.0, "user_cache": 100, "item_refresh_s": 60.0, "item_cache": 1000} | options))
+    fixed = {
+        "user_ttl_s": 60.0,
+        "user_cache": 100,
+        "item_refresh_s": 60.0,
+        "item_cache": 1000,
+        "snapshot": Latest(Path("nowhere")),
+        "snapshot_stale_s": 60.0,
+    }
+    return Features(store, **(fixed | options))
 
 
 def soon() -> float:

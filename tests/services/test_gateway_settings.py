@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from services.gateway.settings import InvalidSettingError, Settings, load
+from services.gateway.settings import Settings, load
 from services.rpc.log import JsonFormatter
+from services.rpc.settings import InvalidSettingError
 
 
 @pytest.mark.parametrize(
@@ -37,6 +38,8 @@ from services.rpc.log import JsonFormatter
         ("LONGTAIL_EVENT_LOG", "redis://localhost:port/0", "must name a port"),
         ("LONGTAIL_EVENT_WAIT_S", "0", "greater than 0"),
         ("LONGTAIL_METRICS_ADDRESS", "9464", "must be host:port"),
+        ("LONGTAIL_SNAPSHOT_STALE_S", "0", "greater than 0"),
+        ("LONGTAIL_SNAPSHOT_POLL_S", "-1", "greater than 0"),
     ],
 )
 def test_nonsense_is_refused_and_the_key_named(variable: str, value: str, why: str) -> None:

@@ -7,10 +7,12 @@ present: `event_times` say it. A missing row looks different in every online sto
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ import numpy as np
 from ranking.errors import Unavailable
 from ranking.fairness.policy import ITEM_ATTRIBUTES
 from ranking.features import FEATURE_SERVICES, ITEM_SCALARS, Entity
-from services.gateway.ports import ENTITY_VIEWS, FeatureRows
+from services.feature_store.port import ENTITY_VIEWS, FeatureRows
 
 JOIN_KEYS = {Entity.USER: "user_id", Entity.ITEM: "item_id"}
 _ITEM_KEYS = ("category_key", "type_key", "maker_key", "text_digest")
@@ -44,9 +46,10 @@ class FeastStore:
         self._home = home
         self._readers: dict[Entity, Callable[[Sequence[str]], FeatureRows]] = {}
         self._opening = threading.Lock()
+        self._catalogue: Any = None
 
     def read(self, entity: Entity, ids: Sequence[str]) -> FeatureRows:
-        """See `ports.FeatureStore.read`."""
+        """See `port.FeatureStore.read`."""
         try:
             if entity not in self._readers:
                 with self._opening:
@@ -54,15 +57,61 @@ class FeastStore:
             return self._readers[entity](ids)
         except Exception as error:  # feast and every online store's client raise their own; to us they mean one thing
             self._readers.pop(entity, None)
-            raise Unavailable(f"feature store: {type(error).__name__}: {error}") from error
+            raise _unavailable(error) from error
 
-    def _open(self, entity: Entity) -> Callable[[Sequence[str]], FeatureRows]:
-        """A store per entity: its connection is then used by one thread at a time."""
+    def ids(self, entity: Entity) -> Sequence[str]:
+        """See `port.Catalogue.ids`.
+
+        Online stores cannot be asked which entities they hold (no such call in Feast's interface of them); the offline store can, whichever
+        it is, for it holds what was materialised.
+        """
+        try:
+            from feast.infra.offline_stores.offline_utils import get_offline_store_from_config
+
+            store = self._known()
+            source = store.get_feature_view(ENTITY_VIEWS[entity][0].name).batch_source
+            job = get_offline_store_from_config(store.config.offline_store).pull_all_from_table_or_query(
+                config=store.config,
+                data_source=source,
+                join_key_columns=[JOIN_KEYS[entity]],
+                feature_name_columns=[],
+                timestamp_field=source.timestamp_field,
+                start_date=datetime.min.replace(year=1970, tzinfo=UTC),
+                end_date=datetime.max.replace(tzinfo=UTC),
+            )
+            return [str(key) for key in job.to_arrow().column(JOIN_KEYS[entity]).unique().to_pylist()]
+        except Exception as error:  # as in `read`
+            raise _unavailable(error) from error
+
+    def revision(self) -> str:
+        """See `port.Catalogue.revision`."""
+        try:
+            store = self._known()
+            store.refresh_registry()
+            views = sorted(store.list_feature_views(), key=lambda view: str(view.name))
+            said = repr([(v.name, v.last_updated_timestamp, v.materialization_intervals[-1:]) for v in views])
+            return hashlib.blake2b(said.encode(), digest_size=8).hexdigest()
+        except Exception as error:  # as in `read`
+            self._catalogue = None
+            raise _unavailable(error) from error
+
+    def _known(self) -> Any:
+        """The store that is asked about itself; its registry is read when it is opened, and when asked to."""
+        if self._catalogue is None:
+            self._catalogue = self._store()
+        return self._catalogue
+
+    def _store(self) -> Any:
+        """A store of Feast's, opened anew."""
         os.environ["LONGTAIL_HOME"] = str(self._home)  # feature_store.yaml is expanded from the environment by feast itself
         from feast import FeatureStore
 
         logging.getLogger("feast").setLevel(logging.WARNING)  # it reports every refresh of its registry's cache
-        store = FeatureStore(repo_path=str(self._repo))
+        return FeatureStore(repo_path=str(self._repo))
+
+    def _open(self, entity: Entity) -> Callable[[Sequence[str]], FeatureRows]:
+        """A store per entity: its connection is then used by one thread at a time."""
+        store = self._store()
         wanted: list[list[str]] = []
         for view in ENTITY_VIEWS[entity]:
             names = [f.name for f in view if entity is Entity.USER or f.name in _ITEM_WANTED]
@@ -91,6 +140,10 @@ class FeastStore:
             return FeatureRows(values, times)
 
         return read
+
+
+def _unavailable(error: Exception) -> Unavailable:
+    return Unavailable(f"feature store: {type(error).__name__}: {error}")
 
 
 def _value(value: Any) -> Any:

@@ -1,0 +1,1 @@
+"""The online feature store as the processes see it: the port, and Feast behind it."""

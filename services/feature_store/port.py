@@ -1,0 +1,58 @@
+"""What the processes need from a feature store, as small as it can be said. Tests have a fake of a few lines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ranking.features import VIEWS, Entity, View
+from ranking.types import FloatArray
+
+ENTITY_VIEWS: dict[Entity, tuple[View, ...]] = {e: tuple(v for v in VIEWS if v.entity is e) for e in Entity}
+"""Views of each entity; their order is the row order of `FeatureRows.event_times`."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureRows:
+    """What the store holds of ``n`` entities.
+
+    Attributes:
+        values: feature name -> (n,) values, None where the store has none.
+        event_times: (views, n) seconds since 1970 of each view's row, NaN where the store has no row.
+    """
+
+    values: Mapping[str, Sequence[Any]]
+    event_times: FloatArray
+
+
+class FeatureStore(Protocol):
+    """The online feature store."""
+
+    def read(self, entity: Entity, ids: Sequence[str]) -> FeatureRows:
+        """One batched read. Blocks; called from one thread per entity.
+
+        Raises:
+            Unavailable: the store did not answer.
+        """
+        ...
+
+
+class Catalogue(Protocol):
+    """What a feature store knows beyond the values it is asked for."""
+
+    def ids(self, entity: Entity) -> Sequence[str]:
+        """Every entity that the entity's first view was computed for, in no order, each once.
+
+        Raises:
+            Unavailable: the store did not answer.
+        """
+        ...
+
+    def revision(self) -> str:
+        """A few characters that change when definitions were applied or batch values were written; says nothing of single rows pushed.
+
+        Raises:
+            Unavailable: the store did not answer.
+        """
+        ...

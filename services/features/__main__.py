@@ -1,0 +1,28 @@
+"""`python -m services.features [--option value …]`; `--help` lists the settings."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from services.features.process import keep
+from services.features.settings import load
+from services.rpc import log
+from services.rpc.settings import InvalidSettingError
+from services.snapshot.errors import SnapshotTakenError
+
+
+def main() -> int:
+    """Run the feature process; 2 when it cannot start as asked."""
+    try:
+        settings = load(sys.argv[1:], os.environ)
+        log.configure(settings.log_level)
+        keep(settings)
+    except (InvalidSettingError, SnapshotTakenError) as error:
+        print(f"features: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

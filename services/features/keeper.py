@@ -1,0 +1,119 @@
+"""Keeps the item snapshot: makes it from the feature store when there is none, when the store changed, and when it is old.
+
+The store is read in batches without haste once there is a snapshot; rows put meanwhile go into the file there is, and again into the one
+that takes its place. Knows the store by its port and nothing of processes.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from ranking.assemble import ItemFeatures
+from ranking.errors import Unavailable
+from ranking.features import Entity
+from ranking.types import FloatArray
+from services.feature_store.items import items_of
+from services.feature_store.port import Catalogue, FeatureStore
+from services.snapshot.table import joined
+from services.snapshot.writer import Writer
+
+log = logging.getLogger(__name__)
+_Update = tuple[Sequence[str], ItemFeatures, FloatArray, Mapping[int, str]]
+
+
+class Store(FeatureStore, Catalogue, Protocol):
+    """What a snapshot is made from."""
+
+
+class Keeper:
+    """Owns the writer. `look` and `build` are called by one thread, `put` by any."""
+
+    def __init__(
+        self, store: Store, writer: Writer, *, refresh_s: float, batch: int, stop: threading.Event, clock: Callable[[], float] = time.time
+    ) -> None:
+        """Nothing is read yet.
+
+        Args:
+            store: the source of truth.
+            writer: of the snapshot.
+            refresh_s: age at which it is made again, in seconds.
+            batch: items read at once.
+            stop: set: a build ends without having made anything.
+            clock: seconds since 1970.
+        """
+        self._store, self._writer = store, writer
+        self._refresh_s, self._batch, self._stop, self._clock = refresh_s, batch, stop, clock
+        self._writing = threading.Lock()
+        self._since: list[_Update] | None = None  # rows put since the build under way began
+
+    def look(self) -> bool:
+        """Make the snapshot if it is due; returns whether it was made.
+
+        Raises:
+            Unavailable: the store did not answer; what there is stands.
+        """
+        source, snapshot = self._store.revision(), self._writer.snapshot
+        if snapshot and snapshot.header.source == source and self._clock() - snapshot.as_of < self._refresh_s:
+            return False
+        return self.build(source)
+
+    def build(self, source: str) -> bool:
+        """Read every item there is and replace the snapshot; False where it was told to stop.
+
+        Raises:
+            Unavailable: the store did not answer; what there is stands.
+        """
+        started, as_of = time.monotonic(), self._clock()
+        with self._writing:
+            self._since = []
+        try:
+            before = self._writer.snapshot
+            ids = list(dict.fromkeys([*self._store.ids(Entity.ITEM), *(before.ids() if before else ())]))
+            read = self._read(ids, haste=before is None)
+            if read is None:
+                return False
+            with self._writing:
+                self._writer.build(ids, *read, as_of=as_of, source=source)
+                for update in self._since:
+                    self._writer.put(*update)
+                self._since = None
+        finally:
+            self._since = None
+        made = self._writer.snapshot
+        assert made is not None
+        took = round(time.monotonic() - started, 3)
+        log.info("snapshot_built", extra={"generation": made.header.generation, "items": len(made), "seconds": took})
+        return True
+
+    def put(self, item_ids: Sequence[str], features: ItemFeatures, event_times: FloatArray, names: Mapping[int, str]) -> None:
+        """See `Writer.put`; before there is a snapshot the rows are only kept for it if it is being made."""
+        with self._writing:
+            if self._since is not None:
+                self._since.append((item_ids, features, event_times, names))
+            if self._writer.snapshot is not None:
+                self._writer.put(item_ids, features, event_times, names)
+
+    def _read(self, ids: Sequence[str], *, haste: bool) -> tuple[ItemFeatures, FloatArray, dict[int, str]] | None:
+        """Features, event times and attribute names of all of `ids`; without haste every other moment is left to others."""
+        if not ids:
+            raise Unavailable("feature store: it has no items yet")
+        parts: list[ItemFeatures] = []
+        times: list[FloatArray] = []
+        names: dict[int, str] = {}
+        for at in range(0, len(ids), self._batch):
+            began = time.monotonic()
+            some = ids[at : at + self._batch]
+            rows = self._store.read(Entity.ITEM, some)
+            features, said = items_of(some, rows)
+            parts.append(features)
+            times.append(rows.event_times)
+            names |= said
+            if self._stop.wait(0.0 if haste else time.monotonic() - began):
+                return None
+        return joined(parts), np.concatenate(times, axis=1), names

@@ -1,0 +1,56 @@
+"""Settings of a process: one frozen dataclass from command line and environment, with the key named where a value makes no sense.
+
+Each field's environment variable is `LONGTAIL_<FIELD>` and its option `--<field>`; the command line wins. A field's metadata has its help.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
+
+
+class InvalidSettingError(ValueError):
+    """A setting makes no sense; the message names its environment variable."""
+
+
+def variable(name: str) -> str:
+    """The environment variable of a field."""
+    return f"LONGTAIL_{name.upper()}"
+
+
+def load(kind: type[T], program: str, description: str, argv: Sequence[str], environ: Mapping[str, str]) -> T:
+    """Settings from the command line, else the environment, else the defaults; paths become absolute.
+
+    Raises:
+        InvalidSettingError: naming the variable.
+        SystemExit: an option is unknown, or help was asked for.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m {program}", description=description)
+    for f in fields(kind):
+        parser.add_argument(f"--{f.name.replace('_', '-')}", help=f"{f.metadata['help']} ({variable(f.name)}, default {f.default})")
+    given = {k: v for k, v in vars(parser.parse_args(argv)).items() if v is not None}
+    values: dict[str, Any] = {}
+    for f in fields(kind):
+        text = given.get(f.name, environ.get(variable(f.name), ""))
+        value = _parse(f.name, text, type(f.default)) if text != "" else f.default
+        values[f.name] = value.absolute() if isinstance(value, Path) else value
+    return kind(**values)
+
+
+def _parse(name: str, text: str, kind: type) -> Any:
+    if kind is bool:
+        if text.lower() not in ("true", "false", "1", "0"):
+            raise InvalidSettingError(f"{variable(name)}: must be true or false, got {text!r}")
+        return text.lower() in ("true", "1")
+    try:
+        return kind(text)
+    except ValueError:
+        raise InvalidSettingError(f"{variable(name)}: must be {'a whole number' if kind is int else 'a number'}, got {text!r}") from None

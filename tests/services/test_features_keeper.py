@@ -1,0 +1,206 @@
+"""The keeper: when it makes the snapshot, what it makes it from, and what becomes of rows put meanwhile."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ranking.errors import Unavailable
+from ranking.features import ITEM_SCALARS, Entity
+from ranking.layout import Layout
+from services.feature_store.items import items_of
+from services.feature_store.port import FeatureRows
+from services.features.keeper import Keeper
+from services.features.process import keep
+from services.features.settings import Settings, load
+from services.rpc.settings import InvalidSettingError
+from services.snapshot.snapshot import Snapshot
+from services.snapshot.writer import Writer
+from tests.services.gateway_fakes import FakeStore
+from tests.services.snapshot.catalogue import same
+
+PRICE = ITEM_SCALARS.index("price_28d")
+
+
+class Shop(FakeStore):
+    """A store that can say which items it has, and when it last changed."""
+
+    def __init__(self, items: int = 30) -> None:
+        super().__init__()
+        self.items = [f"i{i}" for i in range(items)]
+        self.changes = 1
+        self.before_read: Callable[[], None] = lambda: None
+
+    def ids(self, entity: Entity) -> Sequence[str]:
+        assert entity is Entity.ITEM
+        return self.items
+
+    def revision(self) -> str:
+        if self.down:
+            raise Unavailable("feature store: it is down")
+        return f"change {self.changes}"
+
+    def read(self, entity: Entity, ids: Sequence[str]) -> FeatureRows:
+        self.before_read()
+        return super().read(entity, ids)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return Layout(tmp_path).item_snapshot
+
+
+@pytest.fixture
+def writer(path: Path) -> Iterator[Writer]:
+    with Writer(path) as writer:
+        yield writer
+
+
+def keeper(store: Shop, writer: Writer, clock: Clock | None = None, stop: threading.Event | None = None) -> Keeper:
+    return Keeper(store, writer, refresh_s=60.0, batch=7, stop=stop or threading.Event(), clock=clock or Clock())
+
+
+def test_it_is_made_in_batches_of_what_the_store_says(path: Path, writer: Writer) -> None:
+    """Every item the store lists and knows, as one read of all of them would have it; one it lists and does not know is left out."""
+    store = Shop()
+    store.items.append("listed-only")
+    assert keeper(store, writer).look()
+    assert max(len(ids) for _, ids in store.reads) == 7
+    snapshot = Snapshot.open(path)
+    expected, names = items_of(store.items, store.read(Entity.ITEM, store.items))
+    items, times, known = snapshot.gather(store.items)
+    assert same(items, expected)
+    assert known.tolist() == [True] * 30 + [False]
+    assert dict(snapshot.names) == names
+    assert times[:, 0].tolist() == [store.event_time] * 3
+    assert snapshot.as_of == 1000.0
+
+
+def test_it_is_made_again_when_it_is_old_or_the_store_changed(path: Path, writer: Writer) -> None:
+    """Not before; and a keeper that starts with a young one of the same store makes none."""
+    store, clock = Shop(), Clock()
+    made = keeper(store, writer, clock)
+    assert made.look()
+    clock.now += 59.0
+    assert not made.look()
+    assert not keeper(store, writer, clock).look()
+    store.changes += 1
+    assert made.look()
+    clock.now += 60.0
+    assert made.look()
+    assert (Snapshot.open(path).header.generation, Snapshot.open(path).as_of) == (3, clock.now)
+
+
+def test_a_row_put_while_it_is_made_is_not_lost(path: Path, writer: Writer) -> None:
+    """A row that comes between the store's read and the new file is in both files; one the store does not list is asked for again."""
+    store = Shop()
+    made = keeper(store, writer)
+    made.look()
+    put = ["i3", "i40"]  # the second is known to the store, and not listed by it
+    new, names = items_of(put, store.read(Entity.ITEM, put))
+    new.scalars[:, PRICE] = 77.0
+
+    def push() -> None:
+        if len(store.reads) == 8:  # i3 has been read, and is not written yet
+            made.put(put, new, np.full((3, 2), store.event_time + 1.0), names)
+
+    store.before_read = push
+    store.changes += 1
+    old = Snapshot.open(path)
+    made.look()
+    for snapshot in (old, Snapshot.open(path)):
+        items, _, known = snapshot.gather(put)
+        assert known.all()
+        assert items.scalars[:, PRICE].tolist() == [77.0, 77.0]
+    assert old.header.generation < Snapshot.open(path).header.generation
+    store.changes += 1
+    made.look()
+    assert Snapshot.open(path).gather(put)[2].all()
+
+
+def test_a_store_that_is_down_leaves_what_there_is(path: Path, writer: Writer) -> None:
+    """Whenever it goes down, the snapshot stands, and the next look tries again."""
+    store = Shop()
+    made = keeper(store, writer)
+    made.look()
+
+    def fail() -> None:
+        raise Unavailable("feature store: it went down")
+
+    store.changes += 1
+    store.before_read = fail
+    with pytest.raises(Unavailable):
+        made.look()
+    assert Snapshot.open(path).header.generation == 1
+    store.before_read = lambda: None
+    assert made.look()
+
+
+def test_an_empty_store_makes_no_snapshot(path: Path, writer: Writer) -> None:
+    """Before anything was materialised there is nothing to keep."""
+    with pytest.raises(Unavailable, match="it has no items yet"):
+        keeper(Shop(0), writer).look()
+    assert not path.exists()
+
+
+def test_told_to_stop_it_does_not_finish(path: Path, writer: Writer) -> None:
+    """A build of any length ends with the batch at hand."""
+    stop = threading.Event()
+    stop.set()
+    store = Shop()
+    assert not keeper(store, writer, stop=stop).look()
+    assert (len(store.reads), path.exists()) == (1, False)
+
+
+def test_the_process_keeps_on_and_says_how_it_stands(tmp_path: Path) -> None:
+    """It outlives a store that is down, says so, makes the snapshot once it is up, and takes its word back when it stops."""
+    store, stop, told = Shop(), threading.Event(), Layout(tmp_path).run / "features.json"
+    store.down = True
+    process = threading.Thread(target=keep, args=(Settings(home=tmp_path, registry_poll_s=0.02),), kwargs={"store": store, "stop": stop})
+    process.start()
+    try:
+        wait(lambda: told.exists() and "it is down" in json.loads(told.read_text())["error"])
+        assert not json.loads(told.read_text())["ready"]
+        store.down = False
+        wait(lambda: json.loads(told.read_text())["ready"])
+        said = json.loads(told.read_text())
+        assert (said["items"], said["generation"], said["error"]) == (30, 1, "")
+    finally:
+        stop.set()
+        process.join()
+    assert not told.exists()
+
+
+def wait(condition: Callable[[], bool]) -> None:
+    """The test's own timeout ends a vain wait."""
+    pause = threading.Event()
+    while not condition():
+        pause.wait(0.01)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "why"),
+    [
+        ("LONGTAIL_SNAPSHOT_REFRESH_S", "0", "must be finite and greater than 0"),
+        ("LONGTAIL_REGISTRY_POLL_S", "nan", "must be finite and greater than 0"),
+        ("LONGTAIL_READ_BATCH", "many", "must be a whole number"),
+        ("LONGTAIL_LOG_LEVEL", "LOUD", "must be DEBUG"),
+    ],
+)
+def test_nonsense_settings_are_refused(variable: str, value: str, why: str) -> None:
+    """The message begins with the environment variable."""
+    with pytest.raises(InvalidSettingError, match=f"^{variable}: {why}"):
+        load([], {variable: value})
