@@ -17,7 +17,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ranking.assemble import ITEM_ATTRIBUTES, ItemFeatures
+from ranking.assemble import ItemFeatures
 from ranking.features import ITEM_SCALARS
 from ranking.types import FloatArray
 from services.snapshot.errors import InvalidSnapshotError, SnapshotTakenError
