@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from ranking.errors import LongtailError, UnknownName
 from ranking.layout import Layout
@@ -33,7 +33,9 @@ policy_app = typer.Typer(
 )
 report_app = typer.Typer(help="Pages: what was measured, as one HTML file each.", no_args_is_help=True)
 data_app = typer.Typer(help="Data sources: canonical tables, and how imbalanced they are.", no_args_is_help=True)
+features_app = typer.Typer(help="Features: what there are, and whether they are served as they were trained on.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+app.add_typer(features_app, name="features")
 app.add_typer(release_app, name="release")
 app.add_typer(policy_app, name="policy")
 app.add_typer(bench_app, name="bench")
@@ -278,6 +280,39 @@ def policy_apply(
         triton = _triton(state)
         done = policies.apply(state, policies.read(file), _defaults(default or []), triton)
     out.print(f"release {done.id} is active; `longtail release rollback` goes back")
+
+
+@features_app.command("docs")
+def features_docs() -> None:
+    """The catalogue of features as a table in Markdown: every feature with its view, type, unit, default, lifetime, owner and meaning."""
+    from ranking.catalogue import markdown
+
+    print(markdown())
+
+
+@features_app.command("verify")
+def features_verify(
+    rankings: Annotated[int, typer.Option(min=1, help="how many of the latest served rankings to compare, at most")] = 2000,
+) -> None:
+    """Served against offline features, column by column. Exit status 1 where any value differs; one JSON object last."""
+    from training import skew
+
+    with explained():
+        found = skew.verify(layout(), rankings=rankings)
+    table = Table(
+        "column", *(Column(name, justify="right") for name in ("rows that differ", "lost", "from nowhere", "symmetric difference"))
+    )
+    for column in sorted(found.columns, key=lambda c: -c.mismatches):
+        share = f"{column.mismatches} ({column.mismatches / found.rows:.2%})" if column.mismatches else "0"
+        table.add_row(column.name, share, str(column.missing), str(column.extra), f"{column.difference:.2g}")
+    out.print(table)
+    if found.unknown_users:
+        out.print(f"{found.unknown_users} rankings are of users without features; they were compared as nobody's")
+    if found.other_schema:
+        out.print(f"{found.other_schema} rows are of another feature schema and were left out")
+    print(json.dumps({"rankings": found.rankings, "rows": found.rows, "mismatches": found.mismatches}))
+    if found.mismatches:
+        raise typer.Exit(1)
 
 
 @bench_app.command("rank")

@@ -77,6 +77,16 @@ class Layout:
         return self.home / "events.db"
 
     @property
+    def served(self) -> Path:
+        """What the gateways of this machine answered, with the features they did so by: Parquet files named by their age."""
+        return self.home / "logs" / "served"
+
+    @property
+    def served_key(self) -> Path:
+        """The key by which those files know a user."""
+        return self.home / "served.key"
+
+    @property
     def run(self) -> Path:
         """Process ids and ports of what `longtail up` started."""
         return self.home / "run"

@@ -46,6 +46,7 @@ class ListFeatures:
     item_states: NDArray[np.int8]  # (item views, n)
     names: Mapping[int, str]  # what each of `items.attribute_keys` stands for
     degradations: tuple[Degradation, ...]
+    as_of: float  # seconds since 1970: the instant the values were asked for, by which their freshness was judged
 
     def counts(self) -> dict[str, int]:
         """Freshness value -> number of (entity, view) reads."""
@@ -156,7 +157,7 @@ class Features:
         if "features:item" not in failed and unknown:
             detail = f"{unknown} of {len(item_ids)} items have no stored features; declared defaults were used"
             degraded.append(Degradation("features:item", "NOT_FOUND", detail))
-        return ListFeatures(user.features if user else UNKNOWN_USER, items, user_states, item_states, names, tuple(degraded))
+        return ListFeatures(user.features if user else UNKNOWN_USER, items, user_states, item_states, names, tuple(degraded), clock)
 
     async def close(self) -> None:
         """Stop background refreshes and the threads; running reads end on their own."""

@@ -205,7 +205,7 @@ class Pipeline:
         )
         record(request.surface, ordered, ranking, self._ledger)
         if self._keep is not None:
-            self._keep(Served(time.time(), request, ranking, scored.members, scored.logits, matrix, kept, ordered.key))
+            self._keep(Served(time.time(), found.as_of, request, ranking, scored.members, scored.logits, matrix, kept, ordered.key))
         if self._observe is not None:
             self._observe(request, ranking, policy, [rule.take(fair.ranking.order) for rule in fair.groups])
         return ranking

@@ -7,7 +7,6 @@ cannot tell whose they are, nor test a guess. Knows no protobuf, no gRPC and no 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -26,6 +25,7 @@ import pyarrow.parquet as pq
 
 from ranking.fairness.floors import rank_by_score
 from ranking.features import MODEL_COLUMNS, stable_key
+from ranking.privacy import user_digest
 from ranking.types import Float32Array, FloatArray, IntArray, Ranking, RankRequest
 
 log = logging.getLogger(__name__)
@@ -37,6 +37,7 @@ _STRINGS = ("ranking_id", "release", "surface", "query", "policy", "policy_versi
 SCHEMA = pa.schema(
     [
         ("time", pa.timestamp("us", "UTC")),
+        ("as_of", pa.timestamp("us", "UTC")),  # what the features are of: `time`, unless historical data are replayed
         *((name, pa.string()) for name in _STRINGS),  # the same in all rows of a ranking; `context` is JSON
         ("item_id", pa.string()),
         ("position", pa.int32()),  # 1-based, as returned
@@ -60,6 +61,7 @@ class Served:
     """One answer and what it was made of: references, nothing is copied. Not to be changed by anyone."""
 
     time: float  # seconds since 1970
+    as_of: float  # the same, of the features
     request: RankRequest
     ranking: Ranking
     members: Sequence[str]  # (m,)
@@ -74,6 +76,7 @@ class Part:
     """What the log keeps of one answer with k results until its file is written."""
 
     time: float
+    as_of: float
     same: Mapping[str, str]  # column -> value in every row
     members: Sequence[str]  # (m,)
     item_ids: Any  # (k,) Arrow strings
@@ -198,6 +201,7 @@ def taken(served: Served, key: bytes) -> Part:
     order, ranking = served.ranking.order, served.ranking
     return Part(
         served.time,
+        served.as_of,
         _same(served, key),
         served.members,
         pa.array(ranking.item_ids, pa.string()),
@@ -217,7 +221,8 @@ def table(parts: Sequence[Part]) -> Any:
     repeat = pa.array(of)
     columns = {
         **{name: pa.array([p.same[name] for p in parts], pa.string()).take(repeat) for name in _STRINGS},
-        "time": pa.array(np.array([p.time * 1e6 for p in parts], np.int64)[of]).cast(pa.timestamp("us", "UTC")),
+        "time": _instants([p.time for p in parts]).take(repeat),
+        "as_of": _instants([p.as_of for p in parts]).take(repeat),
         "item_id": pa.concat_arrays([p.item_ids for p in parts]),
         "position": pa.array(np.concatenate([np.arange(1, k + 1) for k in sizes]), pa.int32()),
         "position_by_score": pa.array(np.concatenate([p.by_score for p in parts]), pa.int32()),
@@ -231,6 +236,10 @@ def table(parts: Sequence[Part]) -> Any:
         "features": pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate([p.features for p in parts]).ravel()), len(MODEL_COLUMNS)),
     }
     return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
+
+
+def _instants(seconds: Sequence[float]) -> Any:
+    return pa.array(np.round(np.array(seconds) * 1e6).astype(np.int64)).cast(pa.timestamp("us", "UTC"))
 
 
 def digest_key(path: Path) -> bytes:
@@ -256,11 +265,6 @@ def digest_key(path: Path) -> bytes:
     if len(key) != _KEY_BYTES:
         raise ValueError(f"{path}: need a key of {_KEY_BYTES} bytes, got {len(key)}; remove it to have a new one made")
     return key
-
-
-def user_digest(user_id: str, key: bytes) -> str:
-    """32 hex digits that stand for the user in the log; empty for no user."""
-    return hashlib.blake2b(user_id.encode(), key=key, digest_size=16).hexdigest() if user_id else ""
 
 
 def _same(s: Served, key: bytes) -> dict[str, str]:

@@ -168,8 +168,8 @@ def _events(settings: Settings, layout: Layout) -> EventLog:
 
 def _served(settings: Settings, layout: Layout) -> ServedLog:
     return ServedLog(
-        layout.logs / "served",
-        layout.home / "served.key",
+        layout.served,
+        layout.served_key,
         share=settings.served_share,
         queue=settings.served_queue,
         rows=settings.served_rows,

@@ -17,15 +17,16 @@ from longtail.ranking.v1 import ranking_service_pb2 as pb
 
 from ranking.features import MODEL_COLUMNS, schema_hash
 from ranking.layout import Layout
+from ranking.privacy import user_digest
 from ranking.types import Candidates, RankRequest, Surface
 from services.gateway import served as module
-from services.gateway.served import SCHEMA, Served, ServedLog, digest_key, user_digest
+from services.gateway.served import SCHEMA, Served, ServedLog, digest_key
 from tests.deploy.releases import alter
 from tests.services.gateway_fakes import ads, eventually, gateway, search
 
 
 def files(home: Path) -> list[Path]:
-    return sorted((Layout(home).logs / "served").glob("*"))
+    return sorted((Layout(home).served).glob("*"))
 
 
 def rows(home: Path) -> list[dict[str, Any]]:
@@ -62,6 +63,7 @@ async def test_rows_equal_the_answer(home: Path) -> None:
             assert row["surface"] == ("ads" if request.surface == pb.SURFACE_ADS else "search")
             assert (row["query"], row["session_id"]) == (request.query, request.session_id)
             assert json.loads(row["context"]) == dict(request.context)
+            assert (row["time"] - row["as_of"]).total_seconds() == pytest.approx(0.0, abs=5.0)
             assert row["user"] == user_digest(request.user_id, key)
     assert [r["user"] for r in found[-10:]] == [""] * 10
     assert any(v is None for r in found for _, v in r["logits"])  # `i9` has no text
@@ -144,7 +146,7 @@ async def test_files_are_written_by_rows_and_by_age_and_only_the_latest_kept(hom
 async def test_a_log_that_cannot_be_written_costs_no_call(home: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A file stands where the directory should be: calls are answered, the loss is logged, and once it is gone rows are written."""
     Layout(home).logs.mkdir()
-    blocked = Layout(home).logs / "served"
+    blocked = Layout(home).served
     blocked.write_text("")
     async with gateway(home, served_s=0.01) as gw:
         assert len((await gw.rank(search(3))).results.item_ids) == 3
@@ -158,7 +160,7 @@ async def test_it_can_be_switched_off(home: Path) -> None:
     """Without it there are neither files nor a key."""
     async with gateway(home, served_log=False) as gw:
         await gw.rank(search(3))
-    assert not (Layout(home).logs / "served").exists()
+    assert not (Layout(home).served).exists()
     assert not (home / "served.key").exists()
 
 
@@ -188,7 +190,7 @@ def test_a_user_is_logged_always_or_never(tmp_path: Path) -> None:
 
 def _served(user: str) -> Served:
     request = RankRequest("r", Surface.SEARCH, "", user, Candidates(("a",)), 1)
-    return Served(0.0, request, None, (), np.empty((0, 0)), np.empty((0, 0), np.float32), np.empty(0, int), np.empty(0))  # type: ignore[arg-type]
+    return Served(0.0, 0.0, request, None, (), np.empty((0, 0)), np.empty((0, 0), np.float32), np.empty(0, int), np.empty(0))  # type: ignore[arg-type]
 
 
 def test_feature_rows_have_the_models_width() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.training.tables.slices import Slice, build, write_slice
+from training.dataset import apply
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +14,10 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Slice:
     raw = tmp_path_factory.mktemp("raw")
     write_slice(raw)
     return build(tmp_path_factory.mktemp("home"), raw)
+
+
+@pytest.fixture(scope="session")
+def applied(small: Slice) -> Slice:
+    """The slice with its declarations registered in Feast."""
+    apply(small.layout)
+    return small

@@ -36,12 +36,6 @@ AS_OF = datetime(2017, 12, 25, 5, tzinfo=UTC)  # the start of week 53
 
 
 @pytest.fixture(scope="module")
-def applied(small: Slice) -> Slice:
-    apply(small.layout)
-    return small
-
-
-@pytest.fixture(scope="module")
 def lists(applied: Slice) -> tuple[RankingLists, ...]:
     return tuple(make(applied.canonical, "test", count=60) for make in (ads_lists, search_lists))
 

@@ -1,0 +1,49 @@
+"""The catalogue names every declared feature once, with what is declared of it."""
+
+from __future__ import annotations
+
+from typer.testing import CliRunner
+
+from cli import app
+from ranking.catalogue import markdown
+from ranking.features import DERIVED, MODEL_COLUMNS, REQUEST_COLUMNS, VIEWS
+
+
+def _rows() -> list[list[str]]:
+    lines = [line for line in markdown().splitlines() if line.startswith("| `")]
+    return [[cell.strip() for cell in line.strip("|").replace("\\|", "¦").split(" | ")] for line in lines]
+
+
+def test_every_feature_stands_there_once() -> None:
+    """One row per feature of a view, request column and derived feature, all rows as wide as the head."""
+    rows = _rows()
+    declared = [(f.name, v.name) for v in VIEWS for f in v] + [(f.name, "") for f in (*REQUEST_COLUMNS, *DERIVED)]
+    assert sorted((row[0].strip("`"), row[1]) for row in rows) == sorted(declared)
+    assert {len(row) for row in rows} == {9}
+
+
+def test_a_row_says_what_is_declared() -> None:
+    """Type, unit, default, lifetime, owner, whether models read it, and the description."""
+    rows = {row[0].strip("`"): row for row in _rows()}
+    view = next(v for v in VIEWS if v.name == "user_behaviour")
+    days = next(f for f in view if f.name == "days_since_order")
+    assert rows["days_since_order"] == [
+        "`days_since_order`",
+        view.name,
+        "float32",
+        days.unit,
+        "999",
+        "14 days",
+        view.owner,
+        "yes",
+        days.description,
+    ]
+    assert {name for name, row in rows.items() if row[7] == "yes"} == set(MODEL_COLUMNS)
+    assert rows["title"][4:6] == ["empty", "for good"]
+
+
+def test_the_command_prints_it() -> None:
+    """`longtail features docs`, whole lines whatever the width of the terminal."""
+    result = CliRunner().invoke(app, ["features", "docs"])
+    assert result.exit_code == 0
+    assert result.stdout.strip() == markdown()

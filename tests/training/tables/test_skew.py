@@ -1,0 +1,154 @@
+"""Served rows against rows computed again: equal where nothing is wrong, and what is wrong is told column by column."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from cli import app
+from ranking.features import MODEL_COLUMNS, REQUEST_COLUMNS, schema_hash
+from ranking.layout import Layout
+from ranking.privacy import user_digest
+from tests.training.tables.slices import Slice
+from training.dataset import assemble_lists, point_in_time
+from training.lists.impressions import ads_lists
+from training.lists.queries import search_lists
+from training.lists.types import RankingLists
+from training.skew import Column, verify
+from training.tables.tokens import Tokens
+
+pytestmark = [pytest.mark.servers, pytest.mark.filterwarnings("ignore::DeprecationWarning")]  # ibis calls old names of duckdb's API
+KEY = b"k" * 32
+AS_MANY = 1000
+
+
+@pytest.fixture(scope="module")
+def served(applied: Slice) -> list[dict[str, Any]]:
+    """The log's rows of a few lists of both surfaces, answered by what training would have joined; the first list is nobody's."""
+    rows = []
+    for make in (ads_lists, search_lists):
+        lists = make(applied.canonical, "test", count=4)
+        lists = replace(lists, user_ids=("", *lists.user_ids[1:]))
+        rows += _rows(applied.layout, lists)
+    return rows
+
+
+def _rows(layout: Layout, lists: RankingLists) -> list[dict[str, Any]]:
+    x = assemble_lists(lists, point_in_time(layout, [lists]), Tokens()).x
+    return [
+        {
+            "ranking_id": f"{lists.surface.value}-{g}",
+            "as_of": lists.times[g],
+            "user": user_digest(lists.user_ids[g], KEY),
+            "item_id": lists.items[c],
+            "query": lists.queries[g],
+            "feature_schema_hash": schema_hash(),
+            "features": x[i],
+        }
+        for i, (g, c) in enumerate(zip(lists.groups().tolist(), lists.item_codes.tolist(), strict=True))
+    ]
+
+
+@pytest.fixture
+def layout(applied: Slice, tmp_path: Path) -> Layout:
+    """A home of the test's own, for its log, over the same features."""
+    home = Layout(tmp_path)
+    for name in ("features", "feast"):
+        (tmp_path / name).symlink_to(applied.layout.home / name)
+    home.served_key.write_bytes(KEY)
+    return home
+
+
+def _write(layout: Layout, rows: list[dict[str, Any]], name: str = "1") -> None:
+    layout.served.mkdir(parents=True, exist_ok=True)
+    columns = {k: [row[k] for row in rows] for k in rows[0]}
+    columns["as_of"] = pa.array(np.array(columns["as_of"], "datetime64[us]")).cast(pa.timestamp("us", "UTC"))
+    columns["features"] = pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate(columns["features"])), len(MODEL_COLUMNS))
+    pq.write_table(pa.table(columns), layout.served / f"{name}.parquet")
+
+
+def _changed(rows: list[dict[str, Any]], row: int, column: str, value: float) -> list[dict[str, Any]]:
+    features = rows[row]["features"].copy()
+    features[MODEL_COLUMNS.index(column)] = value
+    return [*rows[:row], rows[row] | {"features": features}, *rows[row + 1 :]]
+
+
+def test_equal_rows_have_no_skew(layout: Layout, served: list[dict[str, Any]]) -> None:
+    """Lists of both surfaces, a user nobody knows among them, in several files: every value is the same bits."""
+    half = next(i for i, row in enumerate(served) if row["ranking_id"].startswith("search"))
+    _write(layout, served[:half], "1")
+    _write(layout, served[half:], "2")
+    found = verify(layout, rankings=AS_MANY)
+    assert (found.mismatches, found.rankings, found.rows, found.unknown_users, found.other_schema) == (0, 8, len(served), 2, 0)
+    assert {c.name for c in found.columns} == set(MODEL_COLUMNS) - {f.name for f in REQUEST_COLUMNS}
+
+
+def test_each_kind_of_skew_is_told_by_its_column(layout: Layout, served: list[dict[str, Any]]) -> None:
+    """A changed value, one that was lost and one that came from nowhere are counted apart, with how far off they are."""
+    price, days = MODEL_COLUMNS.index("price_28d"), MODEL_COLUMNS.index("repeat_days")
+    sold = [i for i, row in enumerate(served) if row["features"][price] > 0][:2]
+    fresh = next(i for i, row in enumerate(served) if row["features"][days] == 999.0)
+    rows = _changed(served, sold[0], "price_28d", 3 * served[sold[0]]["features"][price])
+    rows = _changed(rows, sold[1], "price_28d", 0.0)
+    rows = _changed(rows, fresh, "repeat_days", 2.0)
+    _write(layout, rows)
+    wrong = {c.name: c for c in verify(layout, rankings=AS_MANY).columns if c.mismatches}
+    n = len(served)
+    assert wrong == {
+        "price_28d": Column("price_28d", 2, 1, 0, pytest.approx((2 / 2 + 1 / 0.5) / n)),  # (3p − p) / 2p, and p / (p / 2)
+        "repeat_days": Column("repeat_days", 1, 0, 1, pytest.approx(997.0 / 500.5 / n)),
+    }
+
+
+def test_a_value_of_the_future_is_skew(layout: Layout, served: list[dict[str, Any]]) -> None:
+    """Rows served by what was known a week later than they say do not pass."""
+    early = [row | {"as_of": row["as_of"] - np.timedelta64(7, "D")} for row in served]
+    _write(layout, early)
+    found = verify(layout, rankings=AS_MANY)
+    assert {"days_since_order", "purchases_all", "discovery"} <= {c.name for c in found.columns if c.mismatches}
+
+
+def test_only_the_latest_of_this_schema_are_compared(layout: Layout, served: list[dict[str, Any]]) -> None:
+    """Asked for two rankings it compares the last two of the last file; rows of another schema are counted and left out."""
+    _write(layout, served, "1")
+    other = [row | {"feature_schema_hash": "0" * 16} for row in served[:5]]
+    _write(layout, [*served, *other], "2")
+    found = verify(layout, rankings=2)
+    last = list(dict.fromkeys(row["ranking_id"] for row in served))[-2:]
+    assert (found.rankings, found.other_schema) == (2, 5)
+    assert found.rows == sum(row["ranking_id"] in last for row in served)
+
+
+def test_what_is_not_there_is_named(layout: Layout, served: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """No log, a file that is none of the log's, no key: an error that names it."""
+    with pytest.raises(FileNotFoundError, match="nothing was served yet"):
+        verify(layout, rankings=AS_MANY)
+    _write(layout, [{k: v for k, v in row.items() if k != "user"} for row in served[:3]])
+    with pytest.raises(ValueError, match=r"1\.parquet: has no column user"):
+        verify(layout, rankings=AS_MANY)
+    _write(layout, served)
+    layout.served_key.unlink()
+    with pytest.raises(FileNotFoundError, match="key of the served log"):
+        verify(layout, rankings=AS_MANY)
+
+
+def test_the_command_ends_with_the_verdict(layout: Layout, served: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """`longtail features verify` prints a line per column and JSON last; its exit status is 1 where anything differs."""
+    monkeypatch.setenv("LONGTAIL_HOME", str(layout.home))
+    _write(layout, served)
+    equal = CliRunner().invoke(app, ["features", "verify"])
+    assert equal.exit_code == 0, equal.output
+    assert json.loads(equal.stdout.splitlines()[-1]) == {"rankings": 8, "rows": len(served), "mismatches": 0}
+    _write(layout, _changed(served, 0, "age_days", -1.0))
+    unequal = CliRunner().invoke(app, ["features", "verify"])
+    assert unequal.exit_code == 1
+    assert json.loads(unequal.stdout.splitlines()[-1])["mismatches"] == 1
+    assert "age_days" in unequal.stdout

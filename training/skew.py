@@ -1,0 +1,172 @@
+"""Training-serving skew: whether what the gateways served by is what training would have joined for the same users, items and instants.
+
+Reads the served log's files, which hold the models' input rows, and computes the same rows again from the offline store, by the code that
+makes training frames. Knows no gateway: only the columns of its files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from ranking.assemble import UNKNOWN_USER, assemble, item_features
+from ranking.features import MODEL_COLUMNS, REQUEST_COLUMNS, schema_hash, stable_key
+from ranking.layout import Layout
+from ranking.privacy import user_digest
+from ranking.text import query_text
+from ranking.types import Float32Array, Surface
+from training.dataset import assemble_lists, point_in_time
+from training.lists.types import RankingLists
+from training.tables.tokens import Tokens
+
+_REQUEST = tuple(f.name for f in REQUEST_COLUMNS)
+_READ = ("ranking_id", "as_of", "user", "item_id", "query", "feature_schema_hash", "features")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """How one column of the models' input row differs between served and computed rows.
+
+    Attributes:
+        name: of `ranking.features.MODEL_COLUMNS`.
+        mismatches: rows whose two values are not the same bits.
+        missing: of them, those served at the value an unknown entity has although there was one.
+        extra: of them, those served with a value although there was none.
+        difference: mean of |a - b| / ((|a| + |b|) / 2) over all rows, 0 where both are 0; 2 at most.
+    """
+
+    name: str
+    mismatches: int
+    missing: int
+    extra: int
+    difference: float
+
+
+@dataclass(frozen=True, slots=True)
+class Skew:
+    """What `verify` found.
+
+    Attributes:
+        rankings, rows: compared.
+        other_schema: rows of the log left out since they are of another feature schema.
+        unknown_users: rankings compared for a user nobody has features of; their users cannot be told from one another.
+        columns: one for each model column, except those that the request brought.
+    """
+
+    rankings: int
+    rows: int
+    other_schema: int
+    unknown_users: int
+    columns: tuple[Column, ...]
+
+    @property
+    def mismatches(self) -> int:
+        """Values that differ, over all columns."""
+        return sum(c.mismatches for c in self.columns)
+
+
+def verify(layout: Layout, *, rankings: int) -> Skew:
+    """Compare the latest served rankings with what the offline store says of their users and items at the instants they were served for.
+
+    Args:
+        layout: the state directory, with features applied and a served log.
+        rankings: at most so many, the latest.
+
+    Raises:
+        FileNotFoundError: nothing was served yet, or the log's key or the feature tables are gone.
+        ValueError: a file is not one of the served log.
+    """
+    table, other = _latest(layout.served, rankings)
+    if not len(table):
+        return Skew(0, 0, other, 0, ())
+    lists, users = _lists(table, _users(layout))
+    served = table["features"].combine_chunks().flatten().to_numpy().reshape(len(table), len(MODEL_COLUMNS))
+    computed = assemble_lists(lists, point_in_time(layout, [lists]), Tokens()).x
+    blank = assemble(UNKNOWN_USER, item_features(np.zeros(1, np.int64), {}), query_tokens=np.zeros(0, np.int64), columns={})[0]
+    columns = tuple(_compared(name, served[:, j], computed[:, j], blank[j]) for j, name in enumerate(MODEL_COLUMNS) if name not in _REQUEST)
+    return Skew(len(lists), len(table), other, users, columns)
+
+
+def _compared(name: str, served: Float32Array, computed: Float32Array, blank: np.float32) -> Column:
+    differs = served.view(np.uint32) != computed.view(np.uint32)
+    was, is_ = served.astype(np.float64), computed.astype(np.float64)
+    size = (np.abs(was) + np.abs(is_)) / 2
+    difference = np.divide(np.abs(was - is_), size, out=np.zeros(len(size)), where=size > 0)
+    missing, extra = differs & (served == blank), differs & (computed == blank)
+    return Column(name, int(differs.sum()), int(missing.sum()), int(extra.sum()), float(difference.mean()))
+
+
+def _latest(folder: Path, rankings: int) -> tuple[pa.Table, int]:
+    """Rows of the latest rankings of this feature schema, ranking by ranking; and how many rows of their files are of another schema."""
+    kept: list[pa.Table] = []
+    other, seen = 0, 0
+    files = sorted(folder.glob("*.parquet"), reverse=True)  # named by when they were written
+    if not files:
+        raise FileNotFoundError(f"{folder}: nothing was served yet; files are written within a minute of an answer")
+    for path in files:
+        there = pq.read_schema(path).names
+        if absent := [name for name in _READ if name not in there]:
+            raise ValueError(f"{path}: has no column {', '.join(absent)}")
+        table = pq.read_table(path, columns=list(_READ))
+        ours = table.filter(ds.field("feature_schema_hash") == schema_hash())
+        other += len(table) - len(ours)
+        ids = list(dict.fromkeys(reversed(ours["ranking_id"].to_pylist())))[: rankings - seen]
+        kept.insert(0, ours.filter(ds.field("ranking_id").isin(ids)))
+        seen += len(ids)
+        if seen >= rankings:
+            break
+    return pa.concat_tables(kept), other
+
+
+def _users(layout: Layout) -> dict[str, str]:
+    """Digest in the log -> user id, of all users the feature tables know."""
+    if not layout.served_key.exists():
+        raise FileNotFoundError(f"{layout.served_key}: the key of the served log is gone, so nobody can tell whose rankings it holds")
+    key = layout.served_key.read_bytes()
+    ids: set[str] = set()
+    for view in ("user_profile", "user_behaviour"):
+        path = layout.features / f"{view}.parquet"
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: there are no feature tables; run `longtail train`")
+        ids.update(pq.read_table(path, columns=["user_id"])["user_id"].unique().to_pylist())
+    return {user_digest(user, key): user for user in ids}
+
+
+def _lists(table: pa.Table, users: dict[str, str]) -> tuple[RankingLists, int]:
+    """The rankings as lists, a row of the table a candidate; and how many are of a user nobody knows."""
+    answers = np.array(table["ranking_id"].to_pylist())
+    starts = np.flatnonzero(np.concatenate(([True], answers[1:] != answers[:-1])))  # an answer's rows stand side by side
+    first = table.take(pa.array(starts))
+    owners = [users.get(digest, "") for digest in first["user"].to_pylist()]
+    items, codes = np.unique(table["item_id"].to_pylist(), return_inverse=True)
+    features = table["features"].combine_chunks().flatten().to_numpy().reshape(len(table), len(MODEL_COLUMNS))
+    n = len(table)
+    lists = RankingLists(
+        surface=Surface.ADS,  # of no consequence: the rows are the same
+        split="test",
+        times=first["as_of"].to_numpy().astype("datetime64[us]"),
+        weeks=np.zeros(len(starts), np.int32),
+        user_ids=tuple(owners),
+        queries=tuple(query_text(q, "") for q in first["query"].to_pylist()),
+        offsets=np.append(starts, n).astype(np.int64),
+        item_codes=codes.astype(np.int32),
+        items=tuple(items.tolist()),
+        item_keys=_keys(items.tolist()),
+        labels=np.zeros(n, np.int8),
+        columns={name: features[:, MODEL_COLUMNS.index(name)] for name in _REQUEST},
+        retrieval_scores=np.zeros(n, np.float32),
+        weights=np.ones(n, np.float32),
+        ideal_positives=np.zeros(len(starts), np.int64),
+    )
+    return lists, owners.count("")
+
+
+def _keys(items: Sequence[str]) -> NDArray[np.int64]:
+    return np.fromiter(map(stable_key, items), np.int64, len(items))
