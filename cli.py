@@ -375,6 +375,16 @@ def bench_training(
     print(json.dumps(result))
 
 
+@report_app.command("users")
+def report_users(source: Annotated[str, typer.Option(help="a prepared source with events")] = "completejourney") -> None:
+    """What users do: segments, categories, repeats, the tail over time, funnels by surface; writes reports/users-SOURCE.html."""
+    from training import describe
+
+    with explained():
+        page = describe.report_users(layout(), source)
+    print(page)
+
+
 @report_app.command("training")
 def report_training() -> None:
     """The page of the last `longtail bench training`, written again without measuring anything."""

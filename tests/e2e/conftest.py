@@ -40,7 +40,10 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     layout = Layout(home)
     use_installed(layout)
     result = pipeline.run(layout, TINY)
-    state = local.up(layout, ROOT / "feature_repo", release=result.release.id, address="127.0.0.1:0", triton_port=0)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("LONGTAIL_SERVED_SHARE", "1")  # every answer is in the served log, and soon
+        environment.setenv("LONGTAIL_SERVED_S", "1")
+        state = local.up(layout, ROOT / "feature_repo", release=result.release.id, address="127.0.0.1:0", triton_port=0)
     try:
         samples = tuple(SampleRequest(**r) for r in json.loads(result.requests.read_text()))
         yield Platform(layout, result.release, state["gateway"]["address"], samples)

@@ -18,6 +18,7 @@ from typing import Any
 import grpc
 import numpy as np
 import onnxruntime
+import pyarrow.parquet as pq
 import pytest
 from longtail.ranking.v1 import ranking_service_pb2 as pb
 from prometheus_client.parser import text_string_to_metric_families
@@ -31,6 +32,7 @@ from ranking.types import TIERS, Explain, Surface
 from services.client.client import rank_request
 from tests.e2e.conftest import Platform
 from training.lists.requests import SampleRequest, for_user
+from training.skew import verify
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(900)]
 
@@ -99,6 +101,26 @@ def test_training_and_gateway_agree(platform: Platform) -> None:
         probabilities = dict(zip(answer.results.item_ids, answer.results.probabilities, strict=True))
         offline_p = blend(spec, np.stack(offline_logits), tiers).probabilities
         np.testing.assert_allclose([probabilities[i] for i in sample.item_ids], offline_p, atol=1e-2 if reduced else 1e-4)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # ibis calls old names of duckdb's API
+def test_what_was_served_is_what_training_would_have_joined(platform: Platform) -> None:
+    """`features verify` on the gateway's own log: known users, a stranger and an unknown item, both surfaces, and not one value differs."""
+    stub = platform.stub()
+    asked = [_request(sample) for sample in platform.samples]
+    strange = _request(platform.samples[0])
+    strange.user_id, strange.candidates.item_ids[0] = "nobody-we-know", "no-such-item"
+    answers = {stub.Rank(request, timeout=60).ranking_id for request in (*asked, strange)}
+
+    def logged() -> set[str]:
+        found = sorted(platform.layout.served.glob("*.parquet"))
+        return {i for path in found for i in pq.read_table(path, columns=["ranking_id"])["ranking_id"].to_pylist()}
+
+    _until(lambda: answers <= logged())
+    skew = verify(platform.layout, rankings=10_000)
+    assert skew.rankings >= len(answers)
+    assert [(c.name, c.mismatches) for c in skew.columns if c.mismatches] == []
+    assert skew.unknown_users >= 1
 
 
 def test_floors_hold_at_every_prefix_and_change_no_probability(platform: Platform) -> None:

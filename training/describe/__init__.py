@@ -1,4 +1,4 @@
-"""What a prepared source holds and how far it is from balance: counts, head and tail shares, labels, by split; as text and as a page.
+"""What a prepared source holds and how far it is from balance, as text and as a page; and what its users do, as another page.
 
 Reads canonical tables of any source; knows neither features nor models.
 """
@@ -8,12 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from ranking.layout import Layout
+from training.describe import behaviour_page
+from training.describe.behaviour import Behaviour, measure
 from training.describe.page import write_page
 from training.describe.tables import Description, describe
 from training.describe.text import text
 from training.sources import source
 
-__all__ = ["Description", "describe", "report", "text", "write_page"]
+__all__ = ["Behaviour", "Description", "describe", "measure", "report", "report_users", "text", "write_page"]
 
 
 def report(layout: Layout, name: str) -> tuple[str, Path]:
@@ -27,3 +29,17 @@ def report(layout: Layout, name: str) -> tuple[str, Path]:
     found, page = describe(layout.canonical(name)), layout.home / "reports" / f"data-{name}.html"
     write_page(page, found)
     return text(found), page
+
+
+def report_users(layout: Layout, name: str) -> Path:
+    """What the users of a prepared source do, with what the event log has: a page under the state directory's `reports`.
+
+    Raises:
+        UnknownName: there is no such source.
+        FileNotFoundError: it was not prepared; the message names the command.
+        ValueError: it has no purchases of known users.
+    """
+    source(name)
+    page = layout.home / "reports" / f"users-{name}.html"
+    behaviour_page.write_page(page, measure(name, layout.canonical(name), layout.events))
+    return page
