@@ -52,6 +52,7 @@ def rank_request(
     release: str = "",
     explain: Explain = Explain.NONE,
     request_id: str = "",
+    opted_out: bool = False,
 ) -> pb.RankRequest:
     """Build a request; limits and errors are the gateway's, which names the field.
 
@@ -68,6 +69,7 @@ def rank_request(
         release: pins a release; empty: the active one.
         explain: how much each result says about itself.
         request_id: echoed; empty: the gateway makes one.
+        opted_out: ranked as nobody known; nothing of the user is read, logged or kept.
     """
     return pb.RankRequest(
         request_id=request_id,
@@ -84,6 +86,7 @@ def rank_request(
         policy=policy,
         release=release,
         explain=_LEVELS[explain],
+        opted_out=opted_out,
     )
 
 

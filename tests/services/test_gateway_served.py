@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from longtail.ranking.v1 import ranking_service_pb2 as pb
 
-from ranking.features import MODEL_COLUMNS, schema_hash
+from ranking.features import MODEL_COLUMNS, Entity, schema_hash
 from ranking.layout import Layout
 from ranking.privacy import user_digest
 from ranking.types import Candidates, RankRequest, Surface
@@ -26,7 +26,7 @@ from tests.services.gateway_fakes import ads, eventually, gateway, search
 
 
 def files(home: Path) -> list[Path]:
-    return sorted((Layout(home).served).glob("*"))
+    return sorted(Layout(home).served.glob("*"))
 
 
 def rows(home: Path) -> list[dict[str, Any]]:
@@ -92,6 +92,23 @@ async def test_a_users_id_is_nowhere_in_the_files_and_the_key_is_private(home: P
     assert len(users) == 9
     assert users[:3] == users[3:6] != users[6:]
     assert stat.S_IMODE((home / "served.key").stat().st_mode) == 0o600
+
+
+async def test_who_opted_out_is_ranked_as_nobody_and_leaves_no_trace(home: Path) -> None:
+    """The order is that of a request without a user, no feature of the user is read, and no id or context is in the log or the messages."""
+    mine = {"session_id": "secret-session", "context": {"page": "secret-page"}}
+    async with gateway(home) as gw:
+        out = await gw.rank(search(20, opted_out=True, explain=pb.EXPLAIN_LEVEL_FULL, **mine))
+        nobody = await gw.rank(search(20, user_id="", explain=pb.EXPLAIN_LEVEL_FULL))
+        assert {i for entity, ids in gw.store.reads if entity is Entity.USER for i in ids} <= {""}
+        known = await gw.rank(search(20, explain=pb.EXPLAIN_LEVEL_FULL))
+    assert list(out.results.probabilities) == list(nobody.results.probabilities)
+    features = [[dict(e.features) for e in answer.explanations] for answer in (out, nobody, known)]
+    assert features[0] == features[1] != features[2]
+    assert [(d.component, d.reason) for d in out.degradations] == [(d.component, d.reason) for d in nobody.degradations]
+    mine_in_log = [r for r in rows(home) if r["ranking_id"] == out.ranking_id]
+    assert len(mine_in_log) == 20
+    assert {(r["user"], r["session_id"], r["context"]) for r in mine_in_log} == {("", "", "{}")}
 
 
 def test_the_key_is_made_once(tmp_path: Path) -> None:

@@ -126,6 +126,7 @@ class RankRequest(_message.Message):
     RELEASE_FIELD_NUMBER: _builtins.int
     EXPLAIN_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    OPTED_OUT_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Optional. Echoed in the answer; at most 256 bytes. Empty: the server makes one."""
     surface: Global___Surface.ValueType
@@ -153,6 +154,11 @@ class RankRequest(_message.Message):
     """Optional. Unset: EXPLAIN_LEVEL_NONE."""
     validate_only: _builtins.bool
     """Optional. True: the request is checked and answered without results."""
+    opted_out: _builtins.bool
+    """Optional. True: the user does not want to be profiled. `user_id`, `session_id` and `context`
+    are checked and then dropped: no feature of the user is read, and nothing of them is logged or
+    kept. The list is ranked, and `degradations` says so, as for a request without `user_id`.
+    """
     @_builtins.property
     def context(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Optional, at most 32 entries; keys and values at most 256 bytes. Kept with the ranking
@@ -178,10 +184,11 @@ class RankRequest(_message.Message):
         release: _builtins.str = ...,
         explain: Global___ExplainLevel.ValueType = ...,
         validate_only: _builtins.bool = ...,
+        opted_out: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_top_k", b"_top_k", "candidates", b"candidates", "top_k", b"top_k"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_top_k", b"_top_k", "candidates", b"candidates", "context", b"context", "explain", b"explain", "policy", b"policy", "query", b"query", "release", b"release", "request_id", b"request_id", "session_id", b"session_id", "surface", b"surface", "top_k", b"top_k", "user_id", b"user_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_top_k", b"_top_k", "candidates", b"candidates", "context", b"context", "explain", b"explain", "opted_out", b"opted_out", "policy", b"policy", "query", b"query", "release", b"release", "request_id", b"request_id", "session_id", b"session_id", "surface", b"surface", "top_k", b"top_k", "user_id", b"user_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__top_k: _TypeAlias = _typing.Literal["top_k"]  # noqa: Y015
     _WhichOneofArgType__top_k: _TypeAlias = _typing.Literal["_top_k", b"_top_k"]  # noqa: Y015
