@@ -144,6 +144,13 @@ def _parts(layout: Layout, quick: bool, shoppers: Path | None, reviews: Path | N
             raise NotBrought(lacks)
         return discovery.measure(layout, quick=quick)
 
+    def cold() -> tuple[list[Outcome], Figures]:
+        from training.toolbox import ads_data, cold
+
+        if lacks := ads_data.lacking(layout):
+            raise NotBrought(lacks)
+        return cold.measure(layout, quick=quick)
+
     def text() -> tuple[list[Outcome], Figures]:
         from training.toolbox import texts
 
@@ -175,6 +182,7 @@ def _parts(layout: Layout, quick: bool, shoppers: Path | None, reviews: Path | N
     return {
         "ads": ads,
         "discovery": discovery,
+        "cold": cold,
         "texts": text,
         "shop": shop,
         "shoppers": online_shoppers,

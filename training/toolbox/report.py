@@ -29,6 +29,11 @@ ABOUT = {
         "Promoted products that a household never bought before, ranked by one method's score alone, on validation weeks. Recall counts "
         "those it then bought among the first 50. Intervals are over households.",
     ),
+    "ads_cold_start": (
+        "Cold start: new users and new items",
+        "All test lists, by how much the user had ordered before, and the same lists as if nobody knew their users. Of items, how many of the "
+        "positives that were never sold before, or are four weeks old at most, are among the first 50.",
+    ),
     "ads_lists_served": (
         "Text members: ads",
         "Test lists as the pipeline serves them, cut by retrieval. Each text member alone and beside boosted trees; gains are over those.",
