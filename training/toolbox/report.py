@@ -31,8 +31,8 @@ ABOUT = {
     ),
     "ads_cold_start": (
         "Cold start: new users and new items",
-        "All test lists, by how much the user had ordered before, and the same lists as if nobody knew their users. Of items, how many of the "
-        "positives that were never sold before, or are four weeks old at most, are among the first 50.",
+        "All test lists, by how much the user had ordered before, and the same lists as if nobody knew their users. Of items, how many of "
+        "the positives that were never sold before, or are four weeks old at most, are among the first 50.",
     ),
     "ads_lists_served": (
         "Text members: ads",
