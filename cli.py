@@ -34,7 +34,9 @@ policy_app = typer.Typer(
 report_app = typer.Typer(help="Pages: what was measured, as one HTML file each.", no_args_is_help=True)
 data_app = typer.Typer(help="Data sources: canonical tables, and how imbalanced they are.", no_args_is_help=True)
 features_app = typer.Typer(help="Features: what there are, and whether they are served as they were trained on.", no_args_is_help=True)
+users_app = typer.Typer(help="Users: what becomes of what is known of them.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+app.add_typer(users_app, name="users")
 app.add_typer(features_app, name="features")
 app.add_typer(release_app, name="release")
 app.add_typer(policy_app, name="policy")
@@ -312,6 +314,35 @@ def features_verify(
         out.print(f"{found.other_schema} rows are of another feature schema and were left out")
     print(json.dumps({"rankings": found.rankings, "rows": found.rows, "mismatches": found.mismatches}))
     if found.mismatches:
+        raise typer.Exit(1)
+
+
+@users_app.command("forget")
+def users_forget(
+    users: Annotated[list[str], typer.Argument(help="user ids")],
+    event_log: Annotated[
+        str, typer.Option(envvar="LONGTAIL_EVENT_LOG", help="the event log's Redis, as for the gateway; empty: SQLite")
+    ] = "",
+) -> None:
+    """Remove users from every store of this machine, for good; says what was done. Exit status 1 where it has to be asked again."""
+    from services.privacy import stores
+    from services.privacy.forget import forget
+
+    with explained(), stores.of(layout(), ROOT / "feature_repo", event_log) as (events, online):
+        done = forget(layout(), users, events=events, online=online)
+    table = Table("store", Column("removed", justify="right"), "")
+    for one in done:
+        table.add_row(one.store, str(one.removed), one.failed or "done")
+    out.print(table)
+    out.print(
+        "Replays of their events are refused. What was prepared from your own tables (data/, training/) is yours to remove and train anew."
+    )
+    print(
+        json.dumps(
+            {"users": len(set(users)), "removed": {one.store: one.removed for one in done}, "failed": [d.store for d in done if d.failed]}
+        )
+    )
+    if any(one.failed for one in done):
         raise typer.Exit(1)
 
 

@@ -87,6 +87,11 @@ class Layout:
         return self.home / "served.key"
 
     @property
+    def forgotten(self) -> Path:
+        """Tombstones of the users this machine's processes must not know again."""
+        return self.home / "forgotten"
+
+    @property
     def run(self) -> Path:
         """Process ids and ports of what `longtail up` started."""
         return self.home / "run"

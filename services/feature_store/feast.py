@@ -95,6 +95,10 @@ class FeastStore:
             self._catalogue = None
             raise _unavailable(error) from error
 
+    def opened(self) -> Any:
+        """Feast's own store, opened anew, for what is no reading."""
+        return self._store()
+
     def _known(self) -> Any:
         """The store that is asked about itself; its registry is read when it is opened, and when asked to."""
         if self._catalogue is None:

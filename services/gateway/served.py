@@ -27,6 +27,7 @@ from ranking.fairness.floors import rank_by_score
 from ranking.features import MODEL_COLUMNS, stable_key
 from ranking.privacy import user_digest
 from ranking.types import Float32Array, FloatArray, IntArray, Ranking, RankRequest
+from services.privacy.forgotten import Forgotten
 
 log = logging.getLogger(__name__)
 _KEY_BYTES = 32
@@ -79,6 +80,7 @@ class Part:
     as_of: float
     same: Mapping[str, str]  # column -> value in every row
     members: Sequence[str]  # (m,)
+    user_id: str  # never written; a file is not to have users who were forgotten before it was
     item_ids: Any  # (k,) Arrow strings
     by_score: IntArray  # (k,)
     scores: FloatArray  # (k,)
@@ -91,12 +93,15 @@ class Part:
 class ServedLog:
     """The queue and its writer."""
 
-    def __init__(self, directory: Path, key: Path, *, share: float, queue: int, rows: int, seconds: float, files: int) -> None:
+    def __init__(
+        self, directory: Path, key: Path, forgotten: Forgotten, *, share: float, queue: int, rows: int, seconds: float, files: int
+    ) -> None:
         """Start the writer thread; directory and key are made when the first answer is written.
 
         Args:
             directory: where the files go.
             key: file with the key of the user digests, made with mode 0600 where there is none.
+            forgotten: users whose answers are not written.
             share: of the users, in (0, 1]; a stable hash chooses them, so that a chosen user's answers are all there. Requests
                 without a user are chosen by session, then by request id.
             queue: answers waiting beyond which new ones are dropped.
@@ -106,6 +111,7 @@ class ServedLog:
         """
         self._directory = directory
         self._key = key
+        self._forgotten = forgotten
         self._digest_key: bytes | None = None
         self._below = int(share * 2**63)
         self._limit = queue
@@ -173,7 +179,11 @@ class ServedLog:
                 self._write()
 
     def _write(self) -> None:
-        rows = table(self._parts)
+        parts = [part for part in self._parts if part.user_id not in self._forgotten]
+        if not parts:
+            self._forget()
+            return
+        rows = table(parts)
         self._directory.mkdir(parents=True, exist_ok=True)
         path = self._directory / f"{time.time_ns():020d}-{os.getpid()}.parquet"  # names sort by age, and two processes never share one
         draft = path.with_suffix(".part")
@@ -204,6 +214,7 @@ def taken(served: Served, key: bytes) -> Part:
         served.as_of,
         _same(served, key),
         served.members,
+        served.request.user_id,
         pa.array(ranking.item_ids, pa.string()),
         _by_score(served),
         ranking.scores,

@@ -36,6 +36,7 @@ from services.gateway.servicer import NAME, RankingServicer
 from services.gateway.settings import Settings
 from services.gateway.snapshot_metrics import SnapshotMetrics
 from services.gateway.triton import Triton
+from services.privacy.forgotten import Forgotten
 from services.rpc import status
 from services.rpc.server import Options, Server, stop_signal
 from services.snapshot.latest import Latest
@@ -170,6 +171,7 @@ def _served(settings: Settings, layout: Layout) -> ServedLog:
     return ServedLog(
         layout.served,
         layout.served_key,
+        Forgotten(layout.forgotten),
         share=settings.served_share,
         queue=settings.served_queue,
         rows=settings.served_rows,

@@ -21,6 +21,7 @@ from ranking.privacy import user_digest
 from ranking.types import Candidates, RankRequest, Surface
 from services.gateway import served as module
 from services.gateway.served import SCHEMA, Served, ServedLog, digest_key
+from services.privacy.forgotten import Forgotten
 from tests.deploy.releases import alter
 from tests.services.gateway_fakes import ads, eventually, gateway, search
 
@@ -111,6 +112,15 @@ async def test_who_opted_out_is_ranked_as_nobody_and_leaves_no_trace(home: Path)
     assert {(r["user"], r["session_id"], r["context"]) for r in mine_in_log} == {("", "", "{}")}
 
 
+async def test_who_was_forgotten_meanwhile_is_not_written(home: Path) -> None:
+    """Answers that wait for their file when their user is forgotten are dropped; those of others are written."""
+    async with gateway(home) as gw:
+        await gw.rank(search(5))
+        kept = await gw.rank(search(5, user_id="other"))
+        Forgotten(Layout(home).forgotten).add(["u"])
+    assert {r["ranking_id"] for r in rows(home)} == {kept.ranking_id}
+
+
 def test_the_key_is_made_once(tmp_path: Path) -> None:
     """Whoever asks again gets the same, no draft stays beside it, and a file that is no key is an error."""
     path = tmp_path / "new" / "served.key"
@@ -183,7 +193,9 @@ async def test_it_can_be_switched_off(home: Path) -> None:
 
 def test_offering_hands_over_references(tmp_path: Path) -> None:
     """The request path converts nothing: the very object waits in the queue."""
-    log = ServedLog(tmp_path / "served", tmp_path / "key", share=1.0, queue=1, rows=10, seconds=60.0, files=1)
+    log = ServedLog(
+        tmp_path / "served", tmp_path / "key", Forgotten(tmp_path / "forgotten"), share=1.0, queue=1, rows=10, seconds=60.0, files=1
+    )
     log.close()
     empty = _served("u")
     log.offer(empty)
@@ -194,7 +206,9 @@ def test_offering_hands_over_references(tmp_path: Path) -> None:
 
 def test_a_user_is_logged_always_or_never(tmp_path: Path) -> None:
     """About the share of the users asked for is chosen, and each of them with every answer."""
-    log = ServedLog(tmp_path / "served", tmp_path / "key", share=0.2, queue=10_000, rows=10, seconds=60.0, files=1)
+    log = ServedLog(
+        tmp_path / "served", tmp_path / "key", Forgotten(tmp_path / "forgotten"), share=0.2, queue=10_000, rows=10, seconds=60.0, files=1
+    )
     log.close()
     for _ in range(3):
         for user in range(1000):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from hashlib import blake2b
 from typing import Any, NamedTuple, Protocol
 
 from ranking.errors import Unavailable
@@ -69,17 +68,6 @@ class EventLog(Protocol):
     def close(self) -> None:
         """Let go of the store; a later call opens it again."""
         ...
-
-
-def tombstone(user: str) -> bytes:
-    """(16,) bytes that stand for a forgotten user: who has the id can tell that it was forgotten, who has this cannot read the id.
-
-    Raises:
-        ValueError: the id is empty, which stands for nobody and for everybody unknown.
-    """
-    if not user:
-        raise ValueError("a user's id must not be empty")
-    return blake2b(user.encode(), digest_size=16, person=b"longtail.forget").digest()
 
 
 def decoded(fields: Sequence[Any]) -> Event:

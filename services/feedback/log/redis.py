@@ -17,7 +17,8 @@ from contextlib import suppress
 from typing import Any, cast
 
 from ranking.errors import Unavailable
-from services.feedback.log.event_log import Row, decoded, tombstone
+from ranking.privacy import tombstone
+from services.feedback.log.event_log import Row, decoded
 from services.feedback.types import Event, Outcome
 from services.stores.redis import ResponseError, client, translated
 

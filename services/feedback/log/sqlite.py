@@ -13,7 +13,8 @@ from functools import cache
 from pathlib import Path
 
 from ranking.errors import Unavailable
-from services.feedback.log.event_log import Row, decoded, tombstone
+from ranking.privacy import tombstone
+from services.feedback.log.event_log import Row, decoded
 from services.feedback.types import Event, Outcome
 from services.stores.sqlite import SqliteFile
 

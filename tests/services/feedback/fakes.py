@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from longtail.feedback.v1 import feedback_service_pb2 as pb
 
 from ranking.errors import Unavailable
+from ranking.privacy import tombstone
 from ranking.types import Surface
-from services.feedback.log.event_log import Row, tombstone
+from services.feedback.log.event_log import Row
 from services.feedback.types import Event, EventType, Outcome
 
 NOON = 1_760_000_000  # seconds since 1970

@@ -18,7 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ranking.errors import Unavailable
-from services.feedback.log.event_log import EventLog, tombstone
+from ranking.privacy import tombstone
+from services.feedback.log.event_log import EventLog
 from services.feedback.log.redis import RedisLog
 from services.feedback.log.sqlite import SqliteLog
 from services.feedback.types import Event, Outcome

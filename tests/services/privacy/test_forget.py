@@ -1,0 +1,170 @@
+"""A forgotten user is in no store's bytes any more, and everybody else is as before."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from feast import FeatureStore, RepoConfig
+from typer.testing import CliRunner
+
+from cli import app
+from ranking.errors import Unavailable
+from ranking.features import Entity
+from ranking.layout import Layout
+from ranking.privacy import user_digest
+from services.feature_store.feast import FeastStore
+from services.feature_store.forget import forget as forget_online
+from services.feedback.log.sqlite import SqliteLog
+from services.feedback.types import Event, EventType, Outcome
+from services.privacy.forget import Done, forget
+from services.privacy.forgotten import Forgotten
+from tests.services import feast_home
+from tests.services.redis_server import RedisServer
+
+NOW = datetime(2026, 1, 10, tzinfo=UTC)
+KEY = b"k" * 32
+GONE, STAYS = "ann-who-goes-away", "bob-who-stays-here"
+FEATURES = {"orders_all": 3.0, "interest_text": "buys ice", "history_item_keys": [1], "history_counts": [1.0], "history_days": [2.0]}
+
+
+def _purchase(user: str, n: int) -> Event:
+    return Event(f"{user[:3]}{n}", EventType.PURCHASE, int(NOW.timestamp() * 1e9) + n, user, f"i{n}")
+
+
+def _containing(home: Path, text: str) -> list[str]:
+    """Files under `home` that have these bytes."""
+    return sorted(str(p.relative_to(home)) for p in home.rglob("*") if p.is_file() and text.encode() in p.read_bytes())
+
+
+@pytest.fixture(scope="module")
+def applied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("applied")
+    feast_home.apply(home)
+    return home
+
+
+@pytest.fixture
+def home(applied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
+    """Two users in every store: event log, online store, served log, feature tables."""
+    monkeypatch.setenv("LONGTAIL_HOME", str(tmp_path))
+    layout = Layout(tmp_path)
+    shutil.copytree(applied, tmp_path, dirs_exist_ok=True)
+    store = FeatureStore(repo_path=str(feast_home.REPO))
+    for view in ("user_behaviour", "user_profile"):
+        given = FEATURES if view == "user_behaviour" else {"age_code": 1.0}
+        feast_home.write(store, view, NOW, dict.fromkeys((GONE, STAYS), given))
+    feast_home.write(store, "item_statistics", NOW, {f"i{n}": {"price_28d": float(n)} for n in range(9)})
+    log = SqliteLog(layout.events)
+    log.append([_purchase(user, n) for n in range(9) for user in (GONE, STAYS)])
+    log.close()
+    layout.served.mkdir(parents=True)
+    layout.served_key.write_bytes(KEY)
+    for name, users in (("1", (GONE, STAYS)), ("2", (GONE,)), ("3", (STAYS,))):
+        rows = pa.table({"user": [user_digest(u, KEY) for u in users], "item_id": ["i1"] * len(users)})
+        pq.write_table(rows, layout.served / f"{name}.parquet")
+    layout.features.mkdir()
+    pq.write_table(pa.table({"user_id": [GONE, STAYS], "orders_all": [1.0, 2.0]}), layout.features / "user_behaviour.parquet")
+    return layout
+
+
+def test_every_store_forgets(home: Layout) -> None:
+    """`longtail users forget`: bytes of the id and of its digest are in no file, the other user's stay, and it says what it removed."""
+    digest = user_digest(GONE, KEY)
+    assert {"events.db", "feast/online.db", "features/user_behaviour.parquet"} <= set(_containing(home.home, GONE))
+    result = CliRunner().invoke(app, ["users", "forget", GONE])
+    assert result.exit_code == 0, result.output
+    assert _containing(home.home, GONE) == []
+    assert _containing(home.home, digest) == []
+    told = json.loads(result.stdout.splitlines()[-1])
+    assert told["removed"] | {"online store": 0} == {"event log": 9, "online store": 0, "served log": 2, "feature tables": 1}
+    assert told["removed"]["online store"] > 0
+    assert (told["users"], told["failed"]) == (1, [])
+
+    assert pq.read_table(home.features / "user_behaviour.parquet")["user_id"].to_pylist() == [STAYS]
+    served = [row for path in sorted(home.served.glob("*.parquet")) for row in pq.read_table(path)["user"].to_pylist()]
+    assert served == [user_digest(STAYS, KEY)] * 2
+    read = FeastStore(feast_home.REPO, home.home).read(Entity.USER, [GONE, STAYS])
+    assert list(read.values["orders_all"]) == [None, 3.0]
+    items = FeastStore(feast_home.REPO, home.home).read(Entity.ITEM, [f"i{n}" for n in range(9)])
+    assert list(items.values["price_28d"]) == [float(n) for n in range(9)]
+    log = SqliteLog(home.events)
+    assert {row.event.user_id for row in log.read(0, 100)} == {STAYS}
+    assert log.append([_purchase(GONE, 1), _purchase(STAYS, 100)]) == [Outcome.FORGOTTEN, Outcome.STORED]
+    log.close()
+
+    again = CliRunner().invoke(app, ["users", "forget", GONE])
+    assert set(json.loads(again.stdout.splitlines()[-1])["removed"].values()) == {0}
+
+
+def test_a_store_that_fails_is_told_and_keeps_no_other(home: Layout) -> None:
+    """The event log is down and the served log's key is gone: the other stores forget, and the two are named with the reason."""
+
+    class Down:
+        def forget(self, users: Sequence[str]) -> int:
+            raise Unavailable("event log: it is down")
+
+    class Online:
+        def forget(self, users: Sequence[str]) -> int:
+            return len(users)
+
+    home.served_key.unlink()
+    done = forget(home, [GONE], events=Down(), online=Online())
+    assert done[:2] == [Done("event log", 0, "event log: it is down"), Done("online store", 1)]
+    assert "key of the served log is gone" in done[2].failed
+    assert done[3] == Done("feature tables", 1)
+    assert GONE in Forgotten(home.forgotten)
+
+
+@pytest.mark.parametrize("users", [[], [GONE, ""]])
+def test_nobody_cannot_be_forgotten(home: Layout, users: list[str]) -> None:
+    """No user, or the empty id that stands for everybody unknown: an error, and nothing is done."""
+    log = SqliteLog(home.events)
+    with pytest.raises(ValueError, match="user"):
+        forget(home, users, events=log, online=_Never())
+    assert len(log.read(0, 100)) == 18
+    log.close()
+    assert not home.forgotten.exists()
+
+
+class _Never:
+    def forget(self, users: Sequence[str]) -> int:
+        raise AssertionError("was asked")
+
+
+@pytest.mark.servers
+def test_redis_forgets_too(home: Layout, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The same definitions over a real Redis: the user's hash is gone from the server, the others' and the items' are not."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"), "--save", "")
+    try:
+        config = RepoConfig(
+            project="longtail",
+            provider="local",
+            registry=str(home.feast / "registry.db"),
+            online_store={"type": "redis", "connection_string": f"127.0.0.1:{server.port}"},
+            entity_key_serialization_version=3,
+        )
+        feast = FeatureStore(config=config)
+        for view, values in (("user_behaviour", FEATURES), ("user_profile", {"age_code": 1.0})):
+            feast_home.write(feast, view, NOW, dict.fromkeys((GONE, STAYS), values))
+        feast_home.write(feast, "item_statistics", NOW, {"i1": {"price_28d": 2.0}})
+        client: Any = feast._get_provider().online_store._get_client(config.online_store)
+        before = set(client.keys("*"))
+        gone = {key for key in before if GONE.encode() in key}
+        assert len(gone) == 1
+
+        class Opened(FeastStore):
+            def opened(self) -> Any:
+                return feast
+
+        assert forget_online(Opened(feast_home.REPO, home.home), [GONE, "never-heard-of"]) == 1
+        assert set(client.keys("*")) == before - gone
+    finally:
+        server.kill()
