@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranking.assemble import ItemFeatures
+from ranking.fairness.policy import ITEM_ATTRIBUTES
 from ranking.features import ITEM_SCALARS
 from ranking.types import FloatArray
 from services.snapshot.errors import InvalidSnapshotError, SnapshotTakenError
