@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,7 +34,9 @@ policy_app = typer.Typer(
 )
 report_app = typer.Typer(help="Pages: what was measured, as one HTML file each.", no_args_is_help=True)
 data_app = typer.Typer(help="Data sources: canonical tables, and how imbalanced they are.", no_args_is_help=True)
+features_app = typer.Typer(help="Features: what there are, and whether they are served as they were trained on.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+app.add_typer(features_app, name="features")
 app.add_typer(release_app, name="release")
 app.add_typer(policy_app, name="policy")
 app.add_typer(bench_app, name="bench")
@@ -234,6 +237,21 @@ def data_describe(source: Annotated[str, typer.Argument(help="name of a prepared
         text, page = describe.report(layout(), source)
     print(text)
     out.print(f"page with plots: {escape(str(page))}")
+
+
+@features_app.command("compute")
+def features_compute(
+    until: Annotated[datetime | None, typer.Option(help="the watermark, UTC: nothing of it or later; default: the end of the data")] = None,
+    full: Annotated[bool, typer.Option("--full", help="compute every week anew instead of going on from the last run's watermark")] = False,
+) -> None:
+    """Feature tables from the canonical tables: what is there is kept, later weeks are added. Prints what they hold."""
+    from training import sources, tables
+
+    with explained():
+        state = layout()
+        made = tables.compute(state, sources.prepare(state), until=until and until.replace(tzinfo=UTC), full=full)
+        held = json.loads(state.feature_meta.read_text())
+    print(json.dumps({"reused": made.reused, **{key: held[key] for key in ("rows", "first", "last", "watermark", "grown_from")}}))
 
 
 @policy_app.command("list")
@@ -468,8 +486,6 @@ def _triton(state: Layout) -> str:
 
 
 def _clock(state: Layout) -> object:
-    from datetime import UTC, datetime
-
     if not state.serving.exists():
         return datetime.now(UTC)
     return datetime.fromisoformat(json.loads(state.serving.read_text())["as_of"])
