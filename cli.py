@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -238,6 +239,21 @@ def data_describe(source: Annotated[str, typer.Argument(help="name of a prepared
         text, page = describe.report(layout(), source)
     print(text)
     out.print(f"page with plots: {escape(str(page))}")
+
+
+@features_app.command("compute")
+def features_compute(
+    until: Annotated[datetime | None, typer.Option(help="the watermark, UTC: nothing of it or later; default: the end of the data")] = None,
+    full: Annotated[bool, typer.Option("--full", help="compute every week anew instead of going on from the last run's watermark")] = False,
+) -> None:
+    """Feature tables from the canonical tables: what is there is kept, later weeks are added. Prints what they hold."""
+    from training import sources, tables
+
+    with explained():
+        state = layout()
+        made = tables.compute(state, sources.prepare(state), until=until and until.replace(tzinfo=UTC), full=full)
+        held = json.loads(state.feature_meta.read_text())
+    print(json.dumps({"reused": made.reused, **{key: held[key] for key in ("rows", "first", "last", "watermark", "grown_from")}}))
 
 
 @policy_app.command("list")
@@ -544,8 +560,6 @@ def _triton(state: Layout) -> str:
 
 
 def _clock(state: Layout) -> object:
-    from datetime import UTC, datetime
-
     if not state.serving.exists():
         return datetime.now(UTC)
     return datetime.fromisoformat(json.loads(state.serving.read_text())["as_of"])

@@ -52,6 +52,7 @@ def test_what_is_missing_is_named(words: str, message: str) -> None:
         ("rank --surface ads --candidates 1001", "--candidates"),
         ("rank --surface ads --top-k -1", "--top-k"),
         ("train --profile huge", "--profile"),
+        ("features compute --until soon", "--until"),
     ],
 )
 def test_a_wrong_option_is_named(words: str, named: str) -> None:

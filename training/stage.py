@@ -49,17 +49,20 @@ def key_of(inputs: Mapping[str, Any], code: Iterable[Path] = ()) -> str:
     return digest.hexdigest()
 
 
-def stage(target: Path, inputs: Mapping[str, Any], build: Callable[[Path], None], *, code: Iterable[Path] = ()) -> Staged:
+def stage(
+    target: Path, inputs: Mapping[str, Any], build: Callable[[Path], None], *, code: Iterable[Path] = (), anew: bool = False
+) -> Staged:
     """Build the stage unless it is there with the same key.
 
     Args:
         target: the stage's directory; whatever an older key left there is replaced.
         inputs: parameters, versions and upstream keys.
-        build: fills the empty directory it is given; what it raises passes through and leaves `target` as it was.
+        build: fills the empty directory it is given; what it raises passes through and leaves `target` as it was. It may read `target`.
         code: source files whose text is part of the key.
+        anew: build in any case.
     """
     key = key_of(inputs, code)
-    if _stamped(target) == key:
+    if not anew and _stamped(target) == key:
         return Staged(target, key, reused=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     _sweep(target)

@@ -7,15 +7,21 @@ this package knows no source but the canonical tables, and nothing of Feast, whi
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
-from ranking.features import schema_hash
+import duckdb
+
+from ranking.features import ITEM_STATISTICS, ITEM_TASTE, USER_BEHAVIOUR, USER_TASTE, schema_hash
 from ranking.layout import Layout
 from training.progress import Bar
-from training.stage import CORE, Staged, source_files, stage
+from training.stage import CORE, Staged, key_of, source_files, stage
 from training.tables import facts
 from training.tables.duck import connect
+from training.tables.grow import append, past
+from training.tables.history import write_history
 from training.tables.items import write_item_profile, write_item_statistics
 from training.tables.taste import write_taste
 from training.tables.tokens import Tokens, tokenizer_file
@@ -23,51 +29,112 @@ from training.tables.users import write_user_behaviour, write_user_profile
 
 FIRST_WEEK = 27  # half a year of history before the first training row
 LAST_WEEK = 54  # the instant at which the data end
+GROWING = (USER_BEHAVIOUR, ITEM_STATISTICS, USER_TASTE, ITEM_TASTE)  # views with rows for every snapshot
 
 
-def write_tables(canonical: Path, out: Path, *, first_week: int = FIRST_WEEK, last_week: int = LAST_WEEK) -> None:
-    """Write one Parquet file per feature view, and the row counts as ``meta.json``, into the existing directory `out`.
+def write_tables(
+    canonical: Path,
+    out: Path,
+    *,
+    first_week: int = FIRST_WEEK,
+    last_week: int = LAST_WEEK,
+    until: datetime | None = None,
+    older: Path | None = None,
+) -> None:
+    """Write one Parquet file per feature view and what events go on from into the existing directory `out`.
+
+    ``meta.json`` has the rows of each file, the first and the last snapshot, the watermark (an instant: everything that happened before it
+    is in these files, nothing of it or later), the starts of all weeks there are, and what a later run needs to go on from here.
 
     Args:
         canonical: folder of the canonical tables.
         out: the directory.
         first_week: the first snapshot is taken at the start of this week,
         last_week: the last at the start of this one, and one at the start of each between.
+        until: the watermark (aware); no snapshot is later. The start of `last_week` by default.
+        older: what an earlier run left; its snapshots are kept, and only later ones computed, if what they were computed from is unchanged.
 
     Raises:
-        ValueError: the canonical tables have no such week.
+        ValueError: the canonical tables have no such week, or `until` comes before the first snapshot.
     """
     with connect(out) as db:
         facts.load(db, canonical)
-        starts = db.execute("SELECT start_time FROM weeks WHERE week BETWEEN ? AND ? ORDER BY week", [first_week, last_week]).fetchall()
-        if len(starts) != last_week - first_week + 1:
+        weeks = {week: start.astimezone(UTC) for week, start in db.execute("SELECT week, start_time FROM weeks ORDER BY week").fetchall()}
+        if not all(week in weeks for week in range(first_week, last_week + 1)):
             raise ValueError(f"first_week, last_week: {first_week} to {last_week} are not all weeks of {canonical}")
-        snapshots = [row[0].astimezone(UTC) for row in starts]
+        watermark = (until or weeks[last_week]).astimezone(UTC)
+        snapshots = [weeks[week] for week in range(first_week, last_week + 1) if weeks[week] <= watermark]
+        if not snapshots:
+            raise ValueError(f"until: {watermark.isoformat()} is before the first snapshot, {weeks[first_week].isoformat()}")
+        kept = _still_true(db, older, snapshots) if older else None
+        fresh = [at for at in snapshots if kept is None or at > kept]
         known_at = _first_instant(canonical)
-        with Bar("feature tables, week by week", 3 * len(snapshots)) as bar:
+        with Bar("feature tables, week by week", 3 * len(fresh)) as bar:
             rows = {
                 "user_profile": write_user_profile(db, out, known_at),
                 "item_profile": write_item_profile(db, out, known_at, Tokens()),
-                "user_behaviour": write_user_behaviour(db, out, snapshots, bar.advance),
-                "item_statistics": write_item_statistics(db, out, snapshots, bar.advance),
-                **write_taste(db, out, snapshots, bar.advance),
+                **write_history(db, out, watermark),
             }
-    (out / "meta.json").write_text(json.dumps({"rows": rows, "first": snapshots[0].isoformat(), "last": snapshots[-1].isoformat()}))
+            if fresh:
+                rows |= {
+                    "user_behaviour": write_user_behaviour(db, out, fresh, bar.advance),
+                    "item_statistics": write_item_statistics(db, out, fresh, bar.advance),
+                    **write_taste(db, out, fresh, bar.advance),
+                }
+            if older and kept:
+                rows |= {v.name: append(older / f"{v.name}.parquet", out / f"{v.name}.parquet") for v in GROWING}
+        meta = {
+            "rows": rows,
+            "first": snapshots[0].isoformat(),
+            "last": snapshots[-1].isoformat(),
+            "watermark": watermark.isoformat(),
+            "grown_from": kept.isoformat() if kept else None,
+            "week_starts": [start.isoformat() for start in weeks.values()],
+            "recipe": recipe(),
+            "past": past(db, snapshots[-1]),
+        }
+    (out / "meta.json").write_text(json.dumps(meta))
 
 
-def compute(layout: Layout, source: Staged, *, first_week: int = FIRST_WEEK, last_week: int = LAST_WEEK) -> Staged:
-    """Feature tables under `layout.features` from a prepared source, made unless they are there."""
-    return stage(
-        layout.features,
-        {
-            "source": source.key,
-            "schema": schema_hash(),
-            "tokenizer": tokenizer_file().stat().st_size,
-            "weeks": [first_week, last_week],
-        },
-        lambda out: write_tables(source.path, out, first_week=first_week, last_week=last_week),
-        code=[*source_files("training/tables", "training/discovery"), *CORE],
-    )
+def compute(
+    layout: Layout,
+    source: Staged,
+    *,
+    first_week: int = FIRST_WEEK,
+    last_week: int = LAST_WEEK,
+    until: datetime | None = None,
+    full: bool = False,
+) -> Staged:
+    """Feature tables under `layout.features` from a prepared source, made unless they are there, grown where they can be.
+
+    Until the new tables are whole the old ones stand. `full` computes everything anew; the other arguments are those of `write_tables`.
+    """
+    inputs = {"source": source.key, "recipe": recipe(), "weeks": [first_week, last_week], "until": until and until.isoformat()}
+    older = None if full else layout.features
+
+    def build(out: Path) -> None:
+        write_tables(source.path, out, first_week=first_week, last_week=last_week, until=until, older=older)
+
+    return stage(layout.features, inputs, build, anew=full)
+
+
+def recipe() -> str:
+    """What rows are made by: the schema, the tokenizer and the code. Rows of another recipe are never mixed with ours."""
+    code = [*source_files("training/tables", "training/discovery"), *CORE]
+    return key_of({"schema": schema_hash(), "tokenizer": tokenizer_file().stat().st_size}, code)
+
+
+def _still_true(db: duckdb.DuckDBPyConnection, older: Path, snapshots: Sequence[datetime]) -> datetime | None:
+    """The last snapshot in `older`, if its rows are what would be computed today; None otherwise."""
+    try:
+        meta: dict[str, Any] = json.loads((older / "meta.json").read_text())
+        first, last = (datetime.fromisoformat(meta[name]) for name in ("first", "last"))
+        made_by, digest = meta["recipe"], meta["past"]
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, KeyError, TypeError, ValueError):
+        return None  # no tables, or none that can be trusted
+    if made_by != recipe() or first != snapshots[0] or last not in snapshots:
+        return None
+    return last if past(db, last) == digest else None
 
 
 def _first_instant(canonical: Path) -> datetime:
