@@ -1,4 +1,4 @@
-"""A typed client of the gateway: arrays in, `RankResponse` out; events in, what became of them out. Thin: the contract is the protos."""
+"""A typed client of the gateway: requests built, answers as they are, features as arrays. Thin: the protos are the contract."""
 
 from __future__ import annotations
 
@@ -11,16 +11,20 @@ from typing import Any
 
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
+from longtail.features.v1 import online_feature_service_pb2_grpc as online_rpc
 from longtail.feedback.v1 import feedback_service_pb2 as feedback_pb
 from longtail.feedback.v1 import feedback_service_pb2_grpc as feedback_rpc
 from longtail.ranking.v1 import ranking_service_pb2 as pb
 from longtail.ranking.v1 import ranking_service_pb2_grpc as rpc
 
+from ranking.features import Entity
 from ranking.types import Explain, Surface
+from services.client.features import OnlineFeatures, features_request, unpacked
 from services.feedback.types import EventType
 
 _SURFACES = {Surface.SEARCH: pb.SURFACE_SEARCH, Surface.ADS: pb.SURFACE_ADS}
 _LEVELS = {Explain.NONE: pb.EXPLAIN_LEVEL_NONE, Explain.SCORES: pb.EXPLAIN_LEVEL_SCORES, Explain.FULL: pb.EXPLAIN_LEVEL_FULL}
+_MAX_ANSWER_BYTES = 32 * 1024 * 1024  # more than the largest answer
 # Recording again is harmless, since an event counts once: gRPC itself repeats a call that found the server away or its event log down.
 _RETRY = {
     "methodConfig": [
@@ -145,10 +149,11 @@ class RankClient:
     def __init__(self, address: str) -> None:
         # A gateway that restarts is found again within a second instead of after gRPC's default back-off.
         options: list[tuple[str, str | int]] = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
-        options.append(("grpc.service_config", json.dumps(_RETRY)))
+        options += [("grpc.service_config", json.dumps(_RETRY)), ("grpc.max_receive_message_length", _MAX_ANSWER_BYTES)]
         self._channel = grpc.insecure_channel(address, options=options)
         self._stub = rpc.RankingServiceStub(self._channel)
         self._feedback = feedback_rpc.FeedbackServiceStub(self._channel)
+        self._online = online_rpc.OnlineFeatureServiceStub(self._channel)
 
     def __enter__(self) -> RankClient:
         return self
@@ -178,3 +183,21 @@ class RankClient:
             grpc.RpcError: as the proto says; INVALID_ARGUMENT: every event was rejected, or there are none or too many.
         """
         return self._feedback.RecordEvents(feedback_pb.RecordEventsRequest(events=events), timeout=timeout_s)
+
+    def features(
+        self,
+        entity: Entity,
+        ids: Sequence[str],
+        features: Sequence[str] = (),
+        *,
+        service: str = "",
+        max_age_s: float | None = None,
+        timeout_s: float = 10.0,
+    ) -> OnlineFeatures:
+        """What the platform knows now of users or items, see `features_request`.
+
+        Raises:
+            grpc.RpcError: as the proto says; INVALID_ARGUMENT carries the offending fields.
+        """
+        request = features_request(entity, ids, features, service=service, max_age_s=max_age_s)
+        return unpacked(self._online.GetOnlineFeatures(request, timeout=timeout_s))

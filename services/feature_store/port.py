@@ -18,7 +18,7 @@ class FeatureRows:
     """What the store holds of ``n`` entities.
 
     Attributes:
-        values: feature name -> (n,) values, None where the store has none.
+        values: feature name -> (n,) values; of float32 features an array with NaN, else a sequence with None where the store has none.
         event_times: (views, n) seconds since 1970 of each view's row, NaN where the store has no row.
     """
 
@@ -29,8 +29,13 @@ class FeatureRows:
 class FeatureStore(Protocol):
     """The online feature store."""
 
-    def read(self, entity: Entity, ids: Sequence[str]) -> FeatureRows:
+    def read(self, entity: Entity, ids: Sequence[str], features: Sequence[str] = ()) -> FeatureRows:
         """One batched read. Blocks; called from one thread per entity.
+
+        Args:
+            entity: what the ids are of.
+            ids: (n,)
+            features: names of this entity's features; empty: those that ranking reads.
 
         Raises:
             Unavailable: the store did not answer.

@@ -25,13 +25,12 @@ from ranking.assemble import UNKNOWN_USER, ItemFeatures, UserFeatures, user_feat
 from ranking.errors import Unavailable
 from ranking.features import Entity
 from ranking.types import Degradation, FloatArray, Freshness, IntArray
+from services.feature_store.freshness import TTLS, freshness_codes
 from services.feature_store.port import ENTITY_VIEWS, FeatureRows, FeatureStore
 from services.gateway.items import ItemTable, unknown_items
-from services.gateway.ports import freshness_codes
 from services.snapshot.latest import Latest
 
 log = logging.getLogger(__name__)
-_TTLS = {e: np.array([v.ttl.total_seconds() for v in views]) for e, views in ENTITY_VIEWS.items()}
 _STATES = tuple(Freshness)
 _UNKNOWN_TIMES = {e: np.full((len(views), 1), np.nan) for e, views in ENTITY_VIEWS.items()}
 
@@ -147,8 +146,8 @@ class Features:
             items, item_times, names = self._overlaid(base, rest)
         clock = self._clock()
         user_times = user.event_times if user else _UNKNOWN_TIMES[Entity.USER]
-        user_states = freshness_codes(user_times, _TTLS[Entity.USER], clock)
-        item_states = freshness_codes(item_times, _TTLS[Entity.ITEM], clock)
+        user_states = freshness_codes(user_times, TTLS[Entity.USER], clock)
+        item_states = freshness_codes(item_times, TTLS[Entity.ITEM], clock)
         failed = {d.component for d in degraded}
         if "features:user" not in failed and user_states[0, 0] == 2:
             detail = "the user has no stored features" if user_id else "no user_id given"

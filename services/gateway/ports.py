@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
-from ranking.types import Float32Array, FloatArray
+from ranking.types import Float32Array
 
 
 class ModelServer(Protocol):
@@ -22,21 +21,3 @@ class ModelServer(Protocol):
             Unavailable: the server or this model version cannot answer.
         """
         ...
-
-
-def freshness_codes(event_times: FloatArray, ttls: FloatArray, now: float) -> NDArray[np.int8]:
-    """State of each (view, entity) read, as an index into `list(Freshness)`: fresh 0, stale 1, missing 2, defaulted 3.
-
-    An entity no view knows is missing; one that only some views know is defaulted in the others.
-
-    Args:
-        event_times: (v, n) seconds since 1970, NaN where there is no row.
-        ttls: (v,) seconds.
-        now: seconds since 1970.
-    """
-    absent = np.isnan(event_times)
-    codes = (now - event_times > ttls[:, None]).astype(np.int8)  # NaN compares false
-    if absent.any():
-        codes[absent] = 3
-        codes[:, absent.all(axis=0)] = 2
-    return codes

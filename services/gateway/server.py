@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import grpc
+from longtail.features.v1.online_feature_service_pb2_grpc import add_OnlineFeatureServiceServicer_to_server
 from longtail.feedback.v1.feedback_service_pb2_grpc import add_FeedbackServiceServicer_to_server
 from longtail.ranking.v1.ranking_service_pb2_grpc import add_RankingServiceServicer_to_server
 
@@ -36,6 +37,9 @@ from services.gateway.servicer import NAME, RankingServicer
 from services.gateway.settings import Settings
 from services.gateway.snapshot_metrics import SnapshotMetrics
 from services.gateway.triton import Triton
+from services.online.read import Reader
+from services.online.servicer import NAME as ONLINE
+from services.online.servicer import OnlineFeatureServicer
 from services.privacy.forgotten import Forgotten
 from services.rpc import status
 from services.rpc.server import Options, Server, stop_signal
@@ -107,13 +111,18 @@ async def running(
         closing.push_async_callback(recorder.close)
         feedback = FeedbackServicer(recorder, wait_s=settings.event_wait_s)
 
+        reader = Reader(store or _feast(settings), snapshot, stale_s=settings.snapshot_stale_s, clock=_clock(settings))
+        closing.callback(reader.close)
+        online = OnlineFeatureServicer(reader, wait_s=settings.online_wait_s)
+
         def register(target: grpc.aio.Server) -> None:
             add_RankingServiceServicer_to_server(servicer, target)
             add_FeedbackServiceServicer_to_server(feedback, target)
+            add_OnlineFeatureServiceServicer_to_server(online, target)
 
         server = Server(
             settings.address,
-            (NAME, FEEDBACK),
+            (NAME, FEEDBACK, ONLINE),
             register,
             Options(settings.reuse_port, settings.max_concurrent_rpcs, settings.drain_s, settings.grace_s),
         )
@@ -124,7 +133,8 @@ async def running(
         closing.push_async_callback(server.stop)
         await asyncio.to_thread(status.write, told, address=server.address, metrics=scraped, ready=False)
         await server.start()
-        await server.set_serving(FEEDBACK, serving=True)  # events need no release
+        for needs_no_release in (FEEDBACK, ONLINE):
+            await server.set_serving(needs_no_release, serving=True)
         log.info("listening", extra={"address": server.address, "metrics": scraped})
         await ledger.start(settings.ledger_wait_s)  # before SERVING: the first list knows what is owed
         await asyncio.to_thread(snapshot.poll)
@@ -138,17 +148,26 @@ async def running(
 
 
 def _features(settings: Settings, store: FeatureStore | None, snapshot: Latest) -> Features:
-    fixed = settings.fixed_time
     return Features(
-        store or FeastStore(settings.feature_repo, settings.home),
+        store or _feast(settings),
         user_ttl_s=settings.user_ttl_s,
         user_cache=settings.user_cache,
         item_refresh_s=settings.item_refresh_s,
         item_cache=settings.item_cache,
         snapshot=snapshot,
         snapshot_stale_s=settings.snapshot_stale_s,
-        clock=time.time if fixed is None else lambda: fixed,
+        clock=_clock(settings),
     )
+
+
+def _feast(settings: Settings) -> FeatureStore:
+    """A store with connections of its own."""
+    return FeastStore(settings.feature_repo, settings.home)
+
+
+def _clock(settings: Settings) -> Callable[[], float]:
+    fixed = settings.fixed_time
+    return time.time if fixed is None else lambda: fixed
 
 
 def _accounts(settings: Settings, layout: Layout) -> LedgerStore:

@@ -75,6 +75,9 @@ class Settings:
     event_wait_s: float = field(
         default=5.0, metadata={"help": "longest a call that records events waits for the event log; a nearer client deadline wins"}
     )
+    online_wait_s: float = field(
+        default=2.0, metadata={"help": "longest a call that reads features waits for the feature store; a nearer client deadline wins"}
+    )
     metrics_address: str = field(  # free by default: gateways of one machine, and tests, must not meet; a scraper wants a fixed one
         default="127.0.0.1:0",
         metadata={"help": "host:port of Prometheus metrics over HTTP; port 0 takes a free one, named in run/gateway.json; off: none"},

@@ -70,7 +70,7 @@ class FakeStore:
         self.event_time = time.time()
         self.reads: list[tuple[Entity, tuple[str, ...]]] = []
 
-    def read(self, entity: Entity, ids: Sequence[str]) -> FeatureRows:
+    def read(self, entity: Entity, ids: Sequence[str], features: Sequence[str] = ()) -> FeatureRows:
         self.hold.wait(10)
         self.reads.append((entity, tuple(ids)))
         if self.down:

@@ -45,7 +45,7 @@ class Shop(FakeStore):
             raise Unavailable("feature store: it is down")
         return f"change {self.changes}"
 
-    def read(self, entity: Entity, ids: Sequence[str]) -> FeatureRows:
+    def read(self, entity: Entity, ids: Sequence[str], features: Sequence[str] = ()) -> FeatureRows:
         self.before_read()
         return super().read(entity, ids)
 

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from ranking.assemble import ItemFeatures, item_features
 from ranking.fairness.policy import ITEM_ATTRIBUTES
 from ranking.features import ITEM_SCALARS, Entity, stable_key
+from services.feature_store.freshness import freshness_codes
 from services.feature_store.port import ENTITY_VIEWS, FeatureRows
 from services.gateway.features import Features
 from services.gateway.items import ItemTable
-from services.gateway.ports import freshness_codes
 from services.snapshot.latest import Latest
 from tests.services.gateway_fakes import FakeStore, eventually, item
 
