@@ -90,6 +90,6 @@ def _served(layout: Layout, users: Sequence[str]) -> int:
 
 
 def _tables(layout: Layout, users: Sequence[str]) -> int:
-    """The offline store's user views, from which they would be materialised again."""
-    paths = [layout.features / f"{view.name}.parquet" for view in VIEWS if view.entity is Entity.USER]
+    """The offline store's user views, from which they would be materialised again, and the purchases that rows are made of."""
+    paths = [layout.history, *(layout.features / f"{view.name}.parquet" for view in VIEWS if view.entity is Entity.USER)]
     return sum(without(path, "user_id", set(users)) for path in paths)

@@ -72,6 +72,7 @@ def home(applied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layo
         pq.write_table(rows, layout.served / f"{name}.parquet")
     layout.features.mkdir()
     pq.write_table(pa.table({"user_id": [GONE, STAYS], "orders_all": [1.0, 2.0]}), layout.features / "user_behaviour.parquet")
+    pq.write_table(pa.table({"user_id": [STAYS, GONE, GONE], "basket": [1, 2, 2]}), layout.history)
     return layout
 
 
@@ -84,7 +85,7 @@ def test_every_store_forgets(home: Layout) -> None:
     assert _containing(home.home, GONE) == []
     assert _containing(home.home, digest) == []
     told = json.loads(result.stdout.splitlines()[-1])
-    assert told["removed"] | {"online store": 0} == {"event log": 9, "online store": 0, "served log": 2, "feature tables": 1}
+    assert told["removed"] | {"online store": 0} == {"event log": 9, "online store": 0, "served log": 2, "feature tables": 1 + 2}
     assert told["removed"]["online store"] > 0
     assert (told["users"], told["failed"]) == (1, [])
 
@@ -119,7 +120,7 @@ def test_a_store_that_fails_is_told_and_keeps_no_other(home: Layout) -> None:
     done = forget(home, [GONE], events=Down(), online=Online())
     assert done[:2] == [Done("event log", 0, "event log: it is down"), Done("online store", 1)]
     assert "key of the served log is gone" in done[2].failed
-    assert done[3] == Done("feature tables", 1)
+    assert done[3] == Done("feature tables", 1 + 2)
     assert GONE in Forgotten(home.forgotten)
 
 
