@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,7 @@ TASTE_WIDTH = 48  # components of a taste vector
 AFFINITY_HALF_LIFE = 8.0  # of a user's lines in a type
 SHARE_HALF_LIFE = 3.0  # of an item's lines within its type
 RELATION_HALF_LIFE = 10.0  # of promoted impressions and their purchases
+WHOLE = 1_000_000_000  # the week just over, in the whole numbers that fading is counted in: their sums are equal in any order
 
 RELATIONS: tuple[str, ...] = ("own", "maker", "type", "other")
 """What a user had bought before an item was promoted: the item, its type by its maker, its type, none of these. The first that holds."""
@@ -197,6 +198,23 @@ ITEM_TASTE = View(
     _TASTE,
 )
 
+LIVE_FEATURES: dict[str, tuple[str, ...]] = {
+    USER_BEHAVIOUR.name: tuple(f.name for f in USER_BEHAVIOUR),
+    ITEM_STATISTICS.name: (
+        "purchases_7d",
+        "purchases_28d",
+        "purchases_all",
+        "buyers_28d",
+        "price_28d",
+        "discount_28d",
+        "popularity_rank",
+        "age_days",
+        "popularity_tier",
+    ),
+}
+"""View -> what follows from purchases alone, so that it is computed anew when one happens (`ranking.behaviour`). All other features of
+`VIEWS` are the batch's: promotions and shares of a type need every user and item, tastes are fitted over all of them, profiles stand."""
+
 VIEWS: tuple[View, ...] = (USER_PROFILE, USER_BEHAVIOUR, USER_TASTE, ITEM_PROFILE, ITEM_STATISTICS, ITEM_TASTE)
 FEATURE_SERVICES: dict[str, tuple[View, ...]] = {"ads_ranking_v1": VIEWS, "search_ranking_v1": VIEWS}
 
@@ -249,7 +267,11 @@ def tiers(purchases: NDArray[np.float32]) -> NDArray[np.int8]:
     Args:
         purchases: (n,) baskets with each item, of every item there is. O(n log n).
     """
-    sold = np.sort(purchases[purchases > 0])
+    return tiers_among(purchases, np.sort(purchases[purchases > 0]))
+
+
+def tiers_among(purchases: NDArray[Any], sold: NDArray[Any]) -> NDArray[np.int8]:
+    """Tiers of some items, (n,), given the ascending purchases of every item ever sold, (s,): `tiers` without the sorting. O(n log s)."""
     more = len(sold) - np.searchsorted(sold, purchases, side="right")  # items that sold more than this one
     return np.where(purchases <= 0, 2, np.where(more < HEAD_SHARE * len(sold), 0, 1)).astype(np.int8)
 

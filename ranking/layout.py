@@ -22,6 +22,21 @@ class Layout:
         return self.home / "features"
 
     @property
+    def history(self) -> Path:
+        """Every purchase line the feature tables know, Parquet; `feature_meta` says up to when."""
+        return self.features / "history.parquet"
+
+    @property
+    def first_shown(self) -> Path:
+        """When each item was first promoted, as the feature tables know it, Parquet."""
+        return self.features / "first_shown.parquet"
+
+    @property
+    def feature_meta(self) -> Path:
+        """What the feature tables hold: rows by file, watermark, starts of weeks; JSON."""
+        return self.features / "meta.json"
+
+    @property
     def feast(self) -> Path:
         """Feast's registry and SQLite online store."""
         return self.home / "feast"

@@ -16,6 +16,7 @@ from training.progress import Bar
 from training.stage import CORE, Staged, source_files, stage
 from training.tables import facts
 from training.tables.duck import connect
+from training.tables.history import write_history
 from training.tables.items import write_item_profile, write_item_statistics
 from training.tables.taste import write_taste
 from training.tables.tokens import Tokens, tokenizer_file
@@ -26,7 +27,10 @@ LAST_WEEK = 54  # the instant at which the data end
 
 
 def write_tables(canonical: Path, out: Path, *, first_week: int = FIRST_WEEK, last_week: int = LAST_WEEK) -> None:
-    """Write one Parquet file per feature view, and the row counts as ``meta.json``, into the existing directory `out`.
+    """Write one Parquet file per feature view and what events go on from into the existing directory `out`.
+
+    ``meta.json`` has the rows of each file, the first and the last snapshot, the watermark (an instant: everything that happened before it
+    is in these files, nothing of it or later) and the starts of all weeks there are.
 
     Args:
         canonical: folder of the canonical tables.
@@ -39,10 +43,10 @@ def write_tables(canonical: Path, out: Path, *, first_week: int = FIRST_WEEK, la
     """
     with connect(out) as db:
         facts.load(db, canonical)
-        starts = db.execute("SELECT start_time FROM weeks WHERE week BETWEEN ? AND ? ORDER BY week", [first_week, last_week]).fetchall()
-        if len(starts) != last_week - first_week + 1:
+        weeks = {week: start.astimezone(UTC) for week, start in db.execute("SELECT week, start_time FROM weeks ORDER BY week").fetchall()}
+        if not all(week in weeks for week in range(first_week, last_week + 1)):
             raise ValueError(f"first_week, last_week: {first_week} to {last_week} are not all weeks of {canonical}")
-        snapshots = [row[0].astimezone(UTC) for row in starts]
+        snapshots = [weeks[week] for week in range(first_week, last_week + 1)]
         known_at = _first_instant(canonical)
         with Bar("feature tables, week by week", 3 * len(snapshots)) as bar:
             rows = {
@@ -51,8 +55,16 @@ def write_tables(canonical: Path, out: Path, *, first_week: int = FIRST_WEEK, la
                 "user_behaviour": write_user_behaviour(db, out, snapshots, bar.advance),
                 "item_statistics": write_item_statistics(db, out, snapshots, bar.advance),
                 **write_taste(db, out, snapshots, bar.advance),
+                **write_history(db, out, snapshots[-1]),
             }
-    (out / "meta.json").write_text(json.dumps({"rows": rows, "first": snapshots[0].isoformat(), "last": snapshots[-1].isoformat()}))
+    meta = {
+        "rows": rows,
+        "first": snapshots[0].isoformat(),
+        "last": snapshots[-1].isoformat(),
+        "watermark": snapshots[-1].isoformat(),
+        "week_starts": [start.isoformat() for start in weeks.values()],
+    }
+    (out / "meta.json").write_text(json.dumps(meta))
 
 
 def compute(layout: Layout, source: Staged, *, first_week: int = FIRST_WEEK, last_week: int = LAST_WEEK) -> Staged:

@@ -5,7 +5,7 @@ any order of addition, so two runs on any number of threads give the same bits.
 
 * ``lines``: one per (basket, item): who, what (with its keys), basket_id, bought_at; value, unit_price, off_shelf (share of the shelf
   price taken off), each in millionths; NULL where the line has no positive quantity or value.
-* ``baskets``: one per basket: user_code, bought_at, value.
+* ``baskets``: one per basket: user_code, bought_at, which is when it was begun.
 * ``sales``: one per (item, week) sold: start_time of the week, lines, with the item's type_key and maker_key.
 * ``shown``: one per (item, week) promoted: start_time of the week, impressions (user-store-weeks that saw it) and purchases (those of
   them that bought it there); the same by what the user had bought before the week, as impressions_R and purchases_R for each relation
@@ -19,14 +19,14 @@ from pathlib import Path
 
 import duckdb
 
+from ranking.features import WHOLE
 from training.tables.duck import views
 
 CANONICAL = ("items", "users", "events", "promotions", "weeks")
-WHOLE = 1_000_000_000
-"""What `fading` gives for the week before the snapshot: shares of it are whole numbers, for the same reason as money."""
 
 # What counts of something in the week that began at `since`: all of it in the week before the snapshot, then half every
-# `half_life` weeks. Weeks begin at local midnight, hence the rounding to whole weeks.
+# `half_life` weeks, in parts of `WHOLE`: integers for the same reason as money. Weeks begin at local midnight, hence the rounding to whole
+# weeks. The same between week starts: `ranking.behaviour.fading`.
 _FADING = f"""
 CREATE MACRO fading(snapshot, since, half_life) AS
     round({WHOLE} * pow(0.5, (round((epoch(snapshot) - epoch(since)) / 604800) - 1) / half_life))::BIGINT
@@ -111,7 +111,7 @@ def load(db: duckdb.DuckDBPyConnection, canonical: Path) -> None:
         ORDER BY bought_at""")  # by time: a snapshot's filter then skips whole row groups
     db.execute("""
         CREATE TABLE baskets AS
-        SELECT user_code, basket_id, min(bought_at) AS bought_at, sum(value)::BIGINT AS value FROM lines GROUP BY ALL""")
+        SELECT user_code, basket_id, min(bought_at) AS bought_at FROM lines GROUP BY ALL""")
     db.execute("""
         CREATE TABLE sales AS
         SELECT l.item_code, c.type_key, c.maker_key, w.start_time, count(*) AS lines

@@ -23,10 +23,10 @@ from ranking.features import (
     RELATIONS,
     SHARE_HALF_LIFE,
     SHORT_WINDOW,
+    WHOLE,
     WINDOW,
 )
 from training.tables.duck import write
-from training.tables.facts import WHOLE
 from training.tables.tokens import Tokens
 
 # Per relation R: faded impressions and purchases im_R, bu_R of each item (a whole one is `WHOLE`), and their rate over all items mean_R.

@@ -26,11 +26,11 @@ from ranking.features import (
     MAX_HISTORY,
     USER_BEHAVIOUR,
     USER_PROFILE,
+    WHOLE,
     WINDOW,
 )
 from ranking.text import interest_text
 from training.tables.duck import write
-from training.tables.facts import WHOLE
 
 _DAY_US = 86_400e6
 _GROUPED = {"type": "type_key", "maker": "maker_key"}  # name of the lists -> column of the lines
@@ -52,17 +52,18 @@ _SCALARS = """
 WITH bought AS (
     SELECT user_code, count(*) AS lines,
            sum(unit_price) / nullif(count(unit_price), 0) / 1e6 AS mean_unit_price,
-           count(*) FILTER (is_private) / count(*) AS private_share
+           count(*) FILTER (is_private) / count(*) AS private_share,
+           -- By lines and not by baskets: one that was begun before the snapshot may be finished after it.
+           coalesce(sum(value) FILTER (bought_at >= $at - to_days($window)), 0) / 1e6 AS spend_28d
     FROM lines WHERE bought_at < $at GROUP BY user_code
 ), orders AS (
     SELECT user_code, count(*) AS orders_all, max(bought_at) AS last_at,
-           count(*) FILTER (bought_at >= $at - to_days($window)) AS orders_28d,
-           coalesce(sum(value) FILTER (bought_at >= $at - to_days($window)), 0) / 1e6 AS spend_28d
+           count(*) FILTER (bought_at >= $at - to_days($window)) AS orders_28d
     FROM baskets WHERE bought_at < $at GROUP BY user_code
 )
 SELECT b.user_code, u.user_id, b.lines,
        o.orders_28d::FLOAT AS orders_28d,
-       o.spend_28d::FLOAT AS spend_28d,
+       b.spend_28d::FLOAT AS spend_28d,
        o.orders_all::FLOAT AS orders_all,
        ((epoch_us($at) - epoch_us(o.last_at)) / 86400e6)::FLOAT AS days_since_order,
        coalesce(b.mean_unit_price, 0)::FLOAT AS mean_unit_price,

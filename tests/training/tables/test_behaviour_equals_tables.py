@@ -1,0 +1,91 @@
+"""What purchases say of a user or item is the same from SQL over everybody as from the purchases themselves: every bit."""
+
+from __future__ import annotations
+
+import tempfile
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from ranking.behaviour import item_statistics, popularity, user_behaviour
+from ranking.features import ITEM_STATISTICS, LIVE_FEATURES, USER_BEHAVIOUR
+from tests.training.tables.histories import History, read_history
+from tests.training.tables.shops import STARTS, WEEKS, Shop, shops, write_shop
+from tests.training.tables.slices import Slice
+from training.tables import facts
+from training.tables.duck import connect
+from training.tables.history import write_history
+from training.tables.items import write_item_profile, write_item_statistics
+from training.tables.tokens import Tokens
+from training.tables.users import write_user_behaviour
+
+
+def _us(instant: datetime) -> int:
+    return int(np.datetime64(instant.replace(tzinfo=None), "us").astype(np.int64))
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Arrays as the lists Parquet gives."""
+    return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in values.items()}
+
+
+def _check_users(rows: list[dict[str, Any]], history: History, week_starts: np.ndarray) -> None:
+    for row in rows:
+        at = _us(row["event_timestamp"])
+        found = user_behaviour(history.of_user(row["user_id"]), at, week_starts=week_starts, categories=history.categories)
+        assert _plain(found) == {name: row[name] for name in LIVE_FEATURES[USER_BEHAVIOUR.name]}, (row["user_id"], row["event_timestamp"])
+
+
+def _check_items(rows: list[dict[str, Any]], history: History) -> None:
+    sold: dict[int, np.ndarray] = {}
+    for row in rows:
+        item, at = row["item_id"], _us(row["event_timestamp"])
+        own = history.of_item(item)
+        found = item_statistics(own, at, first_shown_us=history.first_shown.get(item))
+        place = popularity(int(found["purchases_all"]), sold.setdefault(at, history.purchases(at)))
+        assert found | place == {name: row[name] for name in LIVE_FEATURES[ITEM_STATISTICS.name]}, (item, row["event_timestamp"])
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.data_too_large, HealthCheck.too_slow])
+@given(shops())
+def test_any_purchases_say_the_same_either_way(shop: Shop) -> None:
+    """At the start of every week, also across a change of clocks, rows of the tables equal what the history they leave says."""
+    with tempfile.TemporaryDirectory() as name:
+        out = Path(name)
+        write_shop(shop, out)
+        with connect(out) as db:
+            facts.load(db, out)
+            write_item_profile(db, out, STARTS[0], Tokens())
+            write_user_behaviour(db, out, STARTS[1:])
+            write_item_statistics(db, out, STARTS[1:])
+            assert write_history(db, out, STARTS[-1])["history"] == len(shop.lines)
+        history = read_history(out)
+        users, items = (pq.read_table(out / f"{view}.parquet").to_pylist() for view in ("user_behaviour", "item_statistics"))
+    assert len(users) == sum(len({x.user for x in shop.lines if x.at < at}) for at in STARTS[1:])
+    assert len({row["event_timestamp"] for row in items}) <= WEEKS - 1
+    _check_users(users, history, np.array([_us(at) for at in STARTS]))
+    _check_items(items, history)
+
+
+def test_real_purchases_say_the_same_either_way(small: Slice, week_starts: np.ndarray) -> None:
+    """Every user, and every 50th item, at every snapshot of the real slice."""
+    history = read_history(small.layout.features)
+    users = pq.read_table(small.layout.features / "user_behaviour.parquet").to_pylist()
+    items = pq.read_table(small.layout.features / "item_statistics.parquet").to_pylist()[::50]
+    assert max(len(row["history_item_keys"]) for row in users) > 100
+    assert {row["popularity_tier"] for row in items} == {"head", "tail", "new"}
+    _check_users(users, history, week_starts)
+    _check_items(items, history)
+
+
+@pytest.fixture
+def week_starts(small: Slice) -> np.ndarray:
+    """As the tables' own meta file names them."""
+    import json
+
+    return np.array([_us(datetime.fromisoformat(x)) for x in json.loads(small.layout.feature_meta.read_text())["week_starts"]])
