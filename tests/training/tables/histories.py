@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +25,23 @@ class History:
     categories: dict[int, str]
     first_shown: dict[str, int]  # item -> µs
 
-    def of_user(self, user: str) -> Lines:
-        return self.lines.take(self.user_ids == user)
+    @cached_property
+    def of_user(self) -> dict[str, Lines]:
+        return self._by(self.user_ids)
 
-    def of_item(self, item: str) -> Lines:
-        return self.lines.take(self.item_ids == item)
+    @cached_property
+    def of_item(self) -> dict[str, Lines]:
+        return self._by(self.item_ids)
 
     def purchases(self, at_us: int) -> np.ndarray:
         """Ascending numbers of purchases of every item sold before `at_us`."""
-        return np.sort(np.unique(self.item_ids[self.lines.bought_at < at_us], return_counts=True)[1])
+        return np.sort(np.unique(self.lines.item_key[self.lines.bought_at < at_us], return_counts=True)[1])
+
+    def _by(self, ids: np.ndarray) -> dict[str, Lines]:
+        names, of = np.unique(ids.astype(str), return_inverse=True)
+        order, ends = np.argsort(of, kind="stable"), np.cumsum(np.bincount(of, minlength=len(names)))
+        own = np.split(order, ends[:-1]) if len(names) else []
+        return {str(name): self.lines.take(rows) for name, rows in zip(names, own, strict=True)}
 
 
 def read_history(folder: Path) -> History:
