@@ -101,13 +101,13 @@ def _up(layout: Layout, feature_repo: Path, release: str, address: str, triton_p
         if now is None or wanted != now.release:
             lifecycle.activate(layout, wanted, triton)
             time.sleep(_FOLLOW_S if GATEWAY in known else 0.0)
+        clock = _read(layout.serving)
+        common = ["--feature-repo", str(feature_repo), *(["--as-of", clock["as_of"]] if clock else [])]
         if FEATURES not in known:  # nobody waits for it: until it has made a snapshot, gateways read Feast
-            known[FEATURES] = _start(layout, FEATURES, ["--feature-repo", str(feature_repo)], environment)
+            known[FEATURES] = _start(layout, FEATURES, common, environment)
             _remember(layout, known)
         if GATEWAY not in known:
-            options = ["--address", address, "--triton", triton, "--feature-repo", str(feature_repo)]
-            clock = _read(layout.serving)
-            known[GATEWAY] = _start(layout, GATEWAY, [*options, *(["--as-of", clock["as_of"]] if clock else [])], environment)
+            known[GATEWAY] = _start(layout, GATEWAY, ["--address", address, "--triton", triton, *common], environment)
             _remember(layout, known)
         _wait(known[GATEWAY], lambda: _read(layout.run / _GATEWAY_STATE), wait_s)
     except BaseException:

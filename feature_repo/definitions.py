@@ -27,8 +27,15 @@ ENTITIES = {features.Entity.USER: user, features.Entity.ITEM: item}
 
 
 def _view(view: features.View) -> feast.FeatureView:
-    """The declared view over its Parquet file."""
+    """The declared view over its Parquet file; what follows from events is pushed as well."""
     entity = ENTITIES[view.entity]
+    batch = feast.FileSource(
+        name=f"{view.name}_batch",
+        path=os.path.join(FOLDER, f"{view.name}.parquet"),  # noqa: PTH118
+        timestamp_field="event_timestamp",
+        file_format=ParquetFormat(),
+    )
+    pushed = view.name in features.LIVE_FEATURES
     return feast.FeatureView(
         name=view.name,
         entities=[entity],
@@ -37,12 +44,7 @@ def _view(view: features.View) -> feast.FeatureView:
             feast.Field(name=entity.join_key, dtype=String),
             *(feast.Field(name=f.name, dtype=DTYPES[f.dtype], description=f"{f.description} [{f.unit}]") for f in view),
         ],
-        source=feast.FileSource(
-            name=f"{view.name}_batch",
-            path=os.path.join(FOLDER, f"{view.name}.parquet"),  # noqa: PTH118
-            timestamp_field="event_timestamp",
-            file_format=ParquetFormat(),
-        ),
+        source=feast.PushSource(name=features.push_source(view), batch_source=batch) if pushed else batch,
         online=True,
         owner=view.owner,
         description=view.description,

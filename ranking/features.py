@@ -249,6 +249,11 @@ MODEL_COLUMNS: tuple[str, ...] = USER_SCALARS + ITEM_SCALARS + tuple(f.name for 
 """The columns of the models' input matrix, in order, all float32."""
 
 
+def push_source(view: View) -> str:
+    """The name under which rows of a view are pushed."""
+    return f"{view.name}_push"
+
+
 def stable_key(text: str) -> int:
     """Stable signed 64-bit key of a string (blake2b, 8 bytes): equal on every machine and in every process; 0 only for "".
 

@@ -47,6 +47,16 @@ class Layout:
         return self.home / "snapshot" / "items"
 
     @property
+    def feature_state(self) -> Path:
+        """What the feature process remembers of purchases, and how far it has read the event log (SQLite); made again from both."""
+        return self.home / "feature_state.db"
+
+    @property
+    def user_changes(self) -> Path:
+        """Counters by which the gateways of this machine hear whose features changed: one memory-mapped file."""
+        return self.home / "snapshot" / "users"
+
+    @property
     def training(self) -> Path:
         """Frames, models and scores between the stages of training."""
         return self.home / "training"

@@ -108,6 +108,7 @@ def event(
     quantity: float | None = None,
     value_micros: int | None = None,
     rating: float | None = None,
+    order_id: str = "",
 ) -> feedback_pb.Event:
     """Build an event; limits and errors are the gateway's, which names the field. Keep it until acknowledged: its id makes it count once.
 
@@ -124,6 +125,7 @@ def event(
         quantity: how many.
         value_micros: paid for all of them, in millionths of the currency unit.
         rating: 1 to 5, for ratings only.
+        order_id: what the purchase is part of; empty: one user's purchases at the same time are one order.
     """
     time = Timestamp()
     time.FromDatetime((event_time or datetime.now(UTC)).astimezone(UTC))
@@ -140,6 +142,7 @@ def event(
         quantity=quantity,
         value_micros=value_micros,
         rating=rating,
+        order_id=order_id,
     )
 
 

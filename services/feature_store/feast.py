@@ -22,12 +22,14 @@ import numpy as np
 
 from ranking.errors import Unavailable
 from ranking.fairness.policy import ITEM_ATTRIBUTES
-from ranking.features import FEATURE_SERVICES, ITEM_SCALARS, Dtype, Entity
+from ranking.features import FEATURE_SERVICES, ITEM_SCALARS, Dtype, Entity, View
+from ranking.types import IntArray
 from services.feature_store.layouts import Found, RedisRows, Rows, SqliteRows, Wanted
 from services.feature_store.port import ENTITY_VIEWS, FeatureRows
 from services.feature_store.values import Parse, column
 
 JOIN_KEYS = {Entity.USER: "user_id", Entity.ITEM: "item_id"}
+_STAMP = "event_timestamp"
 _ITEM_KEYS = ("category_key", "type_key", "maker_key", "text_digest")
 _ITEM_WANTED = frozenset((*ITEM_SCALARS, *_ITEM_KEYS, "popularity_tier", "token_ids", "taste", "taste_at", *ITEM_ATTRIBUTES))
 """The item features ranking reads; the others (title …) cost as much to read and are for people."""
@@ -66,6 +68,36 @@ class FeastStore:
             return self._readers[entity].read(ids, features)
         except Exception as error:  # feast and every online store's client raise their own; to us they mean one thing
             self._readers.pop(entity, None)
+            raise _unavailable(error) from error
+
+    def push(self, view: View, ids: Sequence[str], columns: Mapping[str, Sequence[Any]], event_times: IntArray) -> None:
+        """See `port.Sink.push`; Feast's SQLite store would overwrite whatever is there, so it is asked first.
+
+        Between asking and writing another process could write a newer row; there is no such process but Feast's own `materialize`, whose
+        end changes `revision`.
+        """
+        try:
+            import pandas as pd
+
+            store = self._known()
+            key = JOIN_KEYS[view.entity]
+            stored = store.get_online_features(features=[f"{view.name}:{view.features[0].name}"], entity_rows={key: list(ids)}).proto
+            # To the second: the SQLite store keeps no parts of it, and what is as old as ours to the second is ours or as good.
+            there = np.fromiter((t.seconds for t in stored.results[-1].event_timestamps), np.int64, len(ids))
+            newer = np.flatnonzero(event_times // 1_000_000 >= there)
+            if not len(newer):
+                return
+            frame = pd.DataFrame(
+                {
+                    key: [ids[i] for i in newer.tolist()],
+                    _STAMP: pd.to_datetime(event_times[newer], unit="us", utc=True),
+                    **{f.name: pd.Series([columns[f.name][i] for i in newer.tolist()], dtype=object) for f in view},
+                }
+            )
+            # What `push` does for each view of its source. It would also read the registry file anew on every call, 50 ms of processor.
+            store.write_to_online_store(view.name, df=frame)
+        except Exception as error:  # as in `read`
+            self._catalogue = None
             raise _unavailable(error) from error
 
     def ids(self, entity: Entity) -> Sequence[str]:

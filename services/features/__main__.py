@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 
@@ -17,7 +18,9 @@ def main() -> int:
     try:
         settings = load(sys.argv[1:], os.environ)
         log.configure(settings.log_level)
-        keep(settings)
+        if not keep(settings):
+            logging.shutdown()
+            os._exit(0)  # not by Python's own end, which would wait for a thread that reads Feast
     except (InvalidSettingError, SnapshotTakenError) as error:
         print(f"features: {error}", file=sys.stderr)
         return 2

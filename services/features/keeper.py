@@ -20,6 +20,7 @@ from ranking.features import Entity
 from ranking.types import FloatArray
 from services.feature_store.items import items_of
 from services.feature_store.port import Catalogue, FeatureStore
+from services.snapshot.snapshot import Snapshot
 from services.snapshot.table import joined
 from services.snapshot.writer import Writer
 
@@ -51,6 +52,11 @@ class Keeper:
         self._refresh_s, self._batch, self._stop, self._clock = refresh_s, batch, stop, clock
         self._writing = threading.Lock()
         self._since: list[_Update] | None = None  # rows put since the build under way began
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """The snapshot as it is now, None where there is none yet."""
+        return self._writer.snapshot
 
     def look(self) -> bool:
         """Make the snapshot if it is due; returns whether it was made.

@@ -5,26 +5,42 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from pathlib import Path
+import time
+from typing import Any, Protocol
 
 from ranking.errors import LongtailError
 from ranking.layout import Layout
 from services.feature_store.feast import FeastStore
-from services.features.keeper import Keeper, Store
+from services.features import keeper, stream
+from services.features.follower import Follower
+from services.features.keeper import Keeper
 from services.features.settings import Settings
+from services.feedback.log.event_log import EventLog
+from services.feedback.log.sqlite import SqliteLog
 from services.rpc import status
 from services.snapshot.writer import Writer
 
 log = logging.getLogger(__name__)
+_SAY_S = 0.5
+_STOP_S = 1.0  # for what is under way; what is cut short is no worse than after `kill -9`
 
 
-def keep(settings: Settings, *, store: Store | None = None, stop: threading.Event | None = None) -> None:
-    """Keep the snapshot until SIGTERM or SIGINT.
+class Store(keeper.Store, stream.Store, Protocol):
+    """What the process needs from a feature store."""
+
+
+def keep(settings: Settings, *, store: Store | None = None, events: EventLog | None = None, stop: threading.Event | None = None) -> bool:
+    """Keep the snapshot, and make features of events, until SIGTERM or SIGINT.
 
     Args:
         settings: all of it.
         store: in place of Feast.
+        events: in place of SQLite or Redis.
         stop: in place of the signals.
+
+    Returns:
+        Whether everything ended; False: something does not within a moment, and only the end of the process will end it. The
+        snapshot's lock is then still held.
 
     Raises:
         SnapshotTakenError: another process keeps this snapshot.
@@ -32,34 +48,71 @@ def keep(settings: Settings, *, store: Store | None = None, stop: threading.Even
     stop = stop or _stop_signal()
     layout = Layout(settings.home)
     told = layout.run / "features.json"
-    with Writer(layout.item_snapshot) as writer:
-        if writer.problem:
-            log.info("snapshot_absent", extra={"detail": writer.problem})
-        source = store or FeastStore(settings.feature_repo, settings.home)
-        keeper = Keeper(source, writer, refresh_s=settings.snapshot_refresh_s, batch=settings.read_batch, stop=stop)
-        failure = ""
-        try:
-            while not stop.is_set():
-                _say(told, writer, failure)
-                try:
-                    keeper.look()
-                    failure = ""
-                except Exception as error:  # the process' boundary: ended, it would leave the gateways an ever older snapshot
-                    said = str(error) or type(error).__name__
-                    if said != failure:  # once while it goes on failing alike
-                        log.error("snapshot_failed", exc_info=not isinstance(error, LongtailError), extra={"detail": said})
-                    failure = said
-                _say(told, writer, failure)
-                stop.wait(settings.registry_poll_s)
-        finally:
-            status.remove(told)
+    writer = Writer(layout.item_snapshot)
+    if writer.problem:
+        log.info("snapshot_absent", extra={"detail": writer.problem})
+    keeping = _Keeping(settings, store or FeastStore(settings.feature_repo, settings.home), writer, stop)
+    fixed = settings.fixed_time
+    follower = Follower(
+        layout,
+        events or _events(settings, layout),
+        store or FeastStore(settings.feature_repo, settings.home),  # one of its own: a store is used by one thread
+        keeping.keeper,
+        stop,
+        poll_s=settings.event_poll_s,
+        look_s=settings.registry_poll_s,
+        clock=time.time if fixed is None else lambda: fixed,
+    )
+    # Threads that do not keep the process alive: reading Feast takes seconds now and then, and signals reach the main thread at once.
+    threads = [threading.Thread(target=run, name=name, daemon=True) for name, run in (("keeper", keeping.run), ("stream", follower.run))]
+    try:
+        for thread in threads:
+            thread.start()
+        while not stop.wait(_SAY_S):
+            status.write(told, **keeping.status(), stream=follower.status())
+        deadline = time.monotonic() + _STOP_S
+        for thread in threads:
+            thread.join(max(deadline - time.monotonic(), 0.0))
+    finally:
+        status.remove(told)
+    if any(thread.is_alive() for thread in threads):
+        return False
+    writer.close()
+    return True
 
 
-def _say(told: Path, writer: Writer, failure: str) -> None:
-    """Tell `longtail up` and `status` whether there is a snapshot, and why it is not made anew."""
-    now = writer.snapshot
-    held = {"generation": now.header.generation, "items": len(now), "as_of": now.as_of} if now else {}
-    status.write(told, ready=now is not None, error=failure, **held)
+class _Keeping:
+    """Lets the keeper look now and then, and outlives whatever fails."""
+
+    def __init__(self, settings: Settings, store: Store, writer: Writer, stop: threading.Event) -> None:
+        self.keeper = Keeper(store, writer, refresh_s=settings.snapshot_refresh_s, batch=settings.read_batch, stop=stop)
+        self._poll_s, self._stop, self._failure = settings.registry_poll_s, stop, ""
+
+    def run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self.keeper.look()
+                self._failure = ""
+            except Exception as error:  # the thread's boundary: ended, it would leave the gateways an ever older snapshot
+                said = str(error) or type(error).__name__
+                if said != self._failure:  # once while it goes on failing alike
+                    log.error("snapshot_failed", exc_info=not isinstance(error, LongtailError), extra={"detail": said})
+                self._failure = said
+            self._stop.wait(self._poll_s)
+
+    def status(self) -> dict[str, Any]:
+        """Whether there is a snapshot, and why it is not made anew: for `longtail up` and `status`."""
+        now = self.keeper.snapshot
+        held = {"generation": now.header.generation, "items": len(now), "as_of": now.as_of} if now else {}
+        return {"ready": now is not None, "error": self._failure, **held}
+
+
+def _events(settings: Settings, layout: Layout) -> EventLog:
+    if not settings.event_log:
+        return SqliteLog(layout.events, busy_s=settings.event_wait_s)
+    from services.feedback.log.redis import RedisLog
+
+    return RedisLog(settings.event_log, timeout_s=settings.event_wait_s)
 
 
 def _stop_signal() -> threading.Event:

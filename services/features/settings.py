@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from services.rpc import settings
-from services.rpc.settings import InvalidSettingError, variable
+from services.rpc.settings import InvalidSettingError, check_redis, moment, variable
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,15 @@ class Settings:
     registry_poll_s: float = field(
         default=5.0, metadata={"help": "how often Feast's registry is asked whether features were applied or materialised"}
     )
+    event_log: str = field(
+        default="",
+        metadata={"help": "where events are kept, as for the gateway: URL of a Redis; empty: events.db under the state directory"},
+    )
+    event_wait_s: float = field(default=5.0, metadata={"help": "longest to wait for the event log"})
+    event_poll_s: float = field(default=0.02, metadata={"help": "how often the event log is asked for news"})
+    as_of: str = field(
+        default="", metadata={"help": "what rows made of events are as of, RFC 3339, when replaying historical data; empty: the wall clock"}
+    )
     read_batch: int = field(default=500, metadata={"help": "items read from the online store at once"})
     log_level: str = field(default="INFO", metadata={"help": "least level logged: DEBUG, INFO, WARNING or ERROR"})
 
@@ -32,10 +41,18 @@ class Settings:
             value = getattr(self, f.name)
             if isinstance(value, int | float) and not (math.isfinite(value) and value > 0):
                 raise InvalidSettingError(f"{variable(f.name)}: must be finite and greater than 0, got {value!r}")
+        check_redis("event_log", self.event_log)
+        moment("as_of", self.as_of)
         if self.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
             raise InvalidSettingError(f"{variable('log_level')}: must be DEBUG, INFO, WARNING or ERROR, got {self.log_level!r}")
+
+    @property
+    def fixed_time(self) -> float | None:
+        """`as_of` in seconds since 1970, None for the wall clock."""
+        return moment("as_of", self.as_of)
 
 
 def load(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
     """As `services.rpc.settings.load`."""
-    return settings.load(Settings, "services.features", "The feature process: keeps the item snapshot.", argv, environ)
+    description = "The feature process: keeps the item snapshot, and makes features of events."
+    return settings.load(Settings, "services.features", description, argv, environ)

@@ -19,6 +19,7 @@ from services.feedback.types import Event, EventType, Outcome, Rejected
 MAX_EVENTS = 1000
 MAX_EVENT_ID_BYTES = 128
 MAX_ID_BYTES = 256
+MAX_ORDER_ID_BYTES = 128
 MAX_QUERY_BYTES = 1024
 MAX_POSITION = 10**6
 MAX_QUANTITY = 1e6
@@ -119,6 +120,7 @@ def _event(message: pb.Event, now_ns: int) -> Event:
         _number(message, "quantity", 0.0, MAX_QUANTITY),
         _whole(message, "value_micros", 0, MAX_VALUE_MICROS),
         rating,
+        _text(message, "order_id", MAX_ORDER_ID_BYTES),
     )
 
 

@@ -35,6 +35,7 @@ class Event(NamedTuple):
     quantity: float | None = None
     value_micros: int | None = None  # of all of `quantity` together
     rating: float | None = None  # 1 to 5
+    order_id: str = ""  # purchases of one order are one basket; empty: not told
 
 
 class Outcome(Enum):

@@ -64,6 +64,7 @@ class _User:
     features: UserFeatures
     event_times: FloatArray  # (views, 1)
     read_at: float
+    change: int  # what `Changes.of` said before it was read
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,7 @@ class Features:
         item_cache: int,
         snapshot: Latest,
         snapshot_stale_s: float,
+        change: Callable[[str], int] = lambda _: 0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Wire the caches to a store.
@@ -101,6 +103,7 @@ class Features:
             item_cache: items kept that the snapshot lacks.
             snapshot: asked first; somebody else lets it follow its file.
             snapshot_stale_s: age beyond which it is not believed, in seconds.
+            change: a number per user that is another one once the user's features changed: a cached user is then read again.
             clock: seconds since 1970, for freshness only; cache ages use the monotonic clock.
         """
         self._store = store
@@ -109,9 +112,10 @@ class Features:
         self._item_refresh_s = item_refresh_s
         self._snapshot = snapshot
         self._snapshot_stale_s = snapshot_stale_s
+        self._change = change
         self._clock = clock
         self._users: OrderedDict[str, _User] = OrderedDict()
-        self._reading_users: dict[str, asyncio.Task[_User]] = {}
+        self._reading_users: dict[tuple[str, int], asyncio.Task[_User]] = {}
         self._items = ItemTable(item_cache)
         self._filling = asyncio.Lock()
         self._background: set[asyncio.Task[None]] = set()
@@ -206,26 +210,28 @@ class Features:
 
     def _cached_user(self, user_id: str, now: float) -> _User | None:
         if not user_id:
-            return _User(UNKNOWN_USER, _UNKNOWN_TIMES[Entity.USER], now)
+            return _User(UNKNOWN_USER, _UNKNOWN_TIMES[Entity.USER], now, 0)
         user = self._users.get(user_id)
-        if user is None or now - user.read_at > self._user_ttl_s:
+        if user is None or now - user.read_at > self._user_ttl_s or user.change != self._change(user_id):
             return None
         self._users.move_to_end(user_id)
         return user
 
     async def _read_user(self, user_id: str) -> _User:
-        """Calls for the same user share one read, which outlives the call that began it."""
-        task = self._reading_users.get(user_id)
+        """Calls for the same user share one read, which outlives the call that began it; but none that began before the user changed."""
+        change = self._change(user_id)  # before the read: a change meanwhile makes what is read old, not new
+        task = self._reading_users.get((user_id, change))
         if task is None:
-            task = asyncio.create_task(self._load_user(user_id))
-            self._reading_users[user_id] = task
-            task.add_done_callback(lambda _: self._reading_users.pop(user_id, None))
+            task = asyncio.create_task(self._load_user(user_id, change))
+            self._reading_users[user_id, change] = task
+            task.add_done_callback(lambda _: self._reading_users.pop((user_id, change), None))
         return await asyncio.shield(task)
 
-    async def _load_user(self, user_id: str) -> _User:
+    async def _load_user(self, user_id: str, change: int) -> _User:
         with _bugs_logged(Entity.USER):
             rows = await self._read(Entity.USER, (user_id,))
-            user = _User(user_features({name: column[0] for name, column in rows.values.items()}), rows.event_times, time.monotonic())
+            values = {name: column[0] for name, column in rows.values.items()}
+            user = _User(user_features(values), rows.event_times, time.monotonic(), change)
         self._users[user_id] = user
         if len(self._users) > self._user_cache:
             self._users.popitem(last=False)

@@ -14,6 +14,7 @@ from longtail.feedback.v1.feedback_service_pb2_grpc import add_FeedbackServiceSe
 from longtail.ranking.v1.ranking_service_pb2_grpc import add_RankingServiceServicer_to_server
 
 from ranking.layout import Layout
+from services.feature_store.changes import Changes
 from services.feature_store.feast import FeastStore
 from services.feature_store.port import FeatureStore
 from services.feedback.log.event_log import EventLog
@@ -72,7 +73,7 @@ async def running(
     layout = Layout(settings.home)
     async with AsyncExitStack() as closing:  # whatever fails, here or in the caller, what was opened is closed, the last first
         snapshot = Latest(layout.item_snapshot)
-        features = _features(settings, store, snapshot)
+        features = _features(settings, store, snapshot, Changes(layout.user_changes))
         closing.push_async_callback(features.close)
         if models is None:
             models = triton = Triton(settings.triton)
@@ -147,7 +148,7 @@ async def running(
         yield server
 
 
-def _features(settings: Settings, store: FeatureStore | None, snapshot: Latest) -> Features:
+def _features(settings: Settings, store: FeatureStore | None, snapshot: Latest, changes: Changes) -> Features:
     return Features(
         store or _feast(settings),
         user_ttl_s=settings.user_ttl_s,
@@ -156,6 +157,7 @@ def _features(settings: Settings, store: FeatureStore | None, snapshot: Latest) 
         item_cache=settings.item_cache,
         snapshot=snapshot,
         snapshot_stale_s=settings.snapshot_stale_s,
+        change=changes.of,
         clock=_clock(settings),
     )
 

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import datetime
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from services.rpc import settings
-from services.rpc.settings import InvalidSettingError, variable
+from services.rpc.settings import InvalidSettingError, check_redis, moment, variable
 
 _LEAST_ITEMS = 2000
-_REDIS_URLS = ("redis://", "rediss://", "unix://")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +105,7 @@ class Settings:
         if self.triton.endswith(":0"):
             self._refuse("triton", "port must not be 0")
         for name in ("ledger", "event_log"):
-            url = getattr(self, name)
-            if url and not url.startswith(_REDIS_URLS):
-                self._refuse(name, f"must be empty or begin with {', '.join(_REDIS_URLS)}")
-            if not _has_port(url):
-                self._refuse(name, "must name a port from 0 to 65535, or none")
+            check_redis(name, getattr(self, name))
         for f in fields(self):
             value = getattr(self, f.name)
             if isinstance(value, bool) or not isinstance(value, int | float):
@@ -125,32 +117,17 @@ class Settings:
             self._refuse("item_cache", f"must be at least {_LEAST_ITEMS}, so that two of the longest lists fit")
         if self.served_share > 1:
             self._refuse("served_share", "must be at most 1")
-        if self.as_of:
-            try:
-                moment = datetime.fromisoformat(self.as_of)
-            except ValueError:
-                self._refuse("as_of", "must be RFC 3339, e.g. 2017-11-19T00:00:00Z")
-            else:
-                if moment.tzinfo is None:
-                    self._refuse("as_of", "must say its time zone, e.g. end in Z")
+        moment("as_of", self.as_of)
         if self.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
             self._refuse("log_level", "must be DEBUG, INFO, WARNING or ERROR")
 
     def _refuse(self, name: str, why: str) -> None:
-        shown = re.sub(r"//[^@/]*@", "//…@", str(getattr(self, name)))  # a password in a URL is nobody's to read
-        raise InvalidSettingError(f"{variable(name)}: {why}, got {shown!r}")
+        raise InvalidSettingError(f"{variable(name)}: {why}, got {str(getattr(self, name))!r}")
 
     @property
     def fixed_time(self) -> float | None:
         """`as_of` in seconds since 1970, None for the wall clock."""
-        return datetime.fromisoformat(self.as_of).timestamp() if self.as_of else None
-
-
-def _has_port(url: str) -> bool:
-    try:
-        return urlsplit(url).port is not None or True
-    except ValueError:
-        return False
+        return moment("as_of", self.as_of)
 
 
 def load(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:

@@ -6,14 +6,18 @@ Each field's environment variable is `LONGTAIL_<FIELD>` and its option `--<field
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+_REDIS_URLS = ("redis://", "rediss://", "unix://")
 T = TypeVar("T", bound="DataclassInstance")
 
 
@@ -24,6 +28,38 @@ class InvalidSettingError(ValueError):
 def variable(name: str) -> str:
     """The environment variable of a field."""
     return f"LONGTAIL_{name.upper()}"
+
+
+def moment(name: str, text: str) -> float | None:
+    """Seconds since 1970 of a setting that is an instant; None where it is empty.
+
+    Raises:
+        InvalidSettingError: naming the variable.
+    """
+    if not text:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidSettingError(f"{variable(name)}: must be RFC 3339, e.g. 2017-11-19T00:00:00Z, got {text!r}") from None
+    if found.tzinfo is None:
+        raise InvalidSettingError(f"{variable(name)}: must say its time zone, e.g. end in Z, got {text!r}")
+    return found.timestamp()
+
+
+def check_redis(name: str, url: str) -> None:
+    """Refuse what is neither empty nor the URL of a Redis.
+
+    Raises:
+        InvalidSettingError: naming the variable.
+    """
+    shown = re.sub(r"//[^@/]*@", "//…@", url)  # a password in a URL is nobody's to read
+    if url and not url.startswith(_REDIS_URLS):
+        raise InvalidSettingError(f"{variable(name)}: must be empty or begin with {', '.join(_REDIS_URLS)}, got {shown!r}")
+    try:
+        _ = urlsplit(url).port
+    except ValueError:
+        raise InvalidSettingError(f"{variable(name)}: must name a port from 0 to 65535, or none, got {shown!r}") from None
 
 
 def load(kind: type[T], program: str, description: str, argv: Sequence[str], environ: Mapping[str, str]) -> T:

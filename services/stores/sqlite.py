@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,17 +17,29 @@ from ranking.errors import Unavailable
 class SqliteFile:
     """One file; made with its directory on first use. Blocks; used by one thread at a time, not always the same."""
 
-    def __init__(self, what: str, path: Path, schema: str, version: int, *, pragmas: Sequence[str], busy_s: float, damaged: str) -> None:
+    def __init__(
+        self,
+        what: str,
+        path: Path,
+        schema: str,
+        version: int,
+        *,
+        pragmas: Sequence[str],
+        busy_s: float,
+        damaged: str,
+        upgrades: Mapping[int, str] | None = None,
+    ) -> None:
         """Nothing is opened yet.
 
         Args:
             what: is kept in it; messages begin with this.
             path: the file.
             schema: SQL that makes the tables.
-            version: of the schema; a file of another one is refused.
+            version: of the schema; a file of another one is refused, unless it can be upgraded.
             pragmas: run on every connection, e.g. ``synchronous = FULL``.
             busy_s: longest to wait for another process's transaction.
             damaged: what to do about a damaged file, as the end of a message.
+            upgrades: version -> SQL that makes of a file of that version one of the next.
         """
         self.path = path
         self.busy_s = busy_s
@@ -36,6 +48,7 @@ class SqliteFile:
         self._version = version
         self._pragmas = pragmas
         self._damaged = damaged
+        self._upgrades = upgrades or {}
         self._connection: sqlite3.Connection | None = None
         self._inode = 0
 
@@ -81,10 +94,22 @@ class SqliteFile:
         for pragma in self._pragmas:
             db.execute(f"PRAGMA {pragma}")
         (version,) = db.execute("PRAGMA user_version").fetchone()
+        if version in self._upgrades:
+            version = self._upgraded(db)
         if version not in (0, self._version):
             raise Unavailable(f"{self._what}: the SQLite file is of version {version}, this program reads {self._version}")
         if version == 0:
             db.executescript(f"BEGIN IMMEDIATE; {self._schema} PRAGMA user_version = {self._version}; COMMIT;")
+
+    def _upgraded(self, db: sqlite3.Connection) -> int:
+        """Bring the file's version up; asked again under the write lock, since another process may be at it too."""
+        db.execute("BEGIN IMMEDIATE")
+        while (version := db.execute("PRAGMA user_version").fetchone()[0]) in self._upgrades:
+            for statement in self._upgrades[version].split(";"):  # one by one: `executescript` would commit first
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version = {version + 1}")
+        db.execute("COMMIT")
+        return int(version)
 
     def _reason(self, error: sqlite3.Error | OSError) -> str:
         if isinstance(error, sqlite3.DatabaseError) and error.sqlite_errorname in ("SQLITE_NOTADB", "SQLITE_CORRUPT"):

@@ -6,6 +6,7 @@ import asyncio
 import time
 from dataclasses import fields
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from ranking.assemble import ItemFeatures, item_features
 from ranking.fairness.policy import ITEM_ATTRIBUTES
 from ranking.features import ITEM_SCALARS, Entity, stable_key
+from services.feature_store.changes import Changes
 from services.feature_store.freshness import freshness_codes
 from services.feature_store.port import ENTITY_VIEWS, FeatureRows
 from services.gateway.features import Features
@@ -163,3 +165,46 @@ def test_freshness_follows_event_time_and_ttl() -> None:
     times = np.array([[100.0, 50.0, nan, nan], [100.0, 100.0, nan, 100.0]])
     codes = freshness_codes(times, np.array([20.0, 1000.0]), now=110.0)
     assert codes.tolist() == [[0, 1, 2, 3], [0, 0, 2, 0]]
+
+
+async def test_a_user_who_changed_is_read_again(tmp_path: Path) -> None:
+    """At once, whatever the age of what is cached; another process says so through the file both have open."""
+    store, here, there = FakeStore(), Changes(tmp_path / "users"), Changes(tmp_path / "users")
+    reader = features(store, change=here.of)
+    for _ in range(2):
+        await reader.get("u", [], soon())
+    assert len(store.reads) == 1
+    there.bump("u")
+    for _ in range(2):
+        await reader.get("u", [], soon())
+    assert len(store.reads) == 2
+    await reader.close()
+
+
+async def test_a_change_while_a_user_is_read_is_not_missed(tmp_path: Path) -> None:
+    """A call that comes after the change shares no read that began before it, and the older read does not stay."""
+    store, changes = FakeStore(), Changes(tmp_path / "users")
+    reader = features(store, change=changes.of)
+    store.hold.clear()
+    first = asyncio.create_task(reader.get("u", [], soon()))
+    await eventually(lambda: len(reader._reading_users) == 1)
+    changes.bump("u")
+    second = asyncio.create_task(reader.get("u", [], soon()))
+    await eventually(lambda: len(reader._reading_users) == 2)
+    store.hold.set()
+    await asyncio.gather(first, second)
+    await reader.get("u", [], soon())
+    assert len(store.reads) == 2
+    await reader.close()
+
+
+@given(st.lists(st.text(max_size=8), min_size=1, max_size=20))
+def test_a_change_says_too_much_at_most(users: list[str]) -> None:
+    """Whoever changed has another number; a counter at its end begins again."""
+    with TemporaryDirectory() as folder:
+        changes = Changes(Path(folder) / "users")
+        changes._counts[:] = 2**32 - 1
+        for user in users:
+            before = changes.of(user)
+            changes.bump(user)
+            assert changes.of(user) != before

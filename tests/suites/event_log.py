@@ -52,6 +52,15 @@ class EventLogSuite:
         assert [row.event.event_id for row in log.read(offsets[1], 2)] == ["2", "3"]
         assert log.read(offsets[-1], 100) == []
 
+    def test_the_last_offset_is_that_of_the_newest_event(self, opener: Opener) -> None:
+        """0 where there is none, and the same for every connection."""
+        log, other = opener(), opener()
+        assert log.last() == 0
+        log.append([event("1"), event("2", "ann"), event("1")])
+        assert log.last() == other.last() == log.read(0, 10)[-1].offset
+        log.forget(["ann"])
+        assert log.last() == other.last() == log.read(0, 10)[-1].offset
+
     def test_an_event_stands_once(self, opener: Opener) -> None:
         """Within a batch, in a later one, and from another connection, the same event is a duplicate and changes nothing."""
         log = opener()

@@ -48,6 +48,14 @@ class EventLog(Protocol):
         """
         ...
 
+    def last(self) -> int:
+        """The offset of the newest event there is, 0 where there is none: how far a reader has to go.
+
+        Raises:
+            Unavailable: the store did not answer.
+        """
+        ...
+
     def forget(self, users: Sequence[str]) -> int:
         """Remove every event of some users, so that no byte of them is left in the store's files, and refuse those that come later.
 
@@ -77,7 +85,7 @@ def decoded(fields: Sequence[Any]) -> Event:
         Unavailable: they are no event this program knows.
     """
     try:
-        event = Event._make(fields)
+        event = Event(*fields)  # those written before events had an order lack the last one
         return event._replace(type=EventType(event.type), surface=None if event.surface is None else Surface(event.surface))
     except (TypeError, ValueError) as wrong:
         raise Unavailable(f"event log: holds an event that cannot be read: {wrong}") from None

@@ -114,6 +114,12 @@ class RedisLog:
             self._rewritten(self._redis.bgsave, ("rdb_bgsave_in_progress",), "rdb_last_bgsave_status")
         return removed
 
+    def last(self) -> int:
+        """As `EventLog.last`."""
+        with translated(_WHAT):
+            newest = cast("list[tuple[bytes, Any]]", self._redis.xrevrange(_KEYS[0], count=1))
+        return int(newest[0][0].split(b"-")[0]) if newest else 0
+
     def close(self) -> None:
         """As `EventLog.close`."""
         self._redis.close()
@@ -173,4 +179,5 @@ class RedisLog:
 
 
 def _content(event: Event) -> str:
-    return json.dumps(event, ensure_ascii=False, separators=(",", ":"))
+    """JSON of the fields; without an order as it was before events had one, so that such an event sent again is a duplicate."""
+    return json.dumps(event if event.order_id else event[:-1], ensure_ascii=False, separators=(",", ":"))

@@ -18,15 +18,17 @@ from services.feedback.log.event_log import Row, decoded
 from services.feedback.types import Event, Outcome
 from services.stores.sqlite import SqliteFile
 
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS event (
     "offset" INTEGER PRIMARY KEY AUTOINCREMENT, -- without it the last offset would be given again once its event is forgotten
     event_id TEXT NOT NULL UNIQUE, type TEXT NOT NULL, event_time_ns INTEGER NOT NULL, user_id TEXT NOT NULL, item_id TEXT NOT NULL,
-    surface TEXT, query TEXT NOT NULL, ranking_id TEXT NOT NULL, position INTEGER, quantity REAL, value_micros INTEGER, rating REAL
+    surface TEXT, query TEXT NOT NULL, ranking_id TEXT NOT NULL, position INTEGER, quantity REAL, value_micros INTEGER, rating REAL,
+    order_id TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS forgotten (user BLOB PRIMARY KEY) WITHOUT ROWID;
 """
+_UPGRADES = {1: "ALTER TABLE event ADD COLUMN order_id TEXT NOT NULL DEFAULT '';"}
 _COLUMNS = ", ".join(Event._fields)
 _ROWS = 100  # of one statement
 _READ = f'SELECT "offset", {_COLUMNS} FROM event WHERE "offset" > ? ORDER BY "offset" LIMIT ?'  # noqa: S608
@@ -49,6 +51,7 @@ class SqliteLog:
             _VERSION,
             pragmas=["synchronous = FULL", "secure_delete = ON"],  # the second: so that a `forget` that was cut short leaves little
             busy_s=busy_s,
+            upgrades=_UPGRADES,
             damaged="restore it from a backup, or move it away and events are taken in anew",
         )
 
@@ -67,6 +70,11 @@ class SqliteLog:
         """As `EventLog.read`."""
         with self._file.open() as db:
             return [Row(offset, decoded(columns)) for offset, *columns in db.execute(_READ, (after, limit))]
+
+    def last(self) -> int:
+        """As `EventLog.last`."""
+        with self._file.open() as db:
+            return int(db.execute('SELECT coalesce(max("offset"), 0) FROM event').fetchone()[0])
 
     def forget(self, users: Sequence[str]) -> int:
         """As `EventLog.forget`."""

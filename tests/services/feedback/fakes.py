@@ -18,7 +18,7 @@ from services.feedback.types import Event, EventType, Outcome
 
 NOON = 1_760_000_000  # seconds since 1970
 FULL = Event(
-    "e", EventType.PURCHASE, NOON * 10**9 + 1, "u", "i", Surface.ADS, 'Ünï "x":,\n\0', "r" * 32, 3, 0.1 + 0.2, 10**15, None
+    "e", EventType.PURCHASE, NOON * 10**9 + 1, "u", "i", Surface.ADS, 'Ünï "x":,\n\0', "r" * 32, 3, 0.1 + 0.2, 10**15, None, "ö" * 64
 )  # every field that a purchase has
 
 
@@ -48,6 +48,7 @@ EVENTS = st.builds(
     st.none() | st.floats(0.0, 1e6),
     st.none() | st.integers(0, 10**15),
     st.none() | st.floats(1.0, 5.0),
+    TEXTS,
 )
 
 
@@ -97,6 +98,9 @@ class FakeLog:
     def read(self, after: int, limit: int) -> list[Row]:
         with self.place.lock:
             return [row for row in self.place.rows.values() if row.offset > after][:limit]
+
+    def last(self) -> int:
+        return max((row.offset for row in self.place.rows.values()), default=0)
 
     def forget(self, users: Sequence[str]) -> int:
         for user in users:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import random
 import signal
@@ -354,3 +355,39 @@ def _url(log: EventLog) -> str:
     assert isinstance(log, RedisLog)
     port = log._redis.connection_pool.connection_kwargs["port"]
     return f"redis://127.0.0.1:{port}/0"
+
+
+def test_a_file_from_before_orders_is_brought_up(tmp_path: Path) -> None:
+    """Its events are there without an order, sent again they are duplicates, and new ones keep theirs."""
+    path = tmp_path / "events.db"
+    db = sqlite3.connect(path)
+    db.executescript("""
+        CREATE TABLE event (
+            "offset" INTEGER PRIMARY KEY AUTOINCREMENT,
+            event_id TEXT NOT NULL UNIQUE, type TEXT NOT NULL, event_time_ns INTEGER NOT NULL, user_id TEXT NOT NULL, item_id TEXT NOT NULL,
+            surface TEXT, query TEXT NOT NULL, ranking_id TEXT NOT NULL, position INTEGER, quantity REAL, value_micros INTEGER, rating REAL
+        );
+        CREATE TABLE forgotten (user BLOB PRIMARY KEY) WITHOUT ROWID;
+        PRAGMA user_version = 1;""")
+    old = event("a")
+    db.execute(f"INSERT INTO event VALUES (1, {', '.join('?' * 12)})", old[:-1])
+    db.commit()
+    db.close()
+    log = SqliteLog(path)
+    assert log.append([old, event("b", order_id="o")]) == [Outcome.DUPLICATE, Outcome.STORED]
+    assert [row.event for row in log.read(0, 10)] == [old, event("b", order_id="o")]
+    log.close()
+
+
+@pytest.mark.servers
+def test_an_event_from_before_orders_is_read_from_redis(redis_url: str) -> None:
+    """One that was stored without the field is the same event as one sent now without an order."""
+    log = RedisLog(redis_url, timeout_s=30.0)
+    old = event("a")
+    log.append([old])
+    with redis.Redis.from_url(redis_url) as client:
+        (content,) = client.hvals("{longtail:events:1}:contents")
+        assert len(json.loads(content)) == len(Event._fields) - 1  # as it always was
+    assert log.append([old, event("a", order_id="o")]) == [Outcome.DUPLICATE, Outcome.CONFLICT]
+    assert [row.event for row in log.read(0, 10)] == [old]
+    log.close()

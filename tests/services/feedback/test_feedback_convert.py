@@ -41,6 +41,7 @@ GALLERY: dict[str, tuple[dict[str, Any], str, str]] = {
     "milliseconds for seconds": ({"event_time": Timestamp(seconds=NOON * 1000)}, "event_time", "ahead of the server's clock"),
     "negative nanos": ({"event_time": Timestamp(seconds=NOON, nanos=-1)}, "event_time", "nanos must be within"),
     "a second of nanos": ({"event_time": Timestamp(seconds=NOON, nanos=10**9)}, "event_time", "nanos must be within"),
+    "order of 129 bytes": ({"order_id": "x" * 129}, "order_id", "at most 128 bytes, got 129"),
     "rating without one": ({"type": pb.EVENT_TYPE_RATING}, "rating", "is required for EVENT_TYPE_RATING"),
     "rating of 0": ({"type": pb.EVENT_TYPE_RATING, "rating": 0}, "rating", "within 1 and 5, got 0"),
     "rating of 5.5": ({"type": pb.EVENT_TYPE_RATING, "rating": 5.5}, "rating", "within 1 and 5, got 5.5"),
@@ -76,6 +77,7 @@ def test_a_bad_event_is_named_and_its_neighbours_are_kept(name: str) -> None:
 
 EDGES: dict[str, dict[str, Any]] = {
     "ids of their full length": {"event_id": "ü" * 64, "item_id": "x" * 256, "user_id": "x" * 256, "ranking_id": "x" * 256},
+    "an order of its full length": {"type": pb.EVENT_TYPE_PURCHASE, "order_id": "ü" * 64},
     "query of 1 kB": {"query": "x" * 1024},
     "nobody known": {"user_id": ""},
     "five minutes ahead": {"event_time": Timestamp(seconds=NOON + 300)},
@@ -106,10 +108,12 @@ def test_every_field_arrives() -> None:
         position=3,
         quantity=0.0,
         value_micros=0,
+        order_id="o",
     )
     (event,) = batch(sent).events
-    assert event == Event("e", EventType.PURCHASE, NOON * 10**9 + 7, "u", "i", Surface.ADS, "q", "r", 3, 0.0, 0, None)
+    assert event == Event("e", EventType.PURCHASE, NOON * 10**9 + 7, "u", "i", Surface.ADS, "q", "r", 3, 0.0, 0, None, "o")
     (plain,) = batch(message()).events
+    assert plain.order_id == ""
     assert (plain.surface, plain.position, plain.quantity, plain.value_micros, plain.rating) == (None,) * 5
 
 
@@ -149,6 +153,7 @@ JUNK = st.builds(
     quantity=st.none() | st.floats(),
     value_micros=st.none() | st.integers(-(2**63), 2**63 - 1),
     rating=st.none() | st.floats(),
+    order_id=st.text(max_size=200),
 )
 
 

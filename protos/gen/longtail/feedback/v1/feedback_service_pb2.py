@@ -26,23 +26,23 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from longtail.ranking.v1 import ranking_service_pb2 as longtail_dot_ranking_dot_v1_dot_ranking__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+longtail/feedback/v1/feedback_service.proto\x12\x14longtail.feedback.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a)longtail/ranking/v1/ranking_service.proto\"B\n\x13RecordEventsRequest\x12+\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1b.longtail.feedback.v1.Event\"\x80\x03\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12-\n\x04type\x18\x02 \x01(\x0e\x32\x1f.longtail.feedback.v1.EventType\x12.\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07user_id\x18\x04 \x01(\t\x12\x0f\n\x07item_id\x18\x05 \x01(\t\x12-\n\x07surface\x18\x06 \x01(\x0e\x32\x1c.longtail.ranking.v1.Surface\x12\r\n\x05query\x18\x07 \x01(\t\x12\x12\n\nranking_id\x18\x08 \x01(\t\x12\x15\n\x08position\x18\t \x01(\x05H\x00\x88\x01\x01\x12\x15\n\x08quantity\x18\n \x01(\x01H\x01\x88\x01\x01\x12\x19\n\x0cvalue_micros\x18\x0b \x01(\x03H\x02\x88\x01\x01\x12\x13\n\x06rating\x18\x0c \x01(\x01H\x03\x88\x01\x01\x42\x0b\n\t_positionB\x0b\n\t_quantityB\x0f\n\r_value_microsB\t\n\x07_rating\"n\n\x14RecordEventsResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x05\x12\x12\n\nduplicates\x18\x02 \x01(\x05\x12\x30\n\x08rejected\x18\x03 \x03(\x0b\x32\x1e.longtail.feedback.v1.Rejected\"8\n\x08Rejected\x12\r\n\x05index\x18\x01 \x01(\x05\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t*\xbc\x01\n\tEventType\x12\x1a\n\x16\x45VENT_TYPE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x45VENT_TYPE_IMPRESSION\x10\x01\x12\x14\n\x10\x45VENT_TYPE_CLICK\x10\x02\x12\x1a\n\x16\x45VENT_TYPE_ADD_TO_CART\x10\x03\x12\x17\n\x13\x45VENT_TYPE_PURCHASE\x10\x04\x12\x15\n\x11\x45VENT_TYPE_RATING\x10\x05\x12\x16\n\x12\x45VENT_TYPE_DISLIKE\x10\x06\x32x\n\x0f\x46\x65\x65\x64\x62\x61\x63kService\x12\x65\n\x0cRecordEvents\x12).longtail.feedback.v1.RecordEventsRequest\x1a*.longtail.feedback.v1.RecordEventsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+longtail/feedback/v1/feedback_service.proto\x12\x14longtail.feedback.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a)longtail/ranking/v1/ranking_service.proto\"B\n\x13RecordEventsRequest\x12+\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1b.longtail.feedback.v1.Event\"\x92\x03\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12-\n\x04type\x18\x02 \x01(\x0e\x32\x1f.longtail.feedback.v1.EventType\x12.\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07user_id\x18\x04 \x01(\t\x12\x0f\n\x07item_id\x18\x05 \x01(\t\x12-\n\x07surface\x18\x06 \x01(\x0e\x32\x1c.longtail.ranking.v1.Surface\x12\r\n\x05query\x18\x07 \x01(\t\x12\x12\n\nranking_id\x18\x08 \x01(\t\x12\x15\n\x08position\x18\t \x01(\x05H\x00\x88\x01\x01\x12\x15\n\x08quantity\x18\n \x01(\x01H\x01\x88\x01\x01\x12\x19\n\x0cvalue_micros\x18\x0b \x01(\x03H\x02\x88\x01\x01\x12\x13\n\x06rating\x18\x0c \x01(\x01H\x03\x88\x01\x01\x12\x10\n\x08order_id\x18\r \x01(\tB\x0b\n\t_positionB\x0b\n\t_quantityB\x0f\n\r_value_microsB\t\n\x07_rating\"n\n\x14RecordEventsResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x05\x12\x12\n\nduplicates\x18\x02 \x01(\x05\x12\x30\n\x08rejected\x18\x03 \x03(\x0b\x32\x1e.longtail.feedback.v1.Rejected\"8\n\x08Rejected\x12\r\n\x05index\x18\x01 \x01(\x05\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t*\xbc\x01\n\tEventType\x12\x1a\n\x16\x45VENT_TYPE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x45VENT_TYPE_IMPRESSION\x10\x01\x12\x14\n\x10\x45VENT_TYPE_CLICK\x10\x02\x12\x1a\n\x16\x45VENT_TYPE_ADD_TO_CART\x10\x03\x12\x17\n\x13\x45VENT_TYPE_PURCHASE\x10\x04\x12\x15\n\x11\x45VENT_TYPE_RATING\x10\x05\x12\x16\n\x12\x45VENT_TYPE_DISLIKE\x10\x06\x32x\n\x0f\x46\x65\x65\x64\x62\x61\x63kService\x12\x65\n\x0cRecordEvents\x12).longtail.feedback.v1.RecordEventsRequest\x1a*.longtail.feedback.v1.RecordEventsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'longtail.feedback.v1.feedback_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EVENTTYPE']._serialized_start=771
-  _globals['_EVENTTYPE']._serialized_end=959
+  _globals['_EVENTTYPE']._serialized_start=789
+  _globals['_EVENTTYPE']._serialized_end=977
   _globals['_RECORDEVENTSREQUEST']._serialized_start=145
   _globals['_RECORDEVENTSREQUEST']._serialized_end=211
   _globals['_EVENT']._serialized_start=214
-  _globals['_EVENT']._serialized_end=598
-  _globals['_RECORDEVENTSRESPONSE']._serialized_start=600
-  _globals['_RECORDEVENTSRESPONSE']._serialized_end=710
-  _globals['_REJECTED']._serialized_start=712
-  _globals['_REJECTED']._serialized_end=768
-  _globals['_FEEDBACKSERVICE']._serialized_start=961
-  _globals['_FEEDBACKSERVICE']._serialized_end=1081
+  _globals['_EVENT']._serialized_end=616
+  _globals['_RECORDEVENTSRESPONSE']._serialized_start=618
+  _globals['_RECORDEVENTSRESPONSE']._serialized_end=728
+  _globals['_REJECTED']._serialized_start=730
+  _globals['_REJECTED']._serialized_end=786
+  _globals['_FEEDBACKSERVICE']._serialized_start=979
+  _globals['_FEEDBACKSERVICE']._serialized_end=1099
 # @@protoc_insertion_point(module_scope)

@@ -103,6 +103,7 @@ class Event(_message.Message):
     QUANTITY_FIELD_NUMBER: _builtins.int
     VALUE_MICROS_FIELD_NUMBER: _builtins.int
     RATING_FIELD_NUMBER: _builtins.int
+    ORDER_ID_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """Required, at most 128 bytes, unique: an event with the id and the content of a stored one is a
     duplicate and changes nothing, one with the id and another content is rejected. Made once where
@@ -136,6 +137,11 @@ class Event(_message.Message):
     """
     rating: _builtins.float
     """Required for EVENT_TYPE_RATING, 1 to 5, halves and the like allowed. On another type: rejected."""
+    order_id: _builtins.str
+    """Optional, UTF-8, at most 128 bytes. The order a purchase is part of: one user's purchases of one order
+    are one basket. Empty: one user's purchases with the same `event_time` are one basket. On another type:
+    kept, and of no meaning.
+    """
     @_builtins.property
     def event_time(self) -> _timestamp_pb2.Timestamp:
         """Required. When it happened, from the year 2000 to 5 minutes after the server's clock. It may lie
@@ -157,10 +163,11 @@ class Event(_message.Message):
         quantity: _builtins.float | None = ...,
         value_micros: _builtins.int | None = ...,
         rating: _builtins.float | None = ...,
+        order_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_position", b"_position", "_quantity", b"_quantity", "_rating", b"_rating", "_value_micros", b"_value_micros", "event_time", b"event_time", "position", b"position", "quantity", b"quantity", "rating", b"rating", "value_micros", b"value_micros"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_position", b"_position", "_quantity", b"_quantity", "_rating", b"_rating", "_value_micros", b"_value_micros", "event_id", b"event_id", "event_time", b"event_time", "item_id", b"item_id", "position", b"position", "quantity", b"quantity", "query", b"query", "ranking_id", b"ranking_id", "rating", b"rating", "surface", b"surface", "type", b"type", "user_id", b"user_id", "value_micros", b"value_micros"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_position", b"_position", "_quantity", b"_quantity", "_rating", b"_rating", "_value_micros", b"_value_micros", "event_id", b"event_id", "event_time", b"event_time", "item_id", b"item_id", "order_id", b"order_id", "position", b"position", "quantity", b"quantity", "query", b"query", "ranking_id", b"ranking_id", "rating", b"rating", "surface", b"surface", "type", b"type", "user_id", b"user_id", "value_micros", b"value_micros"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__position: _TypeAlias = _typing.Literal["position"]  # noqa: Y015
     _WhichOneofArgType__position: _TypeAlias = _typing.Literal["_position", b"_position"]  # noqa: Y015

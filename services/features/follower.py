@@ -1,0 +1,156 @@
+"""Keeps a stream going: begins its state from the batch's history, lets it tick, and outlives whatever fails.
+
+Runs on a thread of its own, with a store and a log of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ranking.assemble import ItemFeatures
+from ranking.errors import LongtailError, Unavailable
+from ranking.features import Entity
+from ranking.layout import Layout
+from services.feature_store.changes import Changes
+from services.feature_store.items import items_of
+from services.features import history
+from services.features.history import History
+from services.features.keeper import Keeper
+from services.features.rows import Catalogue
+from services.features.state import State
+from services.features.stream import Store, Stream
+from services.feedback.log.event_log import EventLog
+from services.snapshot.snapshot import Snapshot
+
+log = logging.getLogger(__name__)
+_SAY_S = 1.0  # how often it is told how far it is
+
+
+class Follower:
+    """One stream after the other: a new one when the batch has run."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        events: EventLog,
+        store: Store,
+        keeper: Keeper,
+        stop: threading.Event,
+        *,
+        poll_s: float,
+        look_s: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Nothing is read yet.
+
+        Args:
+            layout: where state and history are.
+            events: the log.
+            store: where rows go.
+            keeper: of the item snapshot.
+            stop: set: `run` returns after the tick at hand.
+            poll_s: how often a log without news is asked.
+            look_s: how often it is asked whether the batch has run, and at least how long is waited after a failure.
+            clock: seconds since 1970, for what rows are as of.
+        """
+        self._layout, self._events, self._store, self._keeper, self._stop = layout, events, store, keeper, stop
+        self._poll_s, self._look_s, self._clock = poll_s, look_s, clock
+        self._state = State(layout.feature_state)
+        self._stream: Stream | None = None
+        self._history: History | None = None
+        self._changes: Changes | None = None
+        self._caught_up = time.monotonic()
+        self._told: dict[str, Any] = {}
+
+    def run(self) -> None:
+        """Until told to stop."""
+        failure, looked, said = "", float("-inf"), float("-inf")
+        while not self._stop.is_set():
+            try:
+                now = time.monotonic()
+                if self._stream is None or now - looked >= self._look_s:
+                    stream, looked = self._look(), now
+                else:
+                    stream = self._stream
+                more = stream.tick()
+                if not more:
+                    self._caught_up = time.monotonic()
+                if failure or now - said >= _SAY_S:
+                    self._told, said = stream.progress()._asdict(), now
+                failure = self._say("")
+                self._stop.wait(0.0 if more else self._poll_s)
+            except Exception as error:  # the thread's boundary: ended, no event would count any more
+                detail = str(error) or type(error).__name__
+                if detail != failure:  # once while it goes on failing alike
+                    log.error("stream_failed", exc_info=not isinstance(error, LongtailError), extra={"detail": detail})
+                failure = self._say(detail)
+                self._stop.wait(min(self._look_s, 1.0))
+        self._state.close()
+        self._events.close()
+
+    def status(self) -> dict[str, Any]:
+        """How far it is, for people: offset, events behind, rows waiting, events refused, seconds since it was not behind, error."""
+        told = self._told
+        return {"lag_s": round(time.monotonic() - self._caught_up, 1) if told.get("error") or told.get("behind") else 0.0, **told}
+
+    def _say(self, error: str) -> str:
+        self._told = {**self._told, "error": error}
+        return error
+
+    def _look(self) -> Stream:
+        """The stream that goes on from the batch's newest run."""
+        found = history.look(self._layout)
+        if self._stream is None or self._history is None or found.identity != self._history.identity:
+            self._begin(found)
+            self._changes = self._changes or Changes(self._layout.user_changes)
+            self._history = found
+            self._stream = Stream(
+                self._events,
+                self._state,
+                self._store,
+                self._keeper,
+                self._catalogue,
+                self._changes.bump,
+                history=found,
+                clock=self._clock,
+            )
+        self._stream.overwritten(self._store.revision())
+        return self._stream
+
+    def _begin(self, found: History) -> None:
+        """Make the state from a history unless it was; beside the old one, whose place it takes when it is whole."""
+        known = self._state.fact("history")
+        if known == found.identity:
+            return
+        if not found.identity:
+            raise Unavailable(f"{found.layout.feature_meta}: is gone; events go on from it")
+        started = time.monotonic()
+        path = self._state.path
+        draft = State(path.with_name(f".{path.name}.draft"))
+        draft.remove()
+        draft.begin(found.lines(), found.first_shown(), history=found.identity)
+        draft.close()  # what it has written ahead is then in the file
+        self._state.remove()
+        draft.path.rename(path)
+        log.info("history_taken", extra={"complete_before": found.complete_before, "seconds": round(time.monotonic() - started, 3)})
+
+    def _catalogue(self) -> Catalogue | None:
+        """What the snapshot says of items, and the store of those it lacks."""
+        snapshot = self._keeper.snapshot
+        return None if snapshot is None else Catalogue(lambda ids: self._items(snapshot, ids), snapshot.names)
+
+    def _items(self, snapshot: Snapshot, ids: Sequence[str]) -> ItemFeatures:
+        features, _, known = snapshot.gather(ids)
+        if not known.all():
+            absent = np.flatnonzero(~known)
+            some = [ids[i] for i in absent.tolist()]
+            found, _ = items_of(some, self._store.read(Entity.ITEM, some))
+            for name in ("category_keys", "type_keys", "maker_keys", "scalars"):
+                getattr(features, name)[absent] = getattr(found, name)
+        return features

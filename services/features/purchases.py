@@ -1,0 +1,63 @@
+"""From events to purchase lines. Pure; knows neither the log nor the state that keeps the lines."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ranking.features import stable_key
+from services.feedback.types import Event
+
+MOST_MICROS = 10**12  # of one line: a million in currency. Sums of such lines stay far within 64 bits; what is more is a mistake, or malice
+_MILLION = 10**6
+
+
+class Purchase(NamedTuple):
+    """What one event adds to a line: lines are per user, item and basket. Whole numbers only: their sums are equal in any order."""
+
+    user_id: str  # empty: nobody known
+    item_id: str
+    basket: int
+    bought_at: int  # µs since 1970
+    value: int  # millionths of the currency unit, 0 where it was not told
+    paid: int  # the same where it tells a price, else 0
+    quantity: int  # millionths, of what was paid for
+
+
+class PoisonError(ValueError):
+    """The event is valid on the wire and means nothing that could be counted; the message says why."""
+
+
+def purchase(event: Event) -> Purchase:
+    """The line of a purchase.
+
+    Events of one order are one basket. Where no order is told it is one user's purchases at the same instant, and for nobody known
+    each event.
+
+    Raises:
+        PoisonError: its value is beyond belief.
+    """
+    value = event.value_micros or 0
+    if value > MOST_MICROS:
+        raise PoisonError(f"value_micros: {value} for one line is beyond belief, at most {MOST_MICROS} are counted")
+    quantity = round((event.quantity or 0.0) * _MILLION)
+    tells_price = value > 0 and quantity > 0
+    return Purchase(
+        event.user_id,
+        event.item_id,
+        _basket(event),
+        event.event_time_ns // 1000,
+        value,
+        value if tells_price else 0,
+        quantity if tells_price else 0,
+    )
+
+
+def basket_of(user_id: str, order_id: str) -> int:
+    """The number of a user's basket, the same wherever the order comes from."""
+    return stable_key(f"{user_id}\0{order_id}")
+
+
+def _basket(event: Event) -> int:
+    if event.order_id:
+        return basket_of(event.user_id, event.order_id)
+    return stable_key(f"{event.user_id}\0\0{event.event_time_ns}" if event.user_id else f"\0\0\0{event.event_id}")
