@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ranking.features import VIEWS, Entity, View
-from ranking.types import FloatArray
+from ranking.types import FloatArray, IntArray
 
 ENTITY_VIEWS: dict[Entity, tuple[View, ...]] = {e: tuple(v for v in VIEWS if v.entity is e) for e in Entity}
 """Views of each entity; their order is the row order of `FeatureRows.event_times`."""
@@ -39,6 +39,27 @@ class FeatureStore(Protocol):
 
         Raises:
             Unavailable: the store did not answer.
+        """
+        ...
+
+
+class Sink(Protocol):
+    """Where rows go that were computed from events."""
+
+    def push(self, view: View, ids: Sequence[str], columns: Mapping[str, Sequence[Any]], event_times: IntArray) -> None:
+        """Write whole rows of one view into the online store. Blocks; any number of threads and processes may.
+
+        A row that is older than the one stored is left out, so that whoever comes late overwrites nothing newer.
+
+        Args:
+            view: what the rows are of.
+            ids: (n,) entities, each once.
+            columns: name -> (n,) values of every feature of the view; None: has none.
+            event_times: (n,) µs since 1970.
+
+        Raises:
+            ValueError: a value is not of its feature's type, or a feature is missing; names it, and nothing is written.
+            Unavailable: the store did not answer; whether something was written is not known, and the call may be made again.
         """
         ...
 
