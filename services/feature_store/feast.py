@@ -14,7 +14,7 @@ import os
 import struct
 import threading
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,14 @@ import numpy as np
 
 from ranking.errors import Unavailable
 from ranking.fairness.policy import ITEM_ATTRIBUTES
-from ranking.features import FEATURE_SERVICES, ITEM_SCALARS, Dtype, Entity, View
+from ranking.features import FEATURE_SERVICES, ITEM_SCALARS, Dtype, Entity, Feature, View
 from ranking.types import IntArray
 from services.feature_store.layouts import Found, RedisRows, Rows, SqliteRows, Wanted
 from services.feature_store.port import ENTITY_VIEWS, FeatureRows
 from services.feature_store.values import Parse, column
+from services.feature_store.writes import guard_sqlite, write_redis
 
 JOIN_KEYS = {Entity.USER: "user_id", Entity.ITEM: "item_id"}
-_STAMP = "event_timestamp"
 _ITEM_KEYS = ("category_key", "type_key", "maker_key", "text_digest")
 _ITEM_WANTED = frozenset((*ITEM_SCALARS, *_ITEM_KEYS, "popularity_tier", "token_ids", "taste", "taste_at", *ITEM_ATTRIBUTES))
 """The item features ranking reads; the others (title …) cost as much to read and are for people."""
@@ -57,6 +57,8 @@ class FeastStore:
         self._home = home
         self._readers: dict[Entity, _Reader] = {}
         self._opening = threading.Lock()
+        self._writers: dict[str, _Writer] = {}
+        self._writing = threading.Lock()
         self._catalogue: Any = None
 
     def read(self, entity: Entity, ids: Sequence[str], features: Sequence[str] = ()) -> FeatureRows:
@@ -71,33 +73,16 @@ class FeastStore:
             raise _unavailable(error) from error
 
     def push(self, view: View, ids: Sequence[str], columns: Mapping[str, Sequence[Any]], event_times: IntArray) -> None:
-        """See `port.Sink.push`; Feast's SQLite store would overwrite whatever is there, so it is asked first.
-
-        Between asking and writing another process could write a newer row; there is no such process but Feast's own `materialize`, whose
-        end changes `revision`.
-        """
+        """See `port.Sink.push`; the guard against late rows is in `writes.py`."""
         try:
-            import pandas as pd
-
-            store = self._known()
-            key = JOIN_KEYS[view.entity]
-            stored = store.get_online_features(features=[f"{view.name}:{view.features[0].name}"], entity_rows={key: list(ids)}).proto
-            # To the second: the SQLite store keeps no parts of it, and what is as old as ours to the second is ours or as good.
-            there = np.fromiter((t.seconds for t in stored.results[-1].event_timestamps), np.int64, len(ids))
-            newer = np.flatnonzero(event_times // 1_000_000 >= there)
-            if not len(newer):
-                return
-            frame = pd.DataFrame(
-                {
-                    key: [ids[i] for i in newer.tolist()],
-                    _STAMP: pd.to_datetime(event_times[newer], unit="us", utc=True),
-                    **{f.name: pd.Series([columns[f.name][i] for i in newer.tolist()], dtype=object) for f in view},
-                }
-            )
-            # What `push` does for each view of its source. It would also read the registry file anew on every call, 50 ms of processor.
-            store.write_to_online_store(view.name, df=frame)
+            with self._writing:
+                if view.name not in self._writers:
+                    self._writers[view.name] = _Writer(view, self._store())
+                self._writers[view.name].write(ids, columns, event_times.tolist())
+        except ValueError:
+            raise
         except Exception as error:  # as in `read`
-            self._catalogue = None
+            self._writers.pop(view.name, None)
             raise _unavailable(error) from error
 
     def ids(self, entity: Entity) -> Sequence[str]:
@@ -167,25 +152,42 @@ class FeastStore:
         return _Reader(entity, store)
 
 
+class _Keys:
+    """Serialises one entity's ids as Feast does."""
+
+    def __init__(self, entity: Entity, version: int) -> None:
+        self.entity, self._version = entity, version
+        # A key ends in the id's length and the id; what stands before them is the same for all. Making each by itself takes 3 µs.
+        self._head = self._serialised("")[:-4]
+        if self.of("é") != self._serialised("é"):
+            raise Unavailable(f"Feast serialises keys in a way that is not known here: entity_key_serialization_version {version}")
+
+    def of(self, entity_id: str) -> bytes:
+        """The key of one id."""
+        text = entity_id.encode()
+        return self._head + struct.pack("<I", len(text)) + text
+
+    def message(self, entity_id: str) -> Any:
+        """The message a key is made of."""
+        from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+        from feast.protos.feast.types.Value_pb2 import Value
+
+        return EntityKey(join_keys=[JOIN_KEYS[self.entity]], entity_values=[Value(string_val=entity_id)])
+
+    def _serialised(self, entity_id: str) -> bytes:
+        from feast.infra.key_encoding_utils import serialize_entity_key
+
+        return bytes(serialize_entity_key(self.message(entity_id), entity_key_serialization_version=self._version))
+
+
 class _Reader:
     """One entity's rows in the online store that is configured."""
 
     def __init__(self, entity: Entity, store: Any) -> None:
-        from feast.infra.key_encoding_utils import serialize_entity_key
-        from feast.protos.feast.types.EntityKey_pb2 import EntityKey
         from feast.protos.feast.types.Value_pb2 import Value
 
-        version = store.config.entity_key_serialization_version
-
-        def serialised(entity_id: str) -> bytes:
-            key = EntityKey(join_keys=[JOIN_KEYS[entity]], entity_values=[Value(string_val=entity_id)])
-            return bytes(serialize_entity_key(key, entity_key_serialization_version=version))
-
-        # A key ends in the id's length and the id; what stands before them is the same for all. Making each by itself takes 3 µs.
-        self._head = serialised("")[:-4]
-        if self._key("é") != serialised("é"):
-            raise Unavailable(f"Feast serialises keys in a way that is not known here: entity_key_serialization_version {version}")
-        self._entity, self._rows, self._parse = entity, _rows(entity, store), _parser(Value)
+        self._entity, self._keys = entity, _Keys(entity, store.config.entity_key_serialization_version)
+        self._rows, self._parse = _rows(entity, store), _parser(Value)
 
     def read(self, ids: Sequence[str], features: Sequence[str]) -> FeatureRows:
         """As `FeastStore.read`."""
@@ -194,7 +196,7 @@ class _Reader:
         if not ids:
             return FeatureRows({name: [] for name in chosen}, np.empty((len(wanted), 0)))
         distinct = list(dict.fromkeys(ids))
-        found = self._rows.fetch([self._key(i) for i in distinct], wanted)
+        found = self._rows.fetch([self._keys.of(i) for i in distinct], wanted)
         dtypes = _DTYPES[self._entity]
         values: dict[str, Any] = {}
         for (_, names), (columns, _) in zip(wanted, found, strict=True):
@@ -207,9 +209,59 @@ class _Reader:
             times = times[:, at]
         return FeatureRows(values, times)
 
-    def _key(self, entity_id: str) -> bytes:
-        text = entity_id.encode()
-        return self._head + struct.pack("<I", len(text)) + text
+
+class _Writer:
+    """One view's rows in the online store that is configured; used by one thread at a time."""
+
+    def __init__(self, view: View, store: Any) -> None:
+        from feast.infra.online_stores.helpers import _mmh3, compute_table_id, compute_versioned_name, get_online_store_from_config
+
+        self._view, self._config = view, store.config
+        self._keys = _Keys(view.entity, store.config.entity_key_serialization_version)
+        self._declared = store.get_feature_view(view.name)
+        self._online: Any = get_online_store_from_config(store.config.online_store)
+        versioned = store.config.registry.enable_online_feature_view_versioning
+        name = compute_versioned_name(self._declared, versioned)
+        self._fields = {f.name: _mmh3(f"{name}:{f.name}") for f in view}
+        self._time_field = f"_ts:{name}".encode()
+        if store.config.online_store.type == "sqlite":
+            guard_sqlite(_sqlite_path(store.config), [compute_table_id(store.config.project, self._declared, versioned)])
+
+    def write(self, ids: Sequence[str], columns: Mapping[str, Sequence[Any]], times_us: Sequence[int]) -> None:
+        """As `FeastStore.push`."""
+        rows = [dict(zip(self._fields, row, strict=True)) for row in zip(*(self._messages(f, columns) for f in self._view), strict=True)]
+        config = self._config.online_store
+        if config.type == "redis":
+            write_redis(
+                self._online._get_client(config),
+                [self._keys.of(i) + self._config.project.encode() for i in ids],
+                self._time_field,
+                times_us,
+                [{self._fields[name]: value.SerializeToString() for name, value in row.items()} for row in rows],
+                expire_s=config.key_ttl_seconds or 0,
+            )
+            return
+        moments = [datetime.fromtimestamp(t // 10**6, UTC) + timedelta(microseconds=t % 10**6) for t in times_us]
+        data = [(self._keys.message(i), row, moment, None) for i, row, moment in zip(ids, rows, moments, strict=True)]
+        self._online.online_write_batch(self._config, self._declared, data, None)
+
+    def _messages(self, feature: Feature, columns: Mapping[str, Sequence[Any]]) -> list[Any]:
+        from feast.protos.feast.types import Value_pb2 as pb
+
+        if feature.name not in columns:
+            raise ValueError(f"{self._view.name}: the feature {feature.name} is missing")
+        kinds = {
+            "float32": ("float_val", float),
+            "int64": ("int64_val", int),
+            "string": ("string_val", str),
+            "float32_list": ("float_list_val", lambda values: pb.FloatList(val=values)),
+            "int64_list": ("int64_list_val", lambda values: pb.Int64List(val=values)),
+        }
+        field, made = kinds[feature.dtype]
+        try:
+            return [pb.Value() if v is None else pb.Value(**{field: made(v)}) for v in columns[feature.name]]
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{self._view.name}: {feature.name} must be {feature.dtype}: {error}") from None
 
 
 def _rows(entity: Entity, store: Any) -> Rows:
@@ -220,8 +272,7 @@ def _rows(entity: Entity, store: Any) -> Rows:
     versioned = config.registry.enable_online_feature_view_versioning
     views = {view.name: store.get_feature_view(view.name) for view in ENTITY_VIEWS[entity]}
     if config.online_store.type == "sqlite":
-        path = config.repo_path / config.online_store.path if config.repo_path else Path(config.online_store.path)
-        return SqliteRows(path, {name: compute_table_id(config.project, view, versioned) for name, view in views.items()})
+        return SqliteRows(_sqlite_path(config), {name: compute_table_id(config.project, view, versioned) for name, view in views.items()})
     online: Any = get_online_store_from_config(config.online_store)
     if config.online_store.type == "redis" and config.online_store.client == "redis":
         names = {name: compute_versioned_name(view, versioned) for name, view in views.items()}
@@ -229,6 +280,10 @@ def _rows(entity: Entity, store: Any) -> Rows:
         fields = {(view, f.name): _mmh3(f"{names[view]}:{f.name}") for view in views for f in views[view].features}
         return RedisRows(client, config.project, fields, {view: f"_ts:{name}".encode() for view, name in names.items()})
     return _FeastRows(online, config, views)
+
+
+def _sqlite_path(config: Any) -> Path:
+    return Path(config.repo_path or "") / config.online_store.path
 
 
 class _FeastRows:

@@ -47,17 +47,18 @@ class Sink(Protocol):
     """Where rows go that were computed from events."""
 
     def push(self, view: View, ids: Sequence[str], columns: Mapping[str, Sequence[Any]], event_times: IntArray) -> None:
-        """Write whole rows of one view into the online store. Blocks; called from one thread.
+        """Write whole rows of one view into the online store. Blocks; any number of threads and processes may.
 
         A row that is older than the one stored is left out, so that whoever comes late overwrites nothing newer.
 
         Args:
-            view: one that is pushed.
+            view: what the rows are of.
             ids: (n,) entities, each once.
             columns: name -> (n,) values of every feature of the view; None: has none.
             event_times: (n,) µs since 1970.
 
         Raises:
+            ValueError: a value is not of its feature's type, or a feature is missing; names it, and nothing is written.
             Unavailable: the store did not answer; whether something was written is not known, and the call may be made again.
         """
         ...

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pandas as pd
 from feast import FeatureStore
@@ -19,13 +20,21 @@ REPO = Path(__file__).resolve().parents[2] / "feature_repo"
 KEYS = {Entity.USER: "user_id", Entity.ITEM: "item_id"}
 
 
-def apply(home: Path) -> None:
-    """`feast apply` with nothing materialised."""
+def apply(home: Path, environment: Mapping[str, str] | None = None) -> None:
+    """`feast apply` with nothing materialised; `environment` chooses another YAML."""
     feast = Path(sys.executable).parent / "feast"
-    done = subprocess.run(
-        [feast, "-c", REPO, "apply"], env=os.environ | {"LONGTAIL_HOME": str(home)}, capture_output=True, text=True, check=False
-    )
+    env = os.environ | {"LONGTAIL_HOME": str(home)} | (environment or {})
+    done = subprocess.run([feast, "-c", REPO, "apply"], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def redis_environment(url: str) -> dict[str, str]:
+    """What chooses Redis, at a `redis://host:port/…` URL, as the online store."""
+    place = urlsplit(url)
+    return {
+        "FEAST_FS_YAML_FILE_PATH": str(REPO / "feature_store.redis.yaml"),
+        "LONGTAIL_FEATURE_REDIS": f"{place.hostname}:{place.port},socket_timeout=5,socket_connect_timeout=5",
+    }
 
 
 def write(store: FeatureStore, view_name: str, event_time: datetime, rows: Mapping[str, Mapping[str, Any]]) -> None:
