@@ -1,7 +1,8 @@
 """Cold start on ads: how well those are served whom nobody knows yet, and how often what is new is found.
 
 Users by how much they had bought before the list, and the same lists asked by a stranger: every feature of the user gone, as the gateway
-has them for an unknown id. Items by whether they had ever been sold, and by age. One model of the plain recipe, nothing chosen here.
+has them for an unknown id. Items by whether they had ever been sold, and by age. One model of the plain recipe, and the same one trained on
+some lists asked by strangers, which it otherwise never saw; nothing is chosen here.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from ranking.features import ITEM_SCALARS, MODEL_COLUMNS, REQUEST_COLUMNS
 from ranking.layout import Layout
 from ranking.metrics import bootstrap_interval
 from ranking.types import TIERS, Float32Array, FloatArray
+from training.members.contract import Rows
 from training.progress import Bar
 from training.release.evaluate import Row, as_row
 from training.toolbox import ads_data
@@ -30,7 +32,10 @@ from training.toolbox.outcome import Outcome
 DATA = "ads_cold_start"
 FEW, SOME = 10, 30  # orders
 YOUNG_DAYS = 28
-RANKERS = ("popularity", "repeat_purchase", WHOLE)
+RULES_SHOWN = ("popularity", "repeat_purchase")
+PREPARED = f"{WHOLE}, a tenth of its lists strangers'"
+RANKERS = (*RULES_SHOWN, WHOLE, PREPARED)
+SHARE = 0.1  # of the training lists
 STRANGER = "asked by strangers"
 _PLACES = 50
 _ORDERS, _AGE = MODEL_COLUMNS.index("orders_all"), MODEL_COLUMNS.index("age_days")
@@ -62,13 +67,16 @@ def run(parts: Mapping[str, Part], *, threads: int = 2) -> tuple[list[Outcome], 
     outcomes, figures = [], {}
     with Bar("cold start", len(RANKERS)) as bar:
         for name in RANKERS:
-            trained = tests.train(name, MEMBERS[name] if name in MEMBERS else RULES[name])
+            if name == PREPARED:
+                trained = tests.keep(name, prepared(parts["train"]), MEMBERS[WHOLE], float(np.log(parts["train"].negatives_rate)))
+            else:
+                trained = tests.train(name, RULES[name] if name in RULES_SHOWN else MEMBERS[name])
             for title, asked in ((name, part), (f"{name}, {STRANGER}", strangers(part))):
                 rows = quality(trained.logits(asked), part, users, items)
                 outcomes.append(Outcome(DATA, "member", title, rows, round(trained.seconds, 2)))
-                if name == WHOLE:
-                    kind = "strangers" if asked is not part else "known"
-                    figures |= {f"cold_ndcg10_{kind}": rows["all"]["ndcg10"][0] or 0.0}
+                if name in (WHOLE, PREPARED):
+                    kind = ("strangers" if asked is not part else "known") + ("_prepared" if name == PREPARED else "")
+                    figures[f"cold_ndcg10_{kind}"] = rows["all"]["ndcg10"][0] or 0.0
             tests.forget(name)
             bar.advance()
     return outcomes, figures
@@ -125,6 +133,14 @@ def as_strangers(x: Float32Array) -> Float32Array:
     out = assemble(UNKNOWN_USER, items, query_tokens=np.zeros(0, np.int64), columns=given)
     out[:, _OVERLAP] = x[:, _OVERLAP]  # of the query, not of the user
     return out
+
+
+def prepared(part: Part) -> Rows:
+    """Training rows of a part of which `SHARE` of the lists, drawn at random, are asked by strangers."""
+    x, lists = np.array(part.x), part.owners()
+    theirs = (np.random.default_rng(SEED).random(len(part)) < SHARE)[lists]
+    x[theirs] = as_strangers(x[theirs])
+    return Rows.of(x, np.asarray(part.labels), lists)
 
 
 def strangers(part: Part) -> Part:

@@ -80,6 +80,18 @@ def test_every_ranker_is_measured_for_known_users_and_strangers(rng: np.random.G
     items = cold.item_groups(part)
     assert all(found["popularity"][name]["positives"][0] == part.labels[rows].sum() for name, rows in items.items())
     assert figures == {
-        "cold_ndcg10_known": found["boosting"]["all"]["ndcg10"][0],
-        "cold_ndcg10_strangers": found[f"boosting, {cold.STRANGER}"]["all"]["ndcg10"][0],
+        f"cold_ndcg10_{kind}{end}": found[f"{name}{who}"]["all"]["ndcg10"][0]
+        for name, end in ((cold.WHOLE, ""), (cold.PREPARED, "_prepared"))
+        for who, kind in (("", "known"), (f", {cold.STRANGER}", "strangers"))
     }
+
+
+def test_a_share_of_the_training_lists_becomes_strangers(rng: np.random.Generator) -> None:
+    """Whole lists and no others: each list's rows are all as they were or all as a stranger's."""
+    part = _part(rng)
+    many = replace(part, x=np.tile(part.x, (20, 1)), labels=np.tile(part.labels, 20), offsets=np.arange(121) * 9)
+    rows = cold.prepared(many)
+    changed = (rows.features != many.x).any(axis=1).reshape(120, 9)
+    assert set(changed.sum(axis=1).tolist()) == {0, 9}
+    assert 1 <= changed.any(axis=1).sum() <= 30  # a tenth of 120, and four standard deviations
+    np.testing.assert_array_equal(rows.features[changed.ravel()], cold.as_strangers(many.x)[changed.ravel()])
