@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -528,7 +528,7 @@ def _print_status(state: Layout) -> bool:
     triton, features, gateway = now["triton"], now["features"], now["gateway"]
     parts = (
         ("Triton", triton, "triton_pid", triton and triton["grpc"]),
-        ("item snapshot", features, "pid", features and f"{features.get('items', 0):,} items"),
+        ("features", features, "pid", features and _features_held(features)),
         ("gateway", gateway, "pid", gateway and gateway["address"]),
     )
     for name, part, pid, where in parts:
@@ -538,6 +538,14 @@ def _print_status(state: Layout) -> bool:
     problem = f"   [red]{escape(now['problem'])}[/]" if now.get("problem") else ""
     out.print(f"release: {now['release'] or 'none active'}   state: {now['home']}{problem}")
     return bool(now["release"]) and all(part and part["ready"] for part in (now["triton"], now["gateway"]))
+
+
+def _features_held(said: dict[str, Any]) -> str:
+    """What the feature process holds, and how far it is behind the event log."""
+    stream = said.get("stream", {})
+    behind = f"; {stream['behind']:,} events and {stream['waiting']:,} rows behind, {stream['lag_s']:g} s" if stream.get("lag_s") else ""
+    problem = f"; events wait: {stream['error']}" if stream.get("error") else ""
+    return escape(f"{said.get('items', 0):,} items{behind}{problem}")
 
 
 def _gateway(state: Layout) -> str:

@@ -28,6 +28,9 @@ from ranking.layout import Layout
 STATE = "platform.json"
 _GATEWAY_STATE, _FEATURES_STATE = "gateway.json", "features.json"
 CONTROLLER, FEATURES, GATEWAY = "deploy.controller", "services.features", "services.gateway"
+SUPERVISOR = "deploy.supervise"
+_SUPERVISED = {FEATURES}
+"""Started again when they die; the controller brings Triton back itself, and a gateway's death is for those who call it to see."""
 _STATES = {CONTROLLER: controller.STATE, FEATURES: _FEATURES_STATE, GATEWAY: _GATEWAY_STATE}
 _STOP_S = 30.0
 _POLL_S = 0.1
@@ -134,7 +137,7 @@ def status(layout: Layout) -> dict[str, Any]:
         "problem": problem,
         "processes": alive,
         "triton": _triton(layout) if CONTROLLER in alive else None,
-        "features": _read(layout.run / _FEATURES_STATE) if FEATURES in alive else None,
+        "features": _supervised(layout.run / _FEATURES_STATE) if FEATURES in alive else None,
         "gateway": _read(layout.run / _GATEWAY_STATE) if GATEWAY in alive else None,
     }
 
@@ -166,7 +169,7 @@ def _start(layout: Layout, module: str, options: list[str], environment: Mapping
     log = layout.logs / f"{module}.log"
     with log.open("w") as out:
         child = subprocess.Popen(
-            [sys.executable, "-m", module, *options],
+            [sys.executable, "-m", *([SUPERVISOR] if module in _SUPERVISED else []), module, *options],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
@@ -254,6 +257,12 @@ def _repairable(layout: Layout) -> dict[str, Any] | None:
 
 def _lock(layout: Layout) -> Path:
     return layout.run / "platform.lock"
+
+
+def _supervised(path: Path) -> dict[str, Any] | None:
+    """What a supervised process says of itself, unless it died since."""
+    said = _read(path)
+    return said | {"ready": False, "error": "it died and is being started again"} if said and _start_time(said["pid"]) is None else said
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -234,3 +234,12 @@ def test_make_clean_leaves_no_orphans(tmp_path: Path, sleeper: subprocess.Popen[
     )
     assert sleeper.wait(5) is not None
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "home"]
+
+
+def test_a_feature_process_that_died_is_not_shown_as_ready(layout: Layout, sleeper: subprocess.Popen[bytes]) -> None:
+    """What it said last is told with the word that it is being started again; its supervisor still runs."""
+    _remember(layout, sleeper, module=local.FEATURES)
+    for pid, ready in ((sleeper.pid, True), (2**22 + 1, False)):  # beyond the largest id there can be
+        (layout.run / "features.json").write_text(json.dumps({"pid": pid, "ready": True, "error": "", "items": 5}))
+        said = local.status(layout)["features"]
+        assert (said["ready"], said["items"], bool(said["error"])) == (ready, 5, not ready)

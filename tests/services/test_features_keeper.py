@@ -15,10 +15,12 @@ from ranking.features import ITEM_SCALARS, Entity
 from ranking.layout import Layout
 from services.feature_store.items import items_of
 from services.feature_store.port import FeatureRows
+from services.features import process as process_module
 from services.features.keeper import Keeper
 from services.features.process import keep
 from services.features.settings import Settings, load
 from services.rpc.settings import InvalidSettingError
+from services.snapshot.errors import SnapshotTakenError
 from services.snapshot.snapshot import Snapshot
 from services.snapshot.writer import Writer
 from tests.services.gateway_fakes import FakeStore
@@ -204,3 +206,34 @@ def test_nonsense_settings_are_refused(variable: str, value: str, why: str) -> N
     """The message begins with the environment variable."""
     with pytest.raises(InvalidSettingError, match=f"^{variable}: {why}"):
         load([], {variable: value})
+
+
+def test_told_to_stop_it_waits_for_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that hangs holds up nobody: what is under way is left to the process' end, and so is the snapshot's lock."""
+    store, stop, held = Shop(), threading.Event(), threading.Event()
+    opened: list[Writer] = []
+
+    def opening(path: Path) -> Writer:
+        opened.append(Writer(path))
+        return opened[0]
+
+    def hang() -> None:
+        held.set()
+        stop.wait()
+        store.hold.wait(30)
+
+    store.before_read = hang
+    monkeypatch.setattr(process_module, "Writer", opening)
+    ended: list[bool] = []
+    process = threading.Thread(target=lambda: ended.append(keep(Settings(home=tmp_path), store=store, stop=stop)))
+    store.hold.clear()
+    process.start()
+    held.wait()
+    stop.set()
+    process.join()
+    assert ended == [False]
+    with pytest.raises(SnapshotTakenError):
+        Writer(Layout(tmp_path).item_snapshot)
+    store.hold.set()
+    wait(lambda: not any(thread.name == "keeper" for thread in threading.enumerate()))
+    opened[0].close()
