@@ -344,8 +344,8 @@ def users_forget(
     from services.privacy import stores
     from services.privacy.forget import forget
 
-    with explained(), stores.of(layout(), ROOT / "feature_repo", event_log) as (events, online):
-        done = forget(layout(), users, events=events, online=online)
+    with explained(), stores.opened(layout(), ROOT / "feature_repo", event_log) as opened:
+        done = forget(layout(), users, opened)
     table = Table("store", Column("removed", justify="right"), "")
     for one in done:
         table.add_row(one.store, str(one.removed), one.failed or "done")

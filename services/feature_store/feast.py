@@ -121,6 +121,12 @@ class FeastStore:
             self._catalogue = None
             raise _unavailable(error) from error
 
+    def forget(self, users: Sequence[str]) -> int:
+        """See `services.privacy.forget.Store.forget`."""
+        from services.feature_store.forget import forget
+
+        return forget(self, users)
+
     def opened(self) -> Any:
         """Feast's own store, opened anew, for what is no reading."""
         return self._store()

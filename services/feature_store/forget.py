@@ -19,7 +19,7 @@ _BUSY_S = 10.0
 
 
 def forget(store: FeastStore, users: Sequence[str]) -> int:
-    """Remove all rows of users; see `services.privacy.forget.Online`.
+    """Remove all rows of users; see `services.privacy.forget.Store`.
 
     Raises:
         Unavailable: the store did not answer, or is of a kind this does not know.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,7 @@ class Follower:
         events: EventLog,
         store: Store,
         keeper: Keeper,
+        forgotten: Container[str],
         stop: threading.Event,
         *,
         poll_s: float,
@@ -54,12 +55,14 @@ class Follower:
             events: the log.
             store: where rows go.
             keeper: of the item snapshot.
+            forgotten: users that no row is made of.
             stop: set: `run` returns after the tick at hand.
             poll_s: how often a log without news is asked.
             look_s: how often it is asked whether the batch has run, and at least how long is waited after a failure.
             clock: seconds since 1970, for what rows are as of.
         """
         self._layout, self._events, self._store, self._keeper, self._stop = layout, events, store, keeper, stop
+        self._forgotten = forgotten
         self._poll_s, self._look_s, self._clock = poll_s, look_s, clock
         self._state = State(layout.feature_state)
         self._stream: Stream | None = None
@@ -117,6 +120,7 @@ class Follower:
                 self._keeper,
                 self._catalogue,
                 self._changes.bump,
+                self._forgotten,
                 history=found,
                 clock=self._clock,
             )
@@ -134,7 +138,8 @@ class Follower:
         path = self._state.path
         draft = State(path.with_name(f".{path.name}.draft"))
         draft.remove()
-        draft.begin(found.lines(), found.first_shown(), history=found.identity)
+        lines = (line for line in found.lines() if line[0] not in self._forgotten)
+        draft.begin(lines, found.first_shown(), history=found.identity)
         draft.close()  # what it has written ahead is then in the file
         self._state.remove()
         draft.path.rename(path)

@@ -9,6 +9,7 @@ import time
 from typing import Any, Protocol
 
 from ranking.errors import LongtailError
+from ranking.features import Entity
 from ranking.layout import Layout
 from services.feature_store.feast import FeastStore
 from services.features import keeper, stream
@@ -17,6 +18,9 @@ from services.features.keeper import Keeper
 from services.features.settings import Settings
 from services.feedback.log.event_log import EventLog
 from services.feedback.log.sqlite import SqliteLog
+from services.privacy import forget as privacy
+from services.privacy.forget import forget_again
+from services.privacy.forgotten import Forgotten
 from services.rpc import status
 from services.snapshot.writer import Writer
 
@@ -25,7 +29,7 @@ _SAY_S = 0.5
 _STOP_S = 1.0  # for what is under way; what is cut short is no worse than after `kill -9`
 
 
-class Store(keeper.Store, stream.Store, Protocol):
+class Store(keeper.Store, stream.Store, privacy.Store, Protocol):
     """What the process needs from a feature store."""
 
 
@@ -51,13 +55,15 @@ def keep(settings: Settings, *, store: Store | None = None, events: EventLog | N
     writer = Writer(layout.item_snapshot)
     if writer.problem:
         log.info("snapshot_absent", extra={"detail": writer.problem})
-    keeping = _Keeping(settings, store or FeastStore(settings.feature_repo, settings.home), writer, stop)
+    forgotten = Forgotten(layout.forgotten)
+    keeping = _Keeping(settings, store or FeastStore(settings.feature_repo, settings.home), writer, forgotten, stop)
     fixed = settings.fixed_time
     follower = Follower(
         layout,
         events or _events(settings, layout),
         store or FeastStore(settings.feature_repo, settings.home),  # one of its own: a store is used by one thread
         keeping.keeper,
+        forgotten,
         stop,
         poll_s=settings.event_poll_s,
         look_s=settings.registry_poll_s,
@@ -84,14 +90,16 @@ def keep(settings: Settings, *, store: Store | None = None, events: EventLog | N
 class _Keeping:
     """Lets the keeper look now and then, and outlives whatever fails."""
 
-    def __init__(self, settings: Settings, store: Store, writer: Writer, stop: threading.Event) -> None:
+    def __init__(self, settings: Settings, store: Store, writer: Writer, forgotten: Forgotten, stop: threading.Event) -> None:
+        self._store, self._forgotten = store, forgotten
         self.keeper = Keeper(store, writer, refresh_s=settings.snapshot_refresh_s, batch=settings.read_batch, stop=stop)
         self._poll_s, self._stop, self._failure = settings.registry_poll_s, stop, ""
 
     def run(self) -> None:
         while not self._stop.is_set():
             try:
-                self.keeper.look()
+                if self.keeper.look() and len(self._forgotten):  # the store may have been written by those who know no tombstones
+                    forget_again(self._store, self._store.ids(Entity.USER), self._forgotten)
                 self._failure = ""
             except Exception as error:  # the thread's boundary: ended, it would leave the gateways an ever older snapshot
                 said = str(error) or type(error).__name__

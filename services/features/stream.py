@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -70,6 +70,7 @@ class Stream:
         snapshot: Rows,
         catalogue: Callable[[], Catalogue | None],
         changed: Callable[[str], None],
+        forgotten: Container[str],
         *,
         history: History,
         clock: Callable[[], float] = time.time,
@@ -83,11 +84,13 @@ class Stream:
             snapshot: where items' rows go as well.
             catalogue: what items are; None: not known yet, so that rows have to wait.
             changed: told each user whose row was pushed.
+            forgotten: users that no row is made of, whatever the state still has of them.
             history: what the state was begun from.
             clock: seconds since 1970: the instant that rows are as of, unless events are newer.
         """
         self._events, self._state, self._store, self._snapshot = events, state, store, snapshot
         self._catalogue, self._changed, self._history, self._clock = catalogue, changed, history, clock
+        self._forgotten = forgotten
         self._popular: Popularity | None = None
         self._offset: int | None = None
 
@@ -146,7 +149,10 @@ class Stream:
             at = _as_of(user, now)
             return user_row(self._state.bought(Entity.USER, user.code, at), at, catalogue, self._history.week_starts)
 
-        users, rows = self._computed(users, now, row)
+        gone = [user for user in users if user.id in self._forgotten]
+        if gone:
+            self._done(gone, _stamps(gone, now))
+        users, rows = self._computed([user for user in users if user.id not in self._forgotten], now, row)
         if not users:
             return
         stamps = _stamps(users, now)

@@ -5,8 +5,9 @@ What failed is told and keeps the others from nothing; the same call may be made
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from ranking.errors import LongtailError, Unavailable
@@ -17,22 +18,20 @@ from services.privacy.forgotten import Forgotten
 from services.privacy.parquet import without
 
 
-class Events(Protocol):
-    """Of the event log what forgetting needs; see `services.feedback.log.event_log.EventLog`."""
-
-    def forget(self, users: Sequence[str]) -> int: ...
-
-
-class Online(Protocol):
-    """Of the online feature store what forgetting needs."""
+class Store(Protocol):
+    """A store that knows users."""
 
     def forget(self, users: Sequence[str]) -> int:
-        """Remove all rows of users, so that no byte of them is left in the store's files. Returns how many rows went.
+        """Remove all there is of users, so that no byte of them is left in the store's files. Returns how many rows or events went.
 
         Raises:
             Unavailable: not known to be done; the same call may be made again, and has to be.
         """
         ...
+
+
+Stores = Mapping[str, Store]
+"""By name, in the order they are to forget: what others are filled from first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +43,13 @@ class Done:
     failed: str = ""  # why it is not done; empty: it is
 
 
-def forget(layout: Layout, users: Sequence[str], *, events: Events, online: Online) -> list[Done]:
+def forget(layout: Layout, users: Sequence[str], stores: Stores) -> list[Done]:
     """Forget users.
 
     Args:
         layout: the state directory.
         users: ids, at least one.
-        events: the event log.
-        online: the online feature store.
+        stores: that several processes share; the files under `layout` come after them.
 
     Returns:
         What was done to each store; where one failed the call has to be made again.
@@ -63,12 +61,24 @@ def forget(layout: Layout, users: Sequence[str], *, events: Events, online: Onli
     if not users:
         raise ValueError("users: name at least one")
     Forgotten(layout.forgotten).add(users)
-    return [
-        _done("event log", lambda: events.forget(users)),
-        _done("online store", lambda: online.forget(users)),
-        _done("served log", lambda: _served(layout, users)),
-        _done("feature tables", lambda: _tables(layout, users)),
-    ]
+    steps = {name: partial(store.forget, users) for name, store in stores.items()}
+    steps |= {"served log": partial(_served, layout, users), "feature tables": partial(_tables, layout, users)}
+    return [_done(name, step) for name, step in steps.items()]
+
+
+def forget_again(store: Store, known: Iterable[str], forgotten: Forgotten) -> int:
+    """Remove from a store whom others brought back that know no tombstones. Returns how many rows went.
+
+    Args:
+        store: it.
+        known: ids of the users it may hold.
+        forgotten: whom it must not.
+
+    Raises:
+        Unavailable: as `Store.forget`.
+    """
+    users = [user for user in known if user in forgotten]
+    return store.forget(users) if users else 0
 
 
 def _done(store: str, step: Callable[[], int]) -> Done:

@@ -33,6 +33,10 @@ class Forgotten:
         known = self._read()
         return bool(known and user) and tombstone(user).hex() in known
 
+    def __len__(self) -> int:
+        """How many were forgotten."""
+        return len(self._read())
+
     def add(self, users: Iterable[str]) -> None:
         """Remember users; on the disk when it returns.
 

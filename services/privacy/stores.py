@@ -1,35 +1,24 @@
-"""The stores of this machine that know users, opened as the gateway opens them."""
+"""The stores of this machine that know users and are open to several processes, opened as those do."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ranking.layout import Layout
 from services.feature_store.feast import FeastStore
-from services.feature_store.forget import forget
+from services.features.state import State
 from services.feedback.log.event_log import EventLog
 from services.feedback.log.sqlite import SqliteLog
+from services.privacy.forget import Stores
 
 _WAIT_S = 10.0  # nobody waits for a user to be forgotten as for a list
 
 
-class OnlineStore:
-    """Feast's online store, as `services.privacy.forget.Online`."""
-
-    def __init__(self, repo: Path, home: Path) -> None:
-        """Nothing is opened yet; arguments as for `FeastStore`."""
-        self._store = FeastStore(repo, home)
-
-    def forget(self, users: Sequence[str]) -> int:
-        """See `services.privacy.forget.Online.forget`."""
-        return forget(self._store, users)
-
-
 @contextmanager
-def of(layout: Layout, repo: Path, event_log: str) -> Iterator[tuple[EventLog, OnlineStore]]:
-    """The event log and the online store.
+def opened(layout: Layout, repo: Path, event_log: str) -> Iterator[Stores]:
+    """The stores, until the context ends.
 
     Args:
         layout: the state directory.
@@ -43,7 +32,9 @@ def of(layout: Layout, repo: Path, event_log: str) -> Iterator[tuple[EventLog, O
         log = RedisLog(event_log, timeout_s=_WAIT_S)
     else:
         log = SqliteLog(layout.events, busy_s=_WAIT_S)
+    state = State(layout.feature_state, busy_s=_WAIT_S)
     try:
-        yield log, OnlineStore(repo, layout.home)
+        yield {"event log": log, "feature state": state, "online store": FeastStore(repo, layout.home)}
     finally:
+        state.close()
         log.close()

@@ -75,6 +75,19 @@ class SqliteFile:
                 raise Unavailable(f"{self._what}: {self.path}: {self._reason(error)}") from None
             raise
 
+    def rewrite(self, db: sqlite3.Connection) -> None:
+        """Write the file anew, so that nothing of removed rows is left in it: pages keep copies of rows that moved on.
+
+        Raises:
+            Unavailable: others keep the old file in use; rows are removed, and the call is to be made again.
+        """
+        db.execute("VACUUM")
+        deadline = time.monotonic() + self.busy_s
+        while db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:  # the old pages go when nobody reads them any more
+            if time.monotonic() > deadline:
+                raise Unavailable(f"{self._what}: {self.path}: rows are removed, but others keep the old file in use; call again")
+            time.sleep(0.01)
+
     def close(self) -> None:
         """Let go of the file; a later `open` opens it again."""
         if self._connection is not None:

@@ -19,6 +19,7 @@ from services.features import process as process_module
 from services.features.keeper import Keeper
 from services.features.process import keep
 from services.features.settings import Settings, load
+from services.privacy.forgotten import Forgotten
 from services.rpc.settings import InvalidSettingError
 from services.snapshot.errors import SnapshotTakenError
 from services.snapshot.snapshot import Snapshot
@@ -184,6 +185,34 @@ def test_the_process_keeps_on_and_says_how_it_stands(tmp_path: Path) -> None:
         stop.set()
         process.join()
     assert not told.exists()
+
+
+def test_whom_a_materialisation_brings_back_is_forgotten_again(tmp_path: Path) -> None:
+    """Each time the snapshot is made anew, users with a tombstone leave the online store; nobody else does."""
+
+    class Users(Shop):
+        def __init__(self) -> None:
+            super().__init__()
+            self.forgot: list[str] = []
+
+        def ids(self, entity: Entity) -> Sequence[str]:
+            return ["ann", "bob"] if entity is Entity.USER else super().ids(entity)
+
+        def forget(self, users: Sequence[str]) -> int:
+            self.forgot.extend(users)
+            return len(users)
+
+    store, stop, told = Users(), threading.Event(), Layout(tmp_path).run / "features.json"
+    Forgotten(Layout(tmp_path).forgotten).add(["ann", "cid"])
+    process = threading.Thread(target=keep, args=(Settings(home=tmp_path, registry_poll_s=0.02),), kwargs={"store": store, "stop": stop})
+    process.start()
+    try:
+        wait(lambda: store.forgot == ["ann"])
+        wait(lambda: told.exists() and json.loads(told.read_text())["ready"])
+    finally:
+        stop.set()
+        process.join()
+    assert store.forgot == ["ann"]
 
 
 def wait(condition: Callable[[], bool]) -> None:

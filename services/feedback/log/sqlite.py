@@ -7,12 +7,10 @@ cuts.
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
-from ranking.errors import Unavailable
 from ranking.privacy import tombstone
 from services.feedback.log.event_log import Row, decoded
 from services.feedback.types import Event, Outcome
@@ -83,13 +81,7 @@ class SqliteLog:
             db.executemany("INSERT OR IGNORE INTO forgotten VALUES (?)", [(tombstone(user),) for user in users])
             removed = db.executemany("DELETE FROM event WHERE user_id = ?", [(user,) for user in users]).rowcount
             db.execute("COMMIT")
-            # Rebalanced pages keep copies of rows that moved on, unknown to `secure_delete`: the file is written anew.
-            db.execute("VACUUM")
-            deadline = time.monotonic() + self._file.busy_s
-            while db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:  # the old pages go when nobody reads them any more
-                if time.monotonic() > deadline:
-                    raise Unavailable(f"event log: {self._file.path}: events are removed, but others keep the old file in use; call again")
-                time.sleep(0.01)
+            self._file.rewrite(db)
         return int(removed)
 
     def close(self) -> None:

@@ -23,6 +23,7 @@ from services.features.stream import Stream
 from services.feedback.log.event_log import EventLog
 from services.feedback.log.sqlite import SqliteLog
 from services.feedback.types import Event, EventType
+from services.privacy.forgotten import Forgotten
 from services.snapshot.snapshot import Snapshot
 from services.snapshot.writer import Writer
 
@@ -126,6 +127,7 @@ class Shop:
         self.log = events or SqliteLog(self.layout.events)
         self.state = State(self.layout.feature_state)
         self.changed: list[str] = []
+        self.forgotten = Forgotten(self.layout.forgotten)
         self.writer = Writer(self.layout.item_snapshot)
         if self.writer.snapshot is None:
             fill(self.store)
@@ -139,6 +141,7 @@ class Shop:
             self.writer,
             self.catalogue,
             self.changed.append,
+            self.forgotten,
             history=history or look(self.layout),
             clock=lambda: self.now,
         )

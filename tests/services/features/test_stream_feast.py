@@ -108,7 +108,7 @@ def test_an_older_row_overwrites_nothing(feast_dir: Path, monkeypatch: pytest.Mo
     push(1.0, 2000, 2000)
     push(2.0, 1000, 3000)
     found = store.read(Entity.USER, ["p0", "p1"])
-    assert found.values["orders_all"] == [1.0, 2.0]
+    assert found.values["orders_all"].tolist() == [1.0, 2.0]
     assert [list(keys) for keys in found.values["category_keys"]] == [[-(2**62), 7]] * 2
     assert [list(map(np.float32, shares)) for shares in found.values["category_shares"]] == [[np.float32(0.1), np.float32(2.0)]] * 2
     assert found.values["interest_text"] == ["buys ü"] * 2

@@ -23,6 +23,7 @@ from ranking.layout import Layout
 from ranking.privacy import user_digest
 from services.feature_store.feast import FeastStore
 from services.feature_store.forget import forget as forget_online
+from services.features.state import State
 from services.feedback.log.sqlite import SqliteLog
 from services.feedback.types import Event, EventType, Outcome
 from services.privacy.forget import Done, forget
@@ -66,6 +67,9 @@ def home(applied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layo
     log = SqliteLog(layout.events)
     log.append([_purchase(user, n) for n in range(9) for user in (GONE, STAYS)])
     log.close()
+    state = State(layout.feature_state)
+    state.begin([(user, f"i{n}", n, int(NOW.timestamp() * 1e6), 1, 1, 1) for n in range(3) for user in (GONE, STAYS)], {}, history="h")
+    state.close()
     layout.served.mkdir(parents=True)
     layout.served_key.write_bytes(KEY)
     for name, users in (("1", (GONE, STAYS)), ("2", (GONE,)), ("3", (STAYS,))):
@@ -80,13 +84,19 @@ def home(applied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layo
 def test_every_store_forgets(home: Layout) -> None:
     """`longtail users forget`: bytes of the id and of its digest are in no file, the other user's stay, and it says what it removed."""
     digest = user_digest(GONE, KEY)
-    assert {"events.db", "feast/online.db", "features/user_behaviour.parquet"} <= set(_containing(home.home, GONE))
+    assert {"events.db", "feast/online.db", "feature_state.db", "features/user_behaviour.parquet"} <= set(_containing(home.home, GONE))
     result = CliRunner().invoke(app, ["users", "forget", GONE])
     assert result.exit_code == 0, result.output
     assert _containing(home.home, GONE) == []
     assert _containing(home.home, digest) == []
     told = json.loads(result.stdout.splitlines()[-1])
-    assert told["removed"] | {"online store": 0} == {"event log": 9, "online store": 0, "served log": 2, "feature tables": 1 + 2}
+    assert told["removed"] | {"online store": 0} == {
+        "event log": 9,
+        "feature state": 3,
+        "online store": 0,
+        "served log": 2,
+        "feature tables": 1 + 2,
+    }
     assert told["removed"]["online store"] > 0
     assert (told["users"], told["failed"]) == (1, [])
 
@@ -98,6 +108,10 @@ def test_every_store_forgets(home: Layout) -> None:
     assert read.values["orders_all"][1] == 3.0
     items = FeastStore(feast_home.REPO, home.home).read(Entity.ITEM, [f"i{n}" for n in range(9)])
     assert list(items.values["price_28d"]) == [float(n) for n in range(9)]
+    state = State(home.feature_state)
+    assert state.code(Entity.USER, GONE) == 0
+    assert len(state.bought(Entity.USER, state.code(Entity.USER, STAYS), 2**62).basket) == 3
+    state.close()
     log = SqliteLog(home.events)
     assert {row.event.user_id for row in log.read(0, 100)} == {STAYS}
     assert log.append([_purchase(GONE, 1), _purchase(STAYS, 100)]) == [Outcome.FORGOTTEN, Outcome.STORED]
@@ -119,7 +133,7 @@ def test_a_store_that_fails_is_told_and_keeps_no_other(home: Layout) -> None:
             return len(users)
 
     home.served_key.unlink()
-    done = forget(home, [GONE], events=Down(), online=Online())
+    done = forget(home, [GONE], {"event log": Down(), "online store": Online()})
     assert done[:2] == [Done("event log", 0, "event log: it is down"), Done("online store", 1)]
     assert "key of the served log is gone" in done[2].failed
     assert done[3] == Done("feature tables", 1 + 2)
@@ -131,7 +145,7 @@ def test_nobody_cannot_be_forgotten(home: Layout, users: list[str]) -> None:
     """No user, or the empty id that stands for everybody unknown: an error, and nothing is done."""
     log = SqliteLog(home.events)
     with pytest.raises(ValueError, match="user"):
-        forget(home, users, events=log, online=_Never())
+        forget(home, users, {"event log": log, "online store": _Never()})
     assert len(log.read(0, 100)) == 18
     log.close()
     assert not home.forgotten.exists()
