@@ -6,7 +6,7 @@ The derived features are vectorised over the candidates; nothing here knows wher
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -330,3 +330,21 @@ def _text_keys(values: Any, n: int) -> IntArray:
 
 UNKNOWN_USER = user_features({})
 """What a user without any stored feature looks like: every declared default."""
+
+
+def as_unknown_user(x: Float32Array) -> Float32Array:
+    """The models' rows of the same items and query as an unknown user would get them.
+
+    Args:
+        x: (n, len(MODEL_COLUMNS)) rows of any users.
+
+    Returns:
+        (n, len(MODEL_COLUMNS)) float32, by `assemble`: what the gateway makes for a user id it does not know.
+    """
+    at = {name: j for j, name in enumerate(MODEL_COLUMNS)}
+    items = item_features(np.zeros(len(x), np.int64), {name: x[:, at[name]] for name in ITEM_SCALARS})
+    items = replace(items, tiers=x[:, at["tier_code"]].astype(np.int8))
+    columns = {f.name: x[:, at[f.name]] for f in REQUEST_COLUMNS}
+    out = assemble(UNKNOWN_USER, items, query_tokens=np.zeros(0, np.int64), columns=columns)
+    out[:, at["query_overlap"]] = x[:, at["query_overlap"]]
+    return out

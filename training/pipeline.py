@@ -72,7 +72,7 @@ def run(layout: Layout, profile: Profile, *, ungated: bool = False) -> Result:
     _say("Feast: apply and materialise", _feast(layout, features, as_of))
     frames = _say("lists and training frames", _frames(layout, source, features, profile))
     text = _say("BERT ranker", _text_ranker(layout, frames, profile))
-    scored = _say("BERT scores", _scores(layout, frames, text))
+    scored = _say("BERT scores", _scores(layout, frames, text, profile))
     found = {s: _say(f"search {s.value}", _search(layout, scored, s, profile)) for s in SURFACES}
     made = _say("release", _release(layout, source, frames, text, scored, found, profile, ungated=ungated))
     release = Release.from_json(json.loads((layout.releases / _published(made.path) / MANIFEST).read_text()))
@@ -128,7 +128,7 @@ def _text_ranker(layout: Layout, frames: Staged, profile: Profile) -> Staged:
     return stage(layout.training / "bert", inputs, build, code=[*source_files("training/members/bert.py"), *CORE])
 
 
-def _scores(layout: Layout, frames: Staged, text: Staged) -> Staged:
+def _scores(layout: Layout, frames: Staged, text: Staged, profile: Profile) -> Staged:
     """Validation and test lists with the scores of the members that read texts, and the rows the searches share."""
 
     def build(out: Path) -> None:
@@ -153,12 +153,14 @@ def _scores(layout: Layout, frames: Staged, text: Staged) -> Staged:
         for surface in SURFACES:
             valid, users = evals[surface, "valid"], loaded[surface, "valid"].lists.user_ids
             side = np.array([stable_key(u) & 1 for u in users])  # one household's lists stay on one side
-            rows = loaded[surface, "train"].train_rows(_negatives_rate(surface, loaded))
+            rows = loaded[surface, "train"].train_rows(_negatives_rate(surface, loaded), profile.strangers, profile.seed)
             data = EnsembleData(rows, valid.lists(np.flatnonzero(side == 0)), valid.lists(np.flatnonzero(side == 1)))
             save_ensemble_data(out / f"{surface.value}.npz", data)
             save_lists(out / f"{surface.value}_test.npz", evals[surface, "test"])
 
-    code = source_files("training/blends/ensemble.py", *(f"training/members/{n}.py" for n in ("bert", "bm25", "bi_encoder")))
+    code = source_files(
+        "training/blends/ensemble.py", "training/lists/strangers.py", *(f"training/members/{n}.py" for n in ("bert", "bm25", "bi_encoder"))
+    )
     return stage(layout.training / "scores", {"frames": frames.key, "bert": text.key}, build, code=code)
 
 

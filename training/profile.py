@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 
+from training.lists.strangers import SHARE
+
 
 @dataclass(frozen=True, slots=True)
 class Profile:
@@ -13,6 +15,7 @@ class Profile:
         ads_lists: (train, validation, test) household-weeks for ADS.
         search_lists: the same for SEARCH.
         negatives_rate: share of the training negatives kept; the known rate is corrected afterwards.
+        strangers: share of the training lists that are asked by nobody known, so that the models know how to serve such.
         candidates: length of a validation, test and demo list after retrieval.
         bert_pairs: training pairs of the cross-encoder.
         bert_epochs: passes over the pairs.
@@ -31,6 +34,7 @@ class Profile:
     trials: int
     trial_rounds: int
     bootstrap: int = 1000
+    strangers: float = SHARE
     seed: int = 7
 
     def key(self) -> dict[str, object]:

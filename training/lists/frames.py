@@ -21,6 +21,7 @@ from training.dataset import Assembled, assemble_lists, point_in_time
 from training.lists.impressions import ads_lists
 from training.lists.queries import search_lists
 from training.lists.retrieval import retrieve
+from training.lists.strangers import with_strangers
 from training.lists.types import RankingLists, Split, sample_negatives
 from training.members.bert import Pairs
 from training.profile import Profile
@@ -50,10 +51,11 @@ class Frame:
         a, lists = self.assembled, self.lists
         return EvalLists(a.x, lists.labels, a.tiers, given, lists.offsets, lists.ideal_positives, self._households())
 
-    def train_rows(self, negatives_rate: float) -> TrainRows:
-        """As the members are trained on them."""
+    def train_rows(self, negatives_rate: float, strangers: float = 0.0, seed: int = 0) -> TrainRows:
+        """As the members are trained on them, a share of the lists as if `strangers` asked them."""
         groups = self.lists.groups()
-        return TrainRows(self.assembled.x, self.lists.labels, negatives_rate, groups, self._households()[groups])
+        x = with_strangers(self.assembled.x, groups, strangers, seed)
+        return TrainRows(x, self.lists.labels, negatives_rate, groups, self._households()[groups])
 
     def _households(self) -> NDArray[np.int64]:
         return np.array([stable_key(user) for user in self.lists.user_ids], np.int64)

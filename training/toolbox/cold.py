@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranking import metrics
-from ranking.assemble import UNKNOWN_USER, assemble, item_features
-from ranking.features import ITEM_SCALARS, MODEL_COLUMNS, REQUEST_COLUMNS
+from ranking.assemble import as_unknown_user
+from ranking.features import MODEL_COLUMNS
 from ranking.layout import Layout
 from ranking.metrics import bootstrap_interval
 from ranking.types import TIERS, Float32Array, FloatArray
+from training.lists.strangers import SHARE, with_strangers
 from training.members.contract import Rows
 from training.progress import Bar
 from training.release.evaluate import Row, as_row
@@ -35,14 +36,9 @@ YOUNG_DAYS = 28
 RULES_SHOWN = ("popularity", "repeat_purchase")
 PREPARED = f"{WHOLE}, a tenth of its lists strangers'"
 RANKERS = (*RULES_SHOWN, WHOLE, PREPARED)
-SHARE = 0.1  # of the training lists
 STRANGER = "asked by strangers"
 _PLACES = 50
 _ORDERS, _AGE = MODEL_COLUMNS.index("orders_all"), MODEL_COLUMNS.index("age_days")
-_ITEMS = MODEL_COLUMNS.index(ITEM_SCALARS[0])
-_REQUEST = [MODEL_COLUMNS.index(f.name) for f in REQUEST_COLUMNS]
-_TIER = MODEL_COLUMNS.index("tier_code")
-_OVERLAP = MODEL_COLUMNS.index("query_overlap")
 
 
 def measure(layout: Layout, *, quick: bool = False, threads: int = 2) -> tuple[list[Outcome], dict[str, float]]:
@@ -120,27 +116,10 @@ def item_groups(part: Part) -> dict[str, NDArray[np.bool_]]:
     }
 
 
-def as_strangers(x: Float32Array) -> Float32Array:
-    """(n, len(MODEL_COLUMNS)) the same items, asked for by a user nobody knows, by the function that serves them.
-
-    Args:
-        x: (n, len(MODEL_COLUMNS)) rows of any users.
-    """
-    columns = {name: x[:, _ITEMS + j] for j, name in enumerate(ITEM_SCALARS)}
-    items = item_features(np.zeros(len(x), np.int64), columns)
-    items = replace(items, tiers=x[:, _TIER].astype(np.int8))
-    given = {f.name: x[:, j] for f, j in zip(REQUEST_COLUMNS, _REQUEST, strict=True)}
-    out = assemble(UNKNOWN_USER, items, query_tokens=np.zeros(0, np.int64), columns=given)
-    out[:, _OVERLAP] = x[:, _OVERLAP]  # of the query, not of the user
-    return out
-
-
 def prepared(part: Part) -> Rows:
     """Training rows of a part of which `SHARE` of the lists, drawn at random, are asked by strangers."""
-    x, lists = np.array(part.x), part.owners()
-    theirs = (np.random.default_rng(SEED).random(len(part)) < SHARE)[lists]
-    x[theirs] = as_strangers(x[theirs])
-    return Rows.of(x, np.asarray(part.labels), lists)
+    lists = part.owners()
+    return Rows.of(with_strangers(np.asarray(part.x), lists, SHARE, SEED), np.asarray(part.labels), lists)
 
 
 def strangers(part: Part) -> Part:
@@ -155,7 +134,7 @@ class _Rows:
         self._x = x
 
     def __getitem__(self, rows: slice) -> Float32Array:
-        return as_strangers(np.asarray(self._x[rows]))
+        return as_unknown_user(np.asarray(self._x[rows]))
 
 
 def _mean(per_list: FloatArray, households: NDArray[np.int64]) -> list[float | None]:

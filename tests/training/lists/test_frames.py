@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ranking.assemble import item_features
+from ranking.assemble import as_unknown_user, item_features
 from ranking.features import MODEL_COLUMNS
 from ranking.types import Surface
 from training.dataset import Assembled
@@ -69,6 +69,18 @@ def test_nothing_without_text_is_paired(frames: dict[tuple[Surface, str], Frame]
     pairs = text_pairs(frames, 200, seed=1)
     assert 100 not in pairs.token_ids[:, 0]
     assert all(len(q) for q in pairs.query_ids)
+
+
+def test_some_training_lists_are_asked_by_strangers(frames: dict[tuple[Surface, str], Frame]) -> None:
+    """With a share of 1 every row is an unknown user's, with 0 none; in between whole lists are, and the frame keeps its own rows."""
+    frame = frames[Surface.ADS, "train"]
+    before = frame.assembled.x.copy()
+    none, some, every = (frame.train_rows(0.5, share, seed=3).features for share in (0.0, 0.5, 1.0))
+    np.testing.assert_array_equal(none, before)
+    np.testing.assert_array_equal(every, as_unknown_user(before))
+    for start, end in zip(frame.lists.offsets[:-1], frame.lists.offsets[1:], strict=True):
+        assert any(np.array_equal(some[start:end], whole[start:end]) for whole in (none, every))
+    np.testing.assert_array_equal(frame.assembled.x, before)
 
 
 def test_rows_know_their_list_and_who_asked(frames: dict[tuple[Surface, str], Frame]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ranking.assemble import UNKNOWN_USER, assemble, item_features, user_features
+from ranking.assemble import UNKNOWN_USER, as_unknown_user, assemble, item_features, user_features
 from ranking.features import ITEM_SCALARS, MODEL_COLUMNS, USER_SCALARS
 from ranking.types import TIERS
 from training.toolbox import cold
@@ -40,7 +40,7 @@ def test_strangers_rows_are_those_of_an_unknown_user(rng: np.random.Generator) -
     """From the rows of any user, bit for bit what the same items and query give for nobody."""
     mine, nobodys = _rows(rng, 7, 12.0)
     assert not np.array_equal(mine, nobodys)
-    np.testing.assert_array_equal(cold.as_strangers(mine), nobodys)
+    np.testing.assert_array_equal(as_unknown_user(mine), nobodys)
 
 
 def _part(rng: np.random.Generator) -> Part:
@@ -94,4 +94,4 @@ def test_a_share_of_the_training_lists_becomes_strangers(rng: np.random.Generato
     changed = (rows.features != many.x).any(axis=1).reshape(120, 9)
     assert set(changed.sum(axis=1).tolist()) == {0, 9}
     assert 1 <= changed.any(axis=1).sum() <= 30  # a tenth of 120, and four standard deviations
-    np.testing.assert_array_equal(rows.features[changed.ravel()], cold.as_strangers(many.x)[changed.ravel()])
+    np.testing.assert_array_equal(rows.features[changed.ravel()], as_unknown_user(many.x)[changed.ravel()])
