@@ -19,6 +19,7 @@ if not os.path.isabs(os.environ.get("LONGTAIL_HOME", "")):  # noqa: PTH117 - std
     raise RuntimeError("LONGTAIL_HOME must be set to the absolute path of the state directory, e.g. LONGTAIL_HOME=$PWD/.longtail")
 
 FOLDER = os.path.join(os.environ["LONGTAIL_HOME"], "features")  # noqa: PTH118
+PUSHED = os.path.join(os.environ["LONGTAIL_HOME"], "pushed")  # noqa: PTH118
 DTYPES = {"float32": Float32, "int64": Int64, "string": String, "float32_list": Array(Float32), "int64_list": Array(Int64)}
 
 user = feast.Entity(name="user", join_keys=["user_id"], value_type=ValueType.STRING, description="a household or account")
@@ -31,11 +32,11 @@ def _view(view: features.View) -> feast.FeatureView:
     entity = ENTITIES[view.entity]
     batch = feast.FileSource(
         name=f"{view.name}_batch",
-        path=os.path.join(FOLDER, f"{view.name}.parquet"),  # noqa: PTH118
+        path=os.path.join(FOLDER if view in features.VIEWS else PUSHED, f"{view.name}.parquet"),  # noqa: PTH118
         timestamp_field="event_timestamp",
         file_format=ParquetFormat(),
     )
-    pushed = view.name in features.LIVE_FEATURES
+    pushed = view.name in features.LIVE_FEATURES or view in features.PUSHED_VIEWS
     return feast.FeatureView(
         name=view.name,
         entities=[entity],
@@ -68,6 +69,8 @@ user_taste = _view(features.USER_TASTE)
 item_profile = _view(features.ITEM_PROFILE)
 item_statistics = _view(features.ITEM_STATISTICS)
 item_taste = _view(features.ITEM_TASTE)
+item_live = _view(features.ITEM_LIVE)
+user_session = _view(features.USER_SESSION)
 VIEWS = {view.name: view for view in (user_profile, user_behaviour, user_taste, item_profile, item_statistics, item_taste)}
 
 ads_ranking_v1 = _service("ads_ranking_v1")

@@ -198,6 +198,51 @@ ITEM_TASTE = View(
     _TASTE,
 )
 
+LIVE_WINDOWS = {"1d": 1, "7d": 7, "28d": 28}
+"""Name -> days of the windows in which an item's events are counted, to the hour."""
+LIVE_TYPES = {"impression": "impressions", "click": "clicks", "add_to_cart": "add_to_carts", "purchase": "purchase_events"}
+"""Type of event -> name of its counts."""
+CLICK_RATE, CLICK_PRIOR = 0.02, 50.0
+"""What is believed of an item nobody was shown: its clicks per impression, and how many impressions that is worth."""
+MAX_RECENT = 50  # of what a user did last, kept online
+SESSION = timedelta(days=1)
+
+ITEM_LIVE = View(
+    "item_live",
+    Entity.ITEM,
+    WEEKLY,
+    "behaviour",
+    "What events say of the item, within seconds. No column of the models.",
+    (
+        *(
+            Feature(f"{name}_{window}", "float32", 0.0, "events", f"{kind}s in the last {f'{days} days' if days > 1 else '24 hours'}")
+            for kind, name in LIVE_TYPES.items()
+            for window, days in LIVE_WINDOWS.items()
+        ),
+        *(Feature(f"{name}_ever", "float32", 0.0, "events", f"{kind}s ever") for kind, name in LIVE_TYPES.items()),
+        Feature("click_rate_28d", "float32", CLICK_RATE, "rate", "clicks per impression in the last 28 days, smoothed"),
+        Feature("ratings", "float32", 0.0, "events", "ratings ever"),
+        Feature("mean_rating", "float32", 0.0, "1 to 5", "their mean; 0: none"),
+        Feature("dislikes", "float32", 0.0, "events", "dislikes ever"),
+    ),
+)
+
+USER_SESSION = View(
+    "user_session",
+    Entity.USER,
+    SESSION,
+    "behaviour",
+    f"What the user did last, at most {MAX_RECENT} events that are no impressions, the latest first. No column of the models.",
+    (
+        Feature("recent_item_keys", "int64_list", None, "item_key", "the items"),
+        Feature("recent_types", "int64_list", None, "code", "what was done: click 1, add to cart 2, purchase 3, rating 4, dislike 5"),
+        Feature("recent_times", "int64_list", None, "seconds since 1970", "when"),
+    ),
+)
+
+PUSHED_VIEWS: tuple[View, ...] = (ITEM_LIVE, USER_SESSION)
+"""Made of events alone, beside `VIEWS`: nobody's batch fills them."""
+
 LIVE_FEATURES: dict[str, tuple[str, ...]] = {
     USER_BEHAVIOUR.name: tuple(f.name for f in USER_BEHAVIOUR),
     ITEM_STATISTICS.name: (

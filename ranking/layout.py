@@ -52,6 +52,11 @@ class Layout:
         return self.home / "feature_state.db"
 
     @property
+    def pushed(self) -> Path:
+        """Empty tables of the views that events alone fill: Feast wants a batch source for each."""
+        return self.home / "pushed"
+
+    @property
     def user_changes(self) -> Path:
         """Counters by which the gateways of this machine hear whose features changed: one memory-mapped file."""
         return self.home / "snapshot" / "users"

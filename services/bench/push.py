@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
@@ -34,6 +35,9 @@ from services.feature_store.changes import Changes
 from services.feature_store.feast import FeastStore
 from services.gateway.features import Features
 from services.snapshot.latest import Latest
+
+if TYPE_CHECKING:
+    from longtail.feedback.v1.feedback_service_pb2_grpc import FeedbackServiceAsyncStub
 
 WANTED: dict[str, tuple[str, float]] = {"push_visible_p99_ms": ("<=", 1000.0)}
 REPO = Path(__file__).parents[2] / "feature_repo"
@@ -97,7 +101,7 @@ async def _measured(layout: Layout, events: int) -> list[float]:
         return [await _seen(stub, reader, rng) for _ in range(events)]
 
 
-async def _seen(stub: FeedbackServiceStub, reader: Features, rng: random.Random) -> float:
+async def _seen(stub: FeedbackServiceAsyncStub, reader: Features, rng: random.Random) -> float:
     """Record one purchase; milliseconds from its acknowledgement until a list shows it."""
     user, items = f"u{rng.randrange(USERS)}", [f"i{i}" for i in rng.sample(range(ITEMS), _LIST)]
     bought = rng.randrange(_LIST)
@@ -138,7 +142,7 @@ def _fill(layout: Layout) -> None:
     now = datetime.now(UTC).replace(microsecond=0)
     ids = [f"i{i}" for i in range(ITEMS)]
     pq.write_table(pa.table({"item_id": ids, "event_timestamp": [now] * ITEMS}), layout.features / f"{ITEM_PROFILE.name}.parquet")
-    columns = {f.name: [None if f.default is None else f.default] * ITEMS for f in ITEM_PROFILE}
+    columns: dict[str, list[Any]] = {f.name: [f.default] * ITEMS for f in ITEM_PROFILE}
     categories = [f"category {i % 300}" for i in range(ITEMS)]
     columns |= {
         "category": list(categories),

@@ -20,6 +20,7 @@ from ranking.layout import Layout
 from services.feature_store.changes import Changes
 from services.feature_store.items import items_of
 from services.features import history
+from services.features.blank import write_blanks
 from services.features.history import History
 from services.features.keeper import Keeper
 from services.features.rows import Catalogue
@@ -92,7 +93,7 @@ class Follower:
                 detail = str(error) or type(error).__name__
                 if detail != failure:  # once while it goes on failing alike
                     log.error("stream_failed", exc_info=not isinstance(error, LongtailError), extra={"detail": detail})
-                failure = self._say(detail)
+                failure, self._stream = self._say(detail), None  # whatever it was: the next one asks anew what there is
                 self._stop.wait(min(self._look_s, 1.0))
         self._state.close()
         self._events.close()
@@ -111,6 +112,7 @@ class Follower:
         found = history.look(self._layout)
         if self._stream is None or self._history is None or found.identity != self._history.identity:
             self._begin(found)
+            write_blanks(self._layout)
             self._changes = self._changes or Changes(self._layout.user_changes)
             self._history = found
             self._stream = Stream(

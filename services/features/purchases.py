@@ -1,11 +1,11 @@
-"""From events to purchase lines. Pure; knows neither the log nor the state that keeps the lines."""
+"""From events to what is counted of them. Pure; knows neither the log nor the state that keeps the counts."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 from ranking.features import stable_key
-from services.feedback.types import Event
+from services.feedback.types import Event, EventType
 
 MOST_MICROS = 10**12  # of one line: a million in currency. Sums of such lines stay far within 64 bits; what is more is a mistake, or malice
 _MILLION = 10**6
@@ -14,8 +14,6 @@ _MILLION = 10**6
 class Purchase(NamedTuple):
     """What one event adds to a line: lines are per user, item and basket. Whole numbers only: their sums are equal in any order."""
 
-    user_id: str  # empty: nobody known
-    item_id: str
     basket: int
     bought_at: int  # µs since 1970
     value: int  # millionths of the currency unit, 0 where it was not told
@@ -23,8 +21,39 @@ class Purchase(NamedTuple):
     quantity: int  # millionths, of what was paid for
 
 
+class Happening(NamedTuple):
+    """What one event says, whatever its type."""
+
+    offset: int  # of the log
+    user_id: str  # empty: nobody known
+    item_id: str
+    type: EventType
+    at: int  # µs since 1970
+    total: int  # of a rating, in millionths; else 0
+    recent: bool  # whether it is something the user did, and not something that was shown
+    purchase: Purchase | None
+
+
 class PoisonError(ValueError):
     """The event is valid on the wire and means nothing that could be counted; the message says why."""
+
+
+def happening(offset: int, event: Event) -> Happening:
+    """What an event says.
+
+    Raises:
+        PoisonError: it cannot be.
+    """
+    return Happening(
+        offset,
+        event.user_id,
+        event.item_id,
+        event.type,
+        event.event_time_ns // 1000,
+        round((event.rating or 0.0) * _MILLION),
+        event.type is not EventType.IMPRESSION,
+        purchase(event) if event.type is EventType.PURCHASE else None,
+    )
 
 
 def purchase(event: Event) -> Purchase:
@@ -42,8 +71,6 @@ def purchase(event: Event) -> Purchase:
     quantity = round((event.quantity or 0.0) * _MILLION)
     tells_price = value > 0 and quantity > 0
     return Purchase(
-        event.user_id,
-        event.item_id,
         _basket(event),
         event.event_time_ns // 1000,
         value,

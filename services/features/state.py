@@ -15,22 +15,26 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ranking.features import Entity
+from ranking.features import ITEM_LIVE, ITEM_STATISTICS, MAX_RECENT, USER_BEHAVIOUR, USER_SESSION, Entity, View
 from ranking.types import IntArray
-from services.features.purchases import Purchase
+from services.features.purchases import Happening, Purchase
 from services.stores.sqlite import SqliteFile
 
 _VERSION = 1
 _SCHEMA = """
 CREATE TABLE entity (
     code INTEGER PRIMARY KEY, kind TEXT NOT NULL, id TEXT NOT NULL,
-    newest INTEGER NOT NULL DEFAULT 0, -- instant of its latest event; 0: it has history only
     first_shown INTEGER, -- instant an item was first promoted; NULL: never, as far as the batch knows
-    stamp INTEGER NOT NULL DEFAULT 0, -- event time of the row pushed last
-    due INTEGER, -- offset of the event that made its row old; NULL: it was pushed
     UNIQUE (kind, id)
 );
-CREATE INDEX due ON entity (kind, due) WHERE due IS NOT NULL;
+CREATE TABLE view_row ( -- of those only that had an event
+    view TEXT NOT NULL, code INTEGER NOT NULL,
+    newest INTEGER NOT NULL, -- instant of the latest event that counts in it
+    stamp INTEGER NOT NULL DEFAULT 0, -- event time of the row pushed last
+    due INTEGER, -- offset of the event that made it old; NULL: it was pushed
+    PRIMARY KEY (view, code)
+) WITHOUT ROWID;
+CREATE INDEX due ON view_row (view, due) WHERE due IS NOT NULL;
 CREATE TABLE line (
     user INTEGER NOT NULL, item INTEGER NOT NULL, basket INTEGER NOT NULL, bought_at INTEGER NOT NULL, value INTEGER NOT NULL,
     unit_price INTEGER NOT NULL, off_shelf INTEGER NOT NULL, -- as the batch computed them; -1: not known
@@ -38,8 +42,17 @@ CREATE TABLE line (
     PRIMARY KEY (user, item, basket)
 ) WITHOUT ROWID;
 CREATE INDEX line_of_item ON line (item);
+CREATE TABLE tally ( -- events of an item by type and hour
+    item INTEGER NOT NULL, type TEXT NOT NULL, hour INTEGER NOT NULL, events INTEGER NOT NULL, total INTEGER NOT NULL,
+    PRIMARY KEY (item, type, hour)
+) WITHOUT ROWID;
+CREATE TABLE recent ( -- what a user did last
+    user INTEGER NOT NULL, at INTEGER NOT NULL, event INTEGER NOT NULL, item INTEGER NOT NULL, type TEXT NOT NULL,
+    PRIMARY KEY (user, at, event)
+) WITHOUT ROWID;
 CREATE TABLE fact (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 """
+_HOUR_US = 3600 * 10**6
 _NOT_KNOWN = -1
 _FROM_HISTORY = -1  # a line's `quantity` that says no event made it
 _CODE = "INSERT INTO entity (kind, id) VALUES (?, ?) ON CONFLICT DO UPDATE SET id = id RETURNING code"
@@ -49,7 +62,17 @@ UPDATE line SET bought_at = min(bought_at, ?4), value = value + ?5, paid = paid 
 WHERE user = ?1 AND item = ?2 AND basket = ?3 AND quantity <> {_FROM_HISTORY}
 """  # noqa: S608
 _IN_HISTORY = f"SELECT 1 FROM line WHERE user = ? AND item = ? AND bought_at = ? AND quantity = {_FROM_HISTORY}"  # noqa: S608
-_TOUCH = "UPDATE entity SET newest = max(newest, ?), due = coalesce(due, ?) WHERE code = ?"
+_TOUCH = """
+INSERT INTO view_row (view, code, newest, due) VALUES (?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET newest = max(newest, excluded.newest), due = coalesce(due, excluded.due)
+"""
+_TALLY = """
+INSERT INTO tally VALUES (?, ?, ?, 1, ?) ON CONFLICT DO UPDATE SET events = events + 1, total = total + excluded.total
+"""
+_FORGET_OLD = f"""
+DELETE FROM recent WHERE user = ?1 AND (at, event) <= (
+    SELECT at, event FROM recent WHERE user = ?1 ORDER BY at DESC, event DESC LIMIT 1 OFFSET {MAX_RECENT})
+"""  # noqa: S608
 _LINES = """
 SELECT {ids} basket, bought_at, value, unit_price, off_shelf, paid, quantity FROM line {join} WHERE {by} = ? AND bought_at < ?
 """
@@ -120,53 +143,57 @@ class State:
         """Up to where the event log was taken in."""
         return int(self.fact("offset") or 0)
 
-    def take_in(self, purchases: Sequence[Purchase], offset: int, *, complete_before: int, refused: int = 0) -> None:
-        """Count purchases and move the offset on, all or nothing.
+    def take_in(self, happenings: Sequence[Happening], offset: int, *, complete_before: int, refused: int = 0) -> None:
+        """Count events and move the offset on, all or nothing.
 
         Args:
-            purchases: of the events up to `offset`; one that is in the history already is not counted again.
+            happenings: up to `offset`; of those that are purchases, one that is in the history already adds no line.
             offset: of the last event.
             complete_before: instant before which the history may have a purchase, µs since 1970.
-            refused: events among them that could not be counted, added to the fact of that name.
+            refused: events that could not be counted, added to the fact of that name.
         """
         with self._transaction() as db:
-            for one in purchases:
+            for one in happenings:
                 user, item = (
                     int(db.execute(_CODE, pair).fetchone()[0]) for pair in ((Entity.USER, one.user_id), (Entity.ITEM, one.item_id))
                 )
-                if one.bought_at < complete_before and db.execute(_IN_HISTORY, (user, item, one.bought_at)).fetchone():
-                    continue
-                values = (user, item, one.basket, one.bought_at, one.value, one.paid, one.quantity)
-                if db.execute(_NEW_LINE, values).rowcount or db.execute(_MORE_OF_LINE, values).rowcount:
-                    touched = (user, item) if one.user_id else (item,)
-                    db.executemany(_TOUCH, [(one.bought_at, offset, code) for code in touched])
+                if one.purchase is not None and _counted(db, user, item, one.purchase, complete_before):
+                    _touch(db, one, USER_BEHAVIOUR, user, ITEM_STATISTICS, item)
+                db.execute(_TALLY, (item, one.type, one.at // _HOUR_US, one.total))
+                if one.recent and one.user_id:
+                    db.execute("INSERT INTO recent VALUES (?, ?, ?, ?, ?)", (user, one.at, one.offset, item, one.type))
+                    db.execute(_FORGET_OLD, (user,))
+                _touch(db, one, USER_SESSION if one.recent else None, user, ITEM_LIVE, item)
             facts = {"offset": str(offset)}
             if refused:
                 known = db.execute("SELECT value FROM fact WHERE name = 'refused'").fetchone()
                 facts["refused"] = str(refused + (int(known[0]) if known else 0))
             _note(db, facts)
 
-    def due(self, kind: Entity, limit: int) -> list[Due]:
-        """Entities whose row is to be pushed, those first that have waited longest."""
+    def due(self, view: View, limit: int) -> list[Due]:
+        """Entities whose row of a view is to be pushed, those first that have waited longest."""
         with self._file.open() as db:
-            query = "SELECT code, id, newest, stamp, first_shown FROM entity WHERE kind = ? AND due IS NOT NULL ORDER BY due LIMIT ?"
-            return [Due(*row) for row in db.execute(query, (kind, limit))]
+            query = """
+                SELECT code, id, newest, stamp, first_shown FROM view_row JOIN entity USING (code)
+                WHERE view = ? AND due IS NOT NULL ORDER BY due LIMIT ?"""
+            return [Due(*row) for row in db.execute(query, (view.name, limit))]
 
     def due_count(self) -> int:
-        """How many entities wait for a push."""
+        """How many rows wait for a push."""
         with self._file.open() as db:
-            return int(db.execute("SELECT count(*) FROM entity WHERE due IS NOT NULL").fetchone()[0])
+            return int(db.execute("SELECT count(*) FROM view_row WHERE due IS NOT NULL").fetchone()[0])
 
     def all_due(self, **facts: str) -> None:
-        """Mark every entity that had an event, since whatever was pushed of it may have been overwritten; notes facts with it."""
+        """Mark every row there is, since whatever was pushed of it may have been overwritten; notes facts with it."""
         with self._transaction() as db:
-            db.execute("UPDATE entity SET due = coalesce(due, 0) WHERE newest > 0 AND id <> ''")
+            db.execute("UPDATE view_row SET due = coalesce(due, 0)")
             _note(db, facts)
 
-    def pushed(self, stamps: Mapping[int, int]) -> None:
+    def pushed(self, view: View, stamps: Mapping[int, int]) -> None:
         """Rows of these codes were pushed, with these event times."""
         with self._transaction() as db:
-            db.executemany("UPDATE entity SET due = NULL, stamp = ? WHERE code = ?", [(stamp, code) for code, stamp in stamps.items()])
+            query = "UPDATE view_row SET due = NULL, stamp = ? WHERE view = ? AND code = ?"
+            db.executemany(query, [(stamp, view.name, code) for code, stamp in stamps.items()])
 
     def bought(self, kind: Entity, code: int, before: int) -> Bought:
         """An entity's purchase lines before an instant, in no order."""
@@ -177,6 +204,17 @@ class State:
         told = paid > 0
         unit_price[told] = np.floor(paid[told] / quantity[told] * 1e6 + 0.5).astype(np.int64)
         return Bought(ids if kind is Entity.USER else (), user, basket, bought_at, value, unit_price, off_shelf)
+
+    def tally(self, item: int) -> list[tuple[str, int, int, int]]:
+        """Of an item: type of event, hours since 1970, how many, and what their ratings add up to in millionths."""
+        with self._file.open() as db:
+            return db.execute("SELECT type, hour, events, total FROM tally WHERE item = ?", (item,)).fetchall()
+
+    def recent(self, user: int) -> list[tuple[str, str, int]]:
+        """Of a user: item id, type of event, µs since 1970; at most `MAX_RECENT`, the latest first."""
+        with self._file.open() as db:
+            query = "SELECT id, type, at FROM recent JOIN entity ON code = item WHERE user = ? ORDER BY at DESC, event DESC"
+            return db.execute(query, (user,)).fetchall()
 
     def code(self, kind: Entity, key: str) -> int:
         """The number of an entity; 0: nothing is known of it."""
@@ -225,7 +263,10 @@ class State:
             db.execute("BEGIN IMMEDIATE")
             for user in users:
                 theirs = db.execute("DELETE FROM entity WHERE kind = ? AND id = ? RETURNING code", (Entity.USER, user)).fetchall()
-                removed += db.executemany("DELETE FROM line WHERE user = ?", theirs).rowcount if theirs else 0
+                for code in theirs:
+                    removed += db.execute("DELETE FROM line WHERE user = ?", code).rowcount
+                    db.execute("DELETE FROM recent WHERE user = ?", code)
+                    db.execute("DELETE FROM view_row WHERE code = ?", code)
             db.execute("COMMIT")
             self._file.rewrite(db)
         return removed
@@ -250,3 +291,17 @@ class State:
 
 def _note(db: sqlite3.Connection, facts: Mapping[str, str]) -> None:
     db.executemany("INSERT INTO fact VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", list(facts.items()))
+
+
+def _counted(db: sqlite3.Connection, user: int, item: int, one: Purchase, complete_before: int) -> bool:
+    """Add a purchase to its line; False where the history has it."""
+    if one.bought_at < complete_before and db.execute(_IN_HISTORY, (user, item, one.bought_at)).fetchone():
+        return False
+    values = (user, item, one.basket, one.bought_at, one.value, one.paid, one.quantity)
+    return bool(db.execute(_NEW_LINE, values).rowcount or db.execute(_MORE_OF_LINE, values).rowcount)
+
+
+def _touch(db: sqlite3.Connection, one: Happening, user_view: View | None, user: int, item_view: View, item: int) -> None:
+    """Mark the rows that an event makes old; nobody has none."""
+    rows = [(item_view.name, item)] + ([(user_view.name, user)] if user_view and one.user_id else [])
+    db.executemany(_TOUCH, [(view, code, one.at, one.offset) for view, code in rows])

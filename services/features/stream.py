@@ -17,16 +17,16 @@ import numpy as np
 
 from ranking.assemble import ItemFeatures
 from ranking.errors import Unavailable
-from ranking.features import ITEM_STATISTICS, LIVE_FEATURES, USER_BEHAVIOUR, Entity, Feature
+from ranking.features import ITEM_LIVE, ITEM_STATISTICS, USER_BEHAVIOUR, USER_SESSION, Entity, Feature, View
+from ranking.live import item_live, user_session
 from ranking.types import FloatArray, IntArray
 from services.feature_store.items import items_of
 from services.feature_store.port import ENTITY_VIEWS, FeatureRows, FeatureStore, Sink
 from services.features.history import History
-from services.features.purchases import PoisonError, Purchase, purchase
+from services.features.purchases import Happening, PoisonError, happening
 from services.features.rows import Catalogue, Popularity, item_row, user_row
 from services.features.state import Due, State
 from services.feedback.log.event_log import EventLog
-from services.feedback.types import EventType
 
 log = logging.getLogger(__name__)
 _EVENTS = 2000  # taken in at once
@@ -92,7 +92,12 @@ class Stream:
         self._catalogue, self._changed, self._history, self._clock = catalogue, changed, history, clock
         self._forgotten = forgotten
         self._popular: Popularity | None = None
-        self._offset: int | None = None
+        self._rows: dict[View, Callable[[Due, int, Catalogue], Mapping[str, Any]]] = {
+            ITEM_STATISTICS: self._statistics,
+            USER_BEHAVIOUR: self._behaviour,
+            ITEM_LIVE: self._live,
+            USER_SESSION: self._session,
+        }
 
     def tick(self) -> bool:
         """Take in some events and push some rows; whether there is more to do at once.
@@ -109,99 +114,94 @@ class Stream:
 
     def progress(self) -> Progress:
         """Where it stands."""
-        behind = max(self._events.last() - self._state.offset(), 0)
-        return Progress(self._state.offset(), behind, self._state.due_count(), int(self._state.fact("refused") or 0))
+        offset = self._state.offset()
+        return Progress(offset, max(self._events.last() - offset, 0), self._state.due_count(), int(self._state.fact("refused") or 0))
 
     def _take_in(self) -> bool:
-        if self._offset is None:
-            self._offset = self._state.offset()
-        rows = self._events.read(self._offset, _EVENTS)
+        rows = self._events.read(self._state.offset(), _EVENTS)
         if not rows:
             return False
-        purchases: list[Purchase] = []
-        refused = 0
+        happenings: list[Happening] = []
         for row in rows:
-            if row.event.type is not EventType.PURCHASE:
-                continue
             try:
-                purchases.append(purchase(row.event))
+                happenings.append(happening(*row))
             except PoisonError as wrong:
-                refused += 1
                 log.warning("event_refused", extra={"event_id": row.event.event_id, "offset": row.offset, "detail": str(wrong)})
-        self._state.take_in(purchases, rows[-1].offset, complete_before=self._history.complete_before, refused=refused)
-        self._offset = rows[-1].offset
+        refused = len(rows) - len(happenings)
+        self._state.take_in(happenings, rows[-1].offset, complete_before=self._history.complete_before, refused=refused)
         return len(rows) == _EVENTS
 
     def _push(self) -> bool:
-        users, items = (self._state.due(kind, _ROWS) for kind in (Entity.USER, Entity.ITEM))
-        catalogue = self._catalogue() if users or items else None
+        """The rows of each view that wait, items before users: who is told of a user's row finds the items' there."""
+        due = {view: some for view in self._rows if (some := self._state.due(view, _ROWS))}
+        catalogue = self._catalogue() if due else None
         if catalogue is None:
             return False
+        if self._state.fact("history") != self._history.identity:
+            raise Unavailable("feature state: it is not what it was; it is made anew")
         now = int(self._clock() * 1e6)
-        if items:
-            self._push_items(items, now)
-        if users:
-            self._push_users(users, now, catalogue)
-        return max(len(users), len(items)) == _ROWS
+        for view, waiting in due.items():
+            some = self._remembered(view, waiting, now) if view.entity is Entity.USER else waiting
+            kept, rows = self._computed(view, some, now, catalogue)
+            if kept:
+                self._pushed(view, kept, rows, _stamps(kept, now))
+        return max(map(len, due.values())) == _ROWS
 
-    def _push_users(self, users: Sequence[Due], now: int, catalogue: Catalogue) -> None:
-        def row(user: Due) -> Mapping[str, Any]:
-            at = _as_of(user, now)
-            return user_row(self._state.bought(Entity.USER, user.code, at), at, catalogue, self._history.week_starts)
-
+    def _remembered(self, view: View, users: Sequence[Due], now: int) -> list[Due]:
+        """Those who were not forgotten; of the others no row is to be made."""
         gone = [user for user in users if user.id in self._forgotten]
         if gone:
-            self._done(gone, _stamps(gone, now))
-        users, rows = self._computed([user for user in users if user.id not in self._forgotten], now, row)
-        if not users:
-            return
-        stamps = _stamps(users, now)
-        columns = {f.name: [row[f.name] for row in rows] for f in USER_BEHAVIOUR}
-        self._store.push(USER_BEHAVIOUR, [user.id for user in users], columns, stamps)
-        for user in users:
-            self._changed(user.id)
-        self._done(users, stamps)
+            self._done(view, gone, _stamps(gone, now))
+        return [user for user in users if user.id not in self._forgotten]
 
-    def _push_items(self, items: Sequence[Due], now: int) -> None:
-        popular = self._popular = self._popular or Popularity(self._state.purchases(now))
+    def _pushed(self, view: View, some: Sequence[Due], rows: Sequence[Mapping[str, Any]], stamps: IntArray) -> None:
+        ids = [one.id for one in some]
+        columns = {name: [row[name] for row in rows] for name in rows[0]}
+        if view is ITEM_STATISTICS:
+            stored = self._store.read(Entity.ITEM, ids)
+            columns = {f.name: _or_default(stored, f) for f in view} | columns
+        self._store.push(view, ids, columns, stamps)
+        if view is ITEM_STATISTICS:
+            times = stored.event_times.copy()
+            times[_STATISTICS] = stamps / 1e6
+            features, names = items_of(ids, FeatureRows({**stored.values, **columns}, times))
+            self._snapshot.put(ids, features, times, names)
+        if view is USER_BEHAVIOUR:
+            for user in ids:
+                self._changed(user)
+        self._done(view, some, stamps)
 
-        def row(item: Due) -> Mapping[str, Any]:
-            at = _as_of(item, now)
-            return item_row(self._state.bought(Entity.ITEM, item.code, at), at, item.code, item.first_shown, popular)
-
-        items, rows = self._computed(items, now, row)
-        if not items:
-            return
-        stamps, ids = _stamps(items, now), [item.id for item in items]
-        stored = self._store.read(Entity.ITEM, ids)
-        columns = {f.name: _or_default(stored, f) for f in ITEM_STATISTICS}
-        columns |= {name: [row[name] for row in rows] for name in LIVE_FEATURES[ITEM_STATISTICS.name]}
-        self._store.push(ITEM_STATISTICS, ids, columns, stamps)
-        times = stored.event_times.copy()
-        times[_STATISTICS] = stamps / 1e6
-        features, names = items_of(ids, FeatureRows({**stored.values, **columns}, times))
-        self._snapshot.put(ids, features, times, names)
-        self._done(items, stamps)
-
-    def _computed(
-        self, some: Sequence[Due], now: int, row: Callable[[Due], Mapping[str, Any]]
-    ) -> tuple[list[Due], list[Mapping[str, Any]]]:
+    def _computed(self, view: View, some: Sequence[Due], now: int, catalogue: Catalogue) -> tuple[list[Due], list[Mapping[str, Any]]]:
         """Those whose row makes sense, and their rows; one that fails stays as it was pushed last, for it must not hold up the others."""
         kept: list[Due] = []
         rows: list[Mapping[str, Any]] = []
         for one in some:
             try:
-                rows.append(row(one))
+                rows.append(self._rows[view](one, _as_of(one, now), catalogue))
                 kept.append(one)
             except Unavailable:
                 raise
             except Exception:  # the boundary of one row: whatever is in it, the next ones are not to blame
                 log.exception("row_failed", extra={"entity": one.id})
-                self._done([one], _stamps([one], now))
+                self._done(view, [one], _stamps([one], now))
         return kept, rows
 
-    def _done(self, pushed: Sequence[Due], stamps: IntArray) -> None:
-        self._state.pushed({one.code: stamp for one, stamp in zip(pushed, stamps.tolist(), strict=True)})
+    def _statistics(self, item: Due, at: int, _: Catalogue) -> Mapping[str, Any]:
+        if self._popular is None:
+            self._popular = Popularity(self._state.purchases(int(self._clock() * 1e6)))
+        return item_row(self._state.bought(Entity.ITEM, item.code, at), at, item.code, item.first_shown, self._popular)
+
+    def _behaviour(self, user: Due, at: int, catalogue: Catalogue) -> Mapping[str, Any]:
+        return user_row(self._state.bought(Entity.USER, user.code, at), at, catalogue, self._history.week_starts)
+
+    def _live(self, item: Due, at: int, _: Catalogue) -> Mapping[str, Any]:
+        return item_live(self._state.tally(item.code), at)
+
+    def _session(self, user: Due, at: int, _: Catalogue) -> Mapping[str, Any]:
+        return user_session(self._state.recent(user.code))
+
+    def _done(self, view: View, pushed: Sequence[Due], stamps: IntArray) -> None:
+        self._state.pushed(view, {one.code: stamp for one, stamp in zip(pushed, stamps.tolist(), strict=True)})
 
 
 def _as_of(one: Due, now: int) -> int:

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ranking.errors import Unavailable
-from ranking.features import ITEM_SCALARS, stable_key
+from ranking.features import CLICK_PRIOR, CLICK_RATE, ITEM_SCALARS, MAX_RECENT, stable_key
+from ranking.live import CODES
 from ranking.types import TIERS
 from services.features import stream
 from services.features.rows import user_row
@@ -65,11 +66,51 @@ def test_a_purchase_is_in_the_items_row_and_in_the_snapshot(shop: Shop) -> None:
 
 
 def test_rows_that_stood_still_wait_for_no_other(shop: Shop) -> None:
-    """Nothing is pushed of whom nothing happened to."""
+    """Nothing is pushed of whom nothing happened to, and no purchases of who only looked; what lists need most comes first."""
     shop.record(bought("a", "ann", "i1"))
     shop.store.pushes.clear()
     shop.record(bought("b", "bob", "i2"), Event("c", EventType.CLICK, NOON * 10**9, "cid", "i3"))
-    assert shop.store.pushes == [("item_statistics", ("i2",)), ("user_behaviour", ("bob",))]
+    assert shop.store.pushes == [
+        ("item_statistics", ("i2",)),
+        ("user_behaviour", ("bob",)),
+        ("item_live", ("i2", "i3")),
+        ("user_session", ("bob", "cid")),
+    ]
+
+
+def test_whatever_happens_is_in_the_live_rows(shop: Shop) -> None:
+    """Counts of each type by window, a smoothed rate, stars and dislikes for the item; what the user did last, without what was shown."""
+
+    def event(name: str, kind: EventType, days: float, **fields: object) -> Event:
+        return Event(name, kind, round((NOON - days * DAY) * 10**9), "ann", "i4")._replace(**fields)
+
+    shop.record(
+        *(event(f"shown {k}", EventType.IMPRESSION, days) for k, days in enumerate([0, 0, 3, 20, 40])),
+        event("click", EventType.CLICK, 3),
+        event("cart", EventType.ADD_TO_CART, 0.5),
+        *(event(f"stars {k}", EventType.RATING, 100 + k, rating=rating) for k, rating in enumerate([4.0, 1.5])),
+        event("no", EventType.DISLIKE, 1, user_id=""),
+        bought("bought", "ann", "i4", NOON),
+    )
+    row = shop.store.row("item_live", "i4")[1]
+    assert [row[f"impressions_{window}"] for window in ("1d", "7d", "28d", "ever")] == [2.0, 3.0, 4.0, 5.0]
+    assert [row[f"clicks_{window}"] for window in ("1d", "7d", "28d", "ever")] == [0.0, 1.0, 1.0, 1.0]
+    assert (row["add_to_carts_1d"], row["purchase_events_1d"], row["dislikes"]) == (1.0, 1.0, 1.0)
+    assert (row["ratings"], row["mean_rating"]) == (2.0, (4.0 + 1.5) / 2)
+    assert row["click_rate_28d"] == np.float32((1 + CLICK_PRIOR * CLICK_RATE) / (4 + CLICK_PRIOR))
+    session = shop.store.row("user_session", "ann")[1]
+    assert session["recent_item_keys"] == [stable_key("i4")] * 5
+    assert session["recent_types"] == [CODES[kind] for kind in ("purchase", "add_to_cart", "click", "rating", "rating")]
+    assert session["recent_times"] == [NOON, NOON - DAY // 2, NOON - 3 * DAY, NOON - 100 * DAY, NOON - 101 * DAY]
+
+
+def test_a_session_keeps_the_latest(shop: Shop) -> None:
+    """However many events there are and in whatever order they come."""
+    times = [NOON - 60 * k for k in range(MAX_RECENT + 20)]
+    events = [Event(f"e{k}", EventType.CLICK, at * 10**9, "ann", "i1") for k, at in enumerate(times)]
+    shop.record(*events[1::2])
+    shop.record(*events[0::2])
+    assert shop.store.row("user_session", "ann")[1]["recent_times"] == times[:MAX_RECENT]
 
 
 def test_a_late_event_makes_a_newer_row(shop: Shop) -> None:
@@ -99,7 +140,7 @@ def test_nobody_known_counts_for_the_item_alone(shop: Shop) -> None:
     """Every such purchase is a basket; no row of nobody is pushed."""
     shop.record(bought("a", "", "i1"), bought("b", "", "i1"))
     assert shop.item("i1")["purchases_all"] == 2.0
-    assert [view for view, _ in shop.store.pushes] == ["item_statistics"]
+    assert [view for view, _ in shop.store.pushes] == ["item_statistics", "item_live"]
 
 
 def test_an_item_the_catalogue_lacks_still_counts(shop: Shop) -> None:
@@ -145,7 +186,7 @@ def test_a_store_that_is_down_is_waited_for(shop: Shop) -> None:
     for name in "ab":
         with pytest.raises(Unavailable):
             shop.record(bought(name, "ann", "i1", NOON + ord(name)))
-    assert (shop.stream.progress().behind, shop.stream.progress().waiting) == (0, 2)
+    assert (shop.stream.progress().behind, shop.stream.progress().waiting) == (0, 4)
     shop.store.down = False
     shop.settle()
     assert (shop.user("ann")["orders_all"], shop.stream.progress().waiting) == (2.0, 0)

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from feast import FeatureStore
 
-from ranking.features import ITEM_SCALARS, ITEM_STATISTICS, USER_BEHAVIOUR, USER_SCALARS, Entity, stable_key
+from ranking.features import ITEM_SCALARS, ITEM_STATISTICS, PUSHED_VIEWS, USER_BEHAVIOUR, USER_SCALARS, Entity, stable_key
 from ranking.layout import Layout
 from services.feature_store.changes import Changes
 from services.feature_store.feast import FeastStore
@@ -86,6 +86,12 @@ async def test_a_purchase_is_in_the_next_list(process: Layout) -> None:
         assert found.items.scalars[0, [SOLD, ITEM_SCALARS.index("promo_rate_28d")]].tolist() == [count, 0.25]
         assert found.user.history_keys.tolist() == [stable_key("i0")]
         assert found.user.history_counts.tolist() == [count]
+    online = FeatureStore(repo_path=str(feast_home.REPO))
+    while True:  # pushed after what lists need
+        asked = online.get_online_features(features=["user_session:recent_item_keys"], entity_rows=[{"user_id": "ann"}]).to_dict()
+        if asked["recent_item_keys"] == [[stable_key("i0")] * 3]:
+            break
+        await asyncio.sleep(0.01)
     told = json.loads((process.run / "features.json").read_text())["stream"]
     assert (told["error"], told["refused"]) == ("", 0)
     await reader.close()
@@ -120,5 +126,5 @@ def test_what_is_pushed_has_a_source(feast_dir: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("LONGTAIL_HOME", str(feast_dir))
     store = FeatureStore(repo_path=str(feast_home.REPO))
     pushed = {v.name: (v.stream_source.name, v.batch_source.name) for v in store.list_feature_views() if v.stream_source is not None}
-    names = (USER_BEHAVIOUR.name, ITEM_STATISTICS.name)
+    names = [view.name for view in (USER_BEHAVIOUR, ITEM_STATISTICS, *PUSHED_VIEWS)]
     assert pushed == {name: (f"{name}_push", f"{name}_batch") for name in names}

@@ -11,15 +11,16 @@ from pathlib import Path
 import pytest
 
 from ranking.features import Entity
-from services.feedback.types import Event
+from services.feedback.types import Event, EventType
 from tests.services.features.stream_fakes import DAY, ITEMS, NOON, Shop, bought, said
 from tests.services.features.stream_process import run
 
 USERS = ["", *(f"u{i}" for i in range(8))]
 
 
-def purchases(rng: random.Random, first: int, n: int) -> list[Event]:
-    """Purchases of the last 40 days in any order, some of one order, some of nobody, some beyond belief."""
+def events_of(rng: random.Random, first: int, n: int) -> list[Event]:
+    """Purchases of the last 40 days in any order, some of one order, some of nobody, some beyond belief; in between other events."""
+    kinds = [EventType.PURCHASE] * 3 + [EventType.CLICK, EventType.IMPRESSION]
     return [
         bought(
             f"e{i}",
@@ -27,6 +28,7 @@ def purchases(rng: random.Random, first: int, n: int) -> list[Event]:
             rng.choice(ITEMS),
             NOON - rng.random() * 40 * DAY,
             order_id=rng.choice(["", "", f"o{rng.randint(0, 20)}"]),
+            type=rng.choice(kinds),
             value_micros=rng.choice([None, 10**15, *(rng.randint(0, 10**7) for _ in range(8))]),
         )
         for i in range(first, first + n)
@@ -47,7 +49,7 @@ def test_a_killed_process_leaves_what_an_unharmed_one_has(tmp_path: Path, rounds
         everything: list[Event] = []
         shop.writer.close()  # the lock is the process'
         for _ in range(rounds):
-            events = purchases(rng, len(everything), rng.randint(1, 40))
+            events = events_of(rng, len(everything), rng.randint(1, 40))
             everything += events
             process = processes.Process(target=run, args=(killed, rng.randint(1, 8)))
             process.start()
