@@ -386,11 +386,12 @@ def bench_features(
     quick: Annotated[bool, typer.Option("--quick", help="a few seconds: shows that it runs")] = False,
     only: Annotated[list[str] | None, typer.Option(help="a part by name; may be repeated")] = None,
 ) -> None:
-    """Events taken in per second, a million items in the item snapshot; needs no running platform."""
+    """Events taken in per second, a million items in the item snapshot, the batch's rows per second; needs no running platform."""
     from services.bench import features as bench
+    from training.tables import bench as batch
 
     with explained():
-        result = bench.run(layout(), quick=quick, only=only or ())
+        result = bench.run(layout(), quick=quick, only=only or (), others={"batch": (batch.figures, batch.WANTED)})
     print(json.dumps(result))
 
 

@@ -24,47 +24,71 @@ from training.tables.duck import views
 
 CANONICAL = ("items", "users", "events", "promotions", "weeks")
 
-# What counts of something in the week that began at `since`: all of it in the week before the snapshot, then half every
-# `half_life` weeks, in parts of `WHOLE`: integers for the same reason as money. Weeks begin at local midnight, hence the rounding to whole
-# weeks. The same between week starts: `ranking.behaviour.fading`.
+# What counts of something in each week before a snapshot: all of it in the last one, then half every `half_life` weeks, in parts of
+# `WHOLE`: integers for the same reason as money. Weeks begin at local midnight, hence the rounding to whole weeks. Between week starts it
+# is `ranking.behaviour.fading`.
 _FADING = f"""
-CREATE MACRO fading(snapshot, since, half_life) AS
-    round({WHOLE} * pow(0.5, (round((epoch(snapshot) - epoch(since)) / 604800) - 1) / half_life))::BIGINT
+CREATE MACRO fading(snapshot, half_life) AS TABLE
+    SELECT start_time, round({WHOLE} * pow(0.5, (round((epoch(snapshot) - epoch(start_time)) / 604800) - 1) / half_life))::BIGINT AS faded
+    FROM weeks WHERE start_time < snapshot
 """
 
-# Of a week's visitors to a store, how many had bought an item, a type by a maker, a type. Counted for whole groups and joined to what
-# was promoted afterwards: the pairs of visitor and promoted item, hundreds of millions, are never made.
-_KNOWING = """
-CREATE TABLE knowing_{group} AS
-SELECT v.week, v.store_id, k.{group}, count(*) AS users
-FROM visits v JOIN (SELECT user_code, {group}, min(week) AS since FROM bought GROUP BY ALL) k
-ON k.user_code = v.user_code AND k.since < v.week
-WHERE k.{group} <> {nothing}
-GROUP BY ALL
+# When each user first bought an item, and anything of its type and maker: what a purchase is to the user in the weeks after.
+_FIRSTS = """
+CREATE TEMP TABLE firsts AS
+SELECT user_code, item_code, min(week) AS item_since,
+       min(item_since) OVER (PARTITION BY user_code, maker_key) AS maker_since,
+       min(item_since) OVER (PARTITION BY user_code, type_key) AS type_since,
+       maker_key <> 0 AS has_maker, type_key <> 0 AS has_type
+FROM bought GROUP BY user_code, item_code, maker_key, type_key
+"""
+
+_SINCE = """
+CREATE TEMP TABLE since_{group} AS
+SELECT user_code, {group}, min(week) AS since FROM bought WHERE {group} <> {none} GROUP BY ALL ORDER BY since
 """
 
 _SHOWN = """
-CREATE TABLE shown AS
-WITH firsts AS (
-    SELECT user_code, item_code, min(week) AS item_since,
-           min(item_since) OVER (PARTITION BY user_code, maker_key) AS maker_since,
-           min(item_since) OVER (PARTITION BY user_code, type_key) AS type_since,
-           maker_key <> 0 AS has_maker, type_key <> 0 AS has_type
-    FROM bought GROUP BY user_code, item_code, maker_key, type_key
-), buyers AS (
-    SELECT week, store_id, item_code, count(*) AS buyers,
+CREATE TABLE shown (
+    start_time TIMESTAMPTZ, item_code INTEGER,
+    impressions BIGINT, impressions_own BIGINT, impressions_maker BIGINT, impressions_type BIGINT, impressions_other BIGINT,
+    purchases BIGINT, purchases_own BIGINT, purchases_maker BIGINT, purchases_type BIGINT, purchases_other BIGINT)
+"""
+
+# Of a week's visitors to a store, how many had bought an item, a type by a maker, a type. Counted for whole groups and joined to what
+# was promoted: the pairs of visitor and promoted item, hundreds of millions, are never made.
+_KNOWING = """knowing_{group} AS (
+    SELECT v.store_id, k.{group}, count(*) AS users
+    FROM visitors v JOIN (
+        SELECT user_code, {group} FROM since_{group} WHERE since < $week AND {group} IN (FROM promoted_{group})
+    ) k USING (user_code)
+    GROUP BY ALL
+)"""
+
+# One week at a time: its joins then fit the processor's caches, which those over all weeks at once do not. The week's promotions are a
+# table and no subquery, so that the planner knows how few they are and hashes them, not what all users ever bought.
+_PROMOTED = """
+CREATE OR REPLACE TEMP TABLE promoted AS
+SELECT store_id, item_code, maker_key, type_key FROM promotions JOIN catalogue USING (item_code) WHERE week = $week
+"""
+_VISITORS = "CREATE OR REPLACE TEMP TABLE visitors AS SELECT store_id, user_code FROM visits WHERE week = $week"
+_OF_PROMOTED = "CREATE OR REPLACE TEMP TABLE promoted_{group} AS SELECT DISTINCT {group} FROM promoted"
+_SHOWN_IN_WEEK = f"""
+INSERT INTO shown BY NAME
+WITH {", ".join(_KNOWING.format(group=group) for group in ("item_code", "maker_key", "type_key"))}, buyers AS (
+    SELECT store_id, item_code, count(*) AS buyers,
            count(*) FILTER (relation = 'own') AS own,
            count(*) FILTER (relation = 'maker') AS maker,
            count(*) FILTER (relation = 'type') AS type
     FROM (
-        SELECT b.week, b.store_id, b.item_code,
-               CASE WHEN f.item_since < b.week THEN 'own'
-                    WHEN f.has_maker AND f.maker_since < b.week THEN 'maker'
-                    WHEN f.has_type AND f.type_since < b.week THEN 'type' ELSE 'other' END AS relation
-        FROM bought b JOIN firsts f USING (user_code, item_code))
+        SELECT b.store_id, b.item_code,
+               CASE WHEN f.item_since < $week THEN 'own'
+                    WHEN f.has_maker AND f.maker_since < $week THEN 'maker'
+                    WHEN f.has_type AND f.type_since < $week THEN 'type' ELSE 'other' END AS relation
+        FROM bought b JOIN firsts f USING (user_code, item_code) WHERE b.week = $week)
     GROUP BY ALL
 ), every AS (
-    SELECT p.week, p.item_code,
+    SELECT p.item_code,
            coalesce(sum(v.users), 0)::BIGINT AS impressions,
            coalesce(sum(i.users), 0)::BIGINT AS own,
            coalesce(sum(greatest(m.users, i.users)), 0)::BIGINT AS own_or_maker,  -- greatest(): an item without a type has no group
@@ -73,19 +97,19 @@ WITH firsts AS (
            coalesce(sum(b.own), 0)::BIGINT AS purchases_own,
            coalesce(sum(b.maker), 0)::BIGINT AS purchases_maker,
            coalesce(sum(b.type), 0)::BIGINT AS purchases_type
-    FROM promotions p JOIN catalogue c USING (item_code)
-    LEFT JOIN (SELECT week, store_id, count(*) AS users FROM visits GROUP BY ALL) v USING (week, store_id)
-    LEFT JOIN knowing_item_code i USING (week, store_id, item_code)
-    LEFT JOIN knowing_maker_key m USING (week, store_id, maker_key)
-    LEFT JOIN knowing_type_key t USING (week, store_id, type_key)
-    LEFT JOIN buyers b USING (week, store_id, item_code)
-    GROUP BY ALL
+    FROM promoted p
+    LEFT JOIN (SELECT store_id, count(*) AS users FROM visitors GROUP BY ALL) v USING (store_id)
+    LEFT JOIN knowing_item_code i USING (store_id, item_code)
+    LEFT JOIN knowing_maker_key m USING (store_id, maker_key)
+    LEFT JOIN knowing_type_key t USING (store_id, type_key)
+    LEFT JOIN buyers b USING (store_id, item_code)
+    GROUP BY p.item_code
 )
-SELECT w.start_time, item_code, impressions, purchases,
+SELECT $start::TIMESTAMPTZ AS start_time, item_code, impressions, purchases,
        own AS impressions_own, own_or_maker - own AS impressions_maker, known - own_or_maker AS impressions_type,
        impressions - known AS impressions_other,
        purchases_own, purchases_maker, purchases_type, purchases - purchases_own - purchases_maker - purchases_type AS purchases_other
-FROM every JOIN weeks w USING (week)
+FROM every
 """
 
 
@@ -116,13 +140,29 @@ def load(db: duckdb.DuckDBPyConnection, canonical: Path) -> None:
         CREATE TABLE sales AS
         SELECT l.item_code, c.type_key, c.maker_key, w.start_time, count(*) AS lines
         FROM lines l JOIN catalogue c USING (item_code) JOIN weeks w USING (week) GROUP BY ALL""")
-    db.execute("CREATE TEMP TABLE visits AS SELECT DISTINCT week, store_id, user_code FROM events")
+    _load_shown(db)
+
+
+def _load_shown(db: duckdb.DuckDBPyConnection) -> None:
+    db.execute("""
+        CREATE TEMP TABLE visits AS
+        SELECT DISTINCT week, store_id, user_code FROM events
+        WHERE store_id IN (SELECT DISTINCT store_id FROM promotions) ORDER BY week""")
     db.execute("""
         CREATE TEMP TABLE bought AS
         SELECT DISTINCT e.week, e.store_id, e.user_code, e.item_code, c.maker_key, c.type_key
-        FROM events e JOIN catalogue c USING (item_code) WHERE event_type = 'purchase'""")
-    for group, nothing in (("item_code", -1), ("maker_key", 0), ("type_key", 0)):
-        db.execute(_KNOWING.format(group=group, nothing=nothing))
+        FROM events e JOIN catalogue c USING (item_code) WHERE event_type = 'purchase' ORDER BY e.week""")
+    db.execute(_FIRSTS)
+    groups = {"item_code": -1, "maker_key": 0, "type_key": 0}  # column -> what stands for none
+    for group, none in groups.items():
+        db.execute(_SINCE.format(group=group, none=none))
     db.execute(_SHOWN)
-    for name in ("visits", "bought", "knowing_item_code", "knowing_maker_key", "knowing_type_key"):
+    for week, start in db.execute("SELECT week, start_time FROM weeks ORDER BY week").fetchall():
+        for query in (_PROMOTED, _VISITORS):
+            db.execute(query, {"week": week})
+        for group in groups:
+            db.execute(_OF_PROMOTED.format(group=group))
+        db.execute(_SHOWN_IN_WEEK, {"week": week, "start": start})
+    parts = [f"{part}_{group}" for part in ("since", "promoted") for group in groups]
+    for name in ("visits", "bought", "firsts", "promoted", "visitors", *parts):
         db.execute(f"DROP TABLE {name}")

@@ -81,7 +81,7 @@ WITH before AS (
     SELECT coalesce(sum(purchases) / nullif(sum(impressions), 0), 0) AS rate FROM promoted
 ), counted AS (
     SELECT item_code, {_FADED}
-    FROM (SELECT *, fading($at, start_time, {RELATION_HALF_LIFE}) AS faded FROM shown WHERE start_time < $at) GROUP BY item_code
+    FROM shown JOIN fading($at, {RELATION_HALF_LIFE}) USING (start_time) GROUP BY item_code
 ), means AS (
     SELECT {_MEANS}, coalesce(sum({_BOUGHT}) / nullif(sum({_IMPRESSIONS}), 0), 0) AS mean_first FROM counted
 ), faded AS (
@@ -92,8 +92,8 @@ WITH before AS (
            sold / nullif(CASE WHEN type_key <> 0 THEN sum(sold) OVER (PARTITION BY type_key) END, 0) AS of_type,
            sold / nullif(CASE WHEN maker_key <> 0 THEN sum(sold) OVER (PARTITION BY maker_key) END, 0) AS of_maker
     FROM (
-        SELECT item_code, type_key, maker_key, sum(lines * fading($at, start_time, {SHARE_HALF_LIFE}))::BIGINT AS sold
-        FROM sales WHERE start_time < $at GROUP BY ALL)
+        SELECT item_code, type_key, maker_key, sum(lines * faded)::BIGINT AS sold
+        FROM sales JOIN fading($at, {SHARE_HALF_LIFE}) USING (start_time) GROUP BY ALL)
 )
 SELECT c.item_id, $at AS event_timestamp,
        coalesce(s.purchases_7d, 0)::FLOAT AS purchases_7d,

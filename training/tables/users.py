@@ -86,8 +86,8 @@ FROM lines l JOIN weeks w USING (week) WHERE {group} <> 0 GROUP BY ALL ORDER BY 
 """
 
 _AFFINITIES = f"""
-SELECT user_code, key, sum(lines * fading($at, start_time, {AFFINITY_HALF_LIFE})) / {WHOLE} AS affinity
-FROM weekly_{{group}} WHERE start_time < $at
+SELECT user_code, key, sum(lines * faded) / {WHOLE} AS affinity
+FROM weekly_{{group}} JOIN fading($at, {AFFINITY_HALF_LIFE}) USING (start_time)
 GROUP BY user_code, key ORDER BY user_code, affinity DESC, key
 """
 

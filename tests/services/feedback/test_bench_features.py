@@ -34,5 +34,7 @@ def test_parts_are_added_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     layout = Layout(tmp_path)
     assert features.run(layout, quick=True)["met"] == {"x": True, "y": False, "z": True}
     assert features.run(layout, only=["b"])["figures"] == {"z": 0.0}
+    more = {"d": (lambda _layout, _quick: {"w": 3.0}, {"w": ("<=", 2.0)})}
+    assert features.run(layout, only=["d"], others=more)["met"] == {"w": False}
     with pytest.raises(ValueError, match="--only: 'c' is not a part; known: a, b"):
         features.run(layout, only=["c"])
