@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ranking.layout import Layout
-from services.bench import events, snapshot
+from services.bench import events, reads, snapshot
 from services.bench.report import report
 
 Part = Callable[[Layout, bool], Mapping[str, float]]  # (state directory, quick) -> figures
 
-PARTS: Mapping[str, Part] = {"events": events.figures, "snapshot": snapshot.figures}
-WANTED: Mapping[str, tuple[str, float]] = {**snapshot.WANTED}  # by key of a figure
+PARTS: Mapping[str, Part] = {"events": events.figures, "snapshot": snapshot.figures, "reads": reads.figures}
+WANTED: Mapping[str, tuple[str, float]] = {**snapshot.WANTED, **reads.WANTED}  # by key of a figure
 
 
 def run(layout: Layout, *, quick: bool = False, only: Sequence[str] = ()) -> dict[str, Any]:
