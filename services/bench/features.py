@@ -10,14 +10,14 @@ from types import MappingProxyType
 from typing import Any
 
 from ranking.layout import Layout
-from services.bench import events, push, snapshot
+from services.bench import events, push, reads, snapshot
 from services.bench.report import report
 
 Marks = Mapping[str, tuple[str, float]]  # key of a figure -> (">=" or "<=", number)
 Part = Callable[[Layout, bool], Mapping[str, float]]  # (state directory, quick) -> figures
 
-PARTS: Mapping[str, Part] = {"events": events.figures, "push": push.figures, "snapshot": snapshot.figures}
-WANTED: Mapping[str, tuple[str, float]] = {**push.WANTED, **snapshot.WANTED}  # by key of a figure
+PARTS: Mapping[str, Part] = {"events": events.figures, "push": push.figures, "snapshot": snapshot.figures, "reads": reads.figures}
+WANTED: Mapping[str, tuple[str, float]] = {**push.WANTED, **snapshot.WANTED, **reads.WANTED}  # by key of a figure
 
 
 def run(

@@ -13,7 +13,7 @@ import logging
 import os
 import struct
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ class FeastStore:
         try:
             with self._writing:
                 if view.name not in self._writers:
-                    self._writers[view.name] = _Writer(view, self._store())
+                    self._writers[view.name] = _Writer(view, self.opened())
                 self._writers[view.name].write(ids, columns, event_times.tolist())
         except ValueError:
             raise
@@ -134,11 +134,11 @@ class FeastStore:
     def _known(self) -> Any:
         """The store that is asked about itself; its registry is read when it is opened, and when asked to."""
         if self._catalogue is None:
-            self._catalogue = self._store()
+            self._catalogue = self.opened()
         return self._catalogue
 
-    def _store(self) -> Any:
-        """A store of Feast's, opened anew."""
+    def opened(self) -> Any:
+        """A store of Feast's, opened anew; outside this module for those who measure Feast itself."""
         os.environ["LONGTAIL_HOME"] = str(self._home)  # feature_store.yaml is expanded from the environment by feast itself
         from feast import FeatureStore
 
@@ -147,7 +147,7 @@ class FeastStore:
 
     def _open(self, entity: Entity) -> _Reader:
         """A store per entity: its connection is then used by one thread at a time."""
-        store = self._store()
+        store = self.opened()
         served: set[str] = set()
         for name in FEATURE_SERVICES:
             service = store.get_feature_service(name)
@@ -256,7 +256,7 @@ class _Writer:
 
         if feature.name not in columns:
             raise ValueError(f"{self._view.name}: the feature {feature.name} is missing")
-        kinds = {
+        kinds: dict[Dtype, tuple[str, Callable[[Any], Any]]] = {
             "float32": ("float_val", float),
             "int64": ("int64_val", int),
             "string": ("string_val", str),
@@ -289,7 +289,7 @@ def _rows(entity: Entity, store: Any) -> Rows:
 
 
 def _sqlite_path(config: Any) -> Path:
-    return Path(config.repo_path or "") / config.online_store.path
+    return Path(config.repo_path or "", config.online_store.path)
 
 
 class _FeastRows:

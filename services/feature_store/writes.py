@@ -74,7 +74,7 @@ def write_redis(
         with client.pipeline(transaction=False) as pipe:
             for i in left:
                 stamp = Timestamp(seconds=times_us[i] // 10**6, nanos=times_us[i] % 10**6 * 1000).SerializeToString()
-                values = [part for pair in ({time_field: stamp} | rows[i]).items() for part in pair]
+                values = [part for pair in {time_field: stamp, **rows[i]}.items() for part in pair]
                 pipe.eval(_UNLESS_CHANGED, 1, keys[i], time_field, there[i], expire_s, *values)
             said = pipe.execute()
         left, changed = [i for i, now in zip(left, said, strict=True) if now is not None], [now for now in said if now is not None]

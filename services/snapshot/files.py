@@ -92,7 +92,9 @@ def _write(file: int, form: Format, table: Table, about: About, spare: float) ->
         blocks.state["as_of"] = about.as_of
         for name in ("rows", *SHARED):
             blocks.entries[name][: filled[name]] = table.rows if name == "rows" else table.entries[name]
-        fill(hash_ids(table.ids, header.seed), np.arange(1, len(table.rows), dtype=np.uint32), blocks.index, blocks.slots)
+        hashes = hash_ids(table.ids, header.seed)
+        blocks.entries["rows"]["hash"][1 : filled["rows"]] = hashes
+        fill(hashes, blocks.index)
         blocks.id_ends[1 : filled["rows"]] = np.cumsum([len(item) for item in ids])
         blocks.ids[: filled["id_bytes"]] = np.frombuffer(b"".join(ids), np.uint8)
         blocks.name_keys[: len(names)] = [key for key, _ in names]

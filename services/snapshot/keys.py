@@ -1,4 +1,4 @@
-"""From item ids to rows: a hash of all ids of a request at once, and an index of buckets two cache lines wide.
+"""From item ids to rows: a hash of all ids of a request at once, and an index of buckets one cache line wide.
 
 `ranking.features.stable_key` would do as a hash and takes half a millisecond for 500 ids; this one is numpy throughout. It decides only
 where an item is found, never what a model sees. Two ids share its bits about as rarely as they share a stable key, and a seed drawn for
@@ -7,20 +7,24 @@ every file keeps anybody from choosing such ids.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 Hashes = NDArray[np.uint64]
-Rows = NDArray[np.uint32]
+Index = NDArray[np.uint64]
+"""(buckets, SLOTS) from the left the row of a hash, and above it the hash's lower half; 0 where there is none. The whole hash stands in the
+row, which is read anyway."""
 
-SLOTS = 16  # of a bucket, a power of two: one in three lists of 500 has an item that is not where it belongs, with 8 every list would
-LOAD = 0.5  # of the slots, when the table is full
+SLOTS = 8  # of a bucket: 64 bytes, one line of the processor's cache
+LOAD = 0.3125  # of the slots at most, when the table is full: one in fifteen lists of 500 has an item that is not where it belongs
 NOWHERE = np.uint64(1)  # what an id hashes to that no index may hold
 _U = np.uint64
 _M1, _M2 = _U(0xFF51AFD7ED558CCD), _U(0xC4CEB9FE1A85EC53)  # MurmurHash3's finaliser (Appleby)
 _HALF, _ONE = _U(32), _U(1)
+_ROWS = _U(1 << 32)  # more than any row
 _KEEP = np.array([0, *((1 << (8 * n)) - 1 for n in range(9))], _U)  # masks of a word's first n bytes, by n + 1
 _TAIL = bytes(9)  # a word read at an id's last byte ends within it
 
@@ -49,7 +53,7 @@ def hash_ids(item_ids: Sequence[str], seed: int) -> Hashes:
     hashes ^= _U(seed)
     hashes *= _M1
     hashes ^= hashes >> _HALF
-    for at in range(8, int(length.max()) - 1, 8):
+    for at in range(8, int(np.maximum.reduce(length)) - 1, 8):
         more = (length > at + 1).nonzero()[0]
         word = words[before[more] + at] & _KEEP.take(length[more] - at, mode="clip")
         mixed = (hashes[more] ^ word) * _M1
@@ -60,44 +64,49 @@ def hash_ids(item_ids: Sequence[str], seed: int) -> Hashes:
 
 
 def buckets(capacity: int) -> int:
-    """How many buckets a table of `capacity` rows has."""
-    return int(capacity / (SLOTS * LOAD)) + 1
+    """How many buckets a table of `capacity` rows has: a power of two, so that a hash's first bits are its bucket's number."""
+    return 2 ** max(math.ceil(math.log2(max(capacity, 1) / (SLOTS * LOAD))), 1)
 
 
-def find(hashes: Hashes, index: Hashes, rows: Rows) -> NDArray[np.intp]:
+def guess(hashes: Hashes, index: Index) -> NDArray[np.intp] | None:
+    """(n,) the rows of hashes whose halves all stand where they belong, else None. A row's own hash must still be looked at.
+
+    As `find`, which it leaves the rest to: a few array reads, and no row is touched.
+    """
+    there = index.take(_home(hashes, len(index)), axis=0)
+    there ^= (hashes << _HALF)[:, None]  # what is left of a slot with this lower half is its row
+    there = there.ravel()
+    place = (there < _ROWS).nonzero()[0]
+    return there.take(place).view(np.intp) if len(place) == len(hashes) else None
+
+
+def find(hashes: Hashes, index: Index, known: Hashes) -> NDArray[np.intp]:
     """(n,) the row of each hash, 0 for one that has none.
 
     Args:
         hashes: (n,) none of them 0.
-        index: (b, SLOTS) hashes by bucket, filled from the left; a full bucket goes on in the next one.
-        rows: (b, SLOTS) their rows.
+        index: a full bucket goes on in the next one.
+        known: (rows,) the hash of each row.
     """
-    flat = rows.reshape(-1)
     at = _home(hashes, len(index))
-    there = index.take(at, axis=0)
-    place = (there == hashes[:, None]).ravel().nonzero()[0]  # bucket of the list · SLOTS + slot
-    if len(place) == len(hashes):
-        all_found: NDArray[np.intp] = flat.take(at * SLOTS + (place & SLOTS - 1)).astype(np.intp)
-        return all_found
-    key = place // SLOTS
     found = np.zeros(len(hashes), np.intp)
-    found[key] = flat.take(at[key] * SLOTS + place % SLOTS)
-    more = there[:, -1] != 0
-    more[key] = False
-    left = more.nonzero()[0]
+    left = np.arange(len(hashes))
     while len(left):
-        at[left] = (at[left] + 1) % len(index)
         there = index.take(at[left], axis=0)
-        key, slot = (there == hashes[left, None]).nonzero()
-        found[left[key]] = flat.take(at[left[key]] * SLOTS + slot)
         more = there[:, -1] != 0
-        more[key] = False
+        there ^= (hashes[left] << _HALF)[:, None]
+        key, slot = (there < _ROWS).nonzero()
+        rows = there[key, slot].view(np.intp)
+        right = known[rows] == hashes[left[key]]
+        found[left[key[right]]] = rows[right]
+        more[key[right]] = False
         left = left[more]
+        at[left] = (at[left] + 1) % len(index)
     return found
 
 
-def fill(hashes: Hashes, of_rows: Rows, index: Hashes, rows: Rows) -> None:
-    """Put hashes into an empty index; where two are the same the first one's row is found."""
+def fill(hashes: Hashes, index: Index) -> None:
+    """Put the hashes of rows 1, 2, … into an empty index; where two are the same the first one's row is found."""
     left, used = np.sort(np.unique(hashes, return_index=True)[1]), np.zeros(len(index), np.intp)
     at = _home(hashes[left], len(index))
     while len(left):
@@ -105,13 +114,22 @@ def fill(hashes: Hashes, of_rows: Rows, index: Hashes, rows: Rows) -> None:
         left, at = left[order], at[order]
         slot = np.arange(len(at)) - np.searchsorted(at, at) + used[at]
         fits = slot < SLOTS
-        index[at[fits], slot[fits]] = hashes[left[fits]]
-        rows[at[fits], slot[fits]] = of_rows[left[fits]]
+        index[at[fits], slot[fits]] = slots(hashes[left[fits]], left[fits].astype(np.uint64) + _ONE)
         used += np.bincount(at[fits], minlength=len(index))
         left, at = left[~fits], (at[~fits] + 1) % len(index)
 
 
-def free(one: np.uint64, index: Hashes) -> tuple[int, int]:
+def slots(hashes: Hashes, rows: NDArray[np.uint64]) -> Index:
+    """(n,) what stands in the index for hashes and their rows."""
+    return (hashes << _HALF) | rows
+
+
+def rows_in(index: Index) -> NDArray[np.intp]:
+    """Every row that can be found, ascending."""
+    return np.sort(index[index != 0] & (_ROWS - _ONE)).astype(np.intp)
+
+
+def free(one: np.uint64, index: Index) -> tuple[int, int]:
     """(bucket, slot) where a hash that the index lacks belongs."""
     at = int(_home(np.array([one]), len(index))[0])
     while (taken := int(np.count_nonzero(index[at]))) == SLOTS:
@@ -120,4 +138,4 @@ def free(one: np.uint64, index: Hashes) -> tuple[int, int]:
 
 
 def _home(hashes: Hashes, of: int) -> NDArray[np.intp]:
-    return (((hashes >> _HALF) * _U(of)) >> _HALF).astype(np.intp)
+    return (hashes >> _U(65 - of.bit_length())).view(np.intp)

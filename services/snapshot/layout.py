@@ -2,7 +2,7 @@
 
     header  magic, JSON about the file and its checksum; never changes
     state   how far each block is filled, as_of; the only other thing that changes are rows and what is added
-    index   hashes of item ids in buckets, and their rows
+    index   halves of the hashes of item ids in buckets, and their rows
     rows    one record per item: its scalars, and for what many items share the number of an entry of
     texts · groups · tastes · times      entries, each stored once and never changed
     ids · names                          strings, read only when somebody asks for them
@@ -29,12 +29,13 @@ from ranking.features import VIEWS, Entity, schema_hash
 from services.snapshot.errors import InvalidSnapshotError
 from services.snapshot.keys import SLOTS, buckets
 
-MAGIC = b"LTITEMS\x01"  # the last byte is the format's version
+MAGIC = b"LTITEMS\x02"  # the last byte is the format's version
 PAGE = 4096
+LINE = 64
 ITEM_VIEWS = tuple(v for v in VIEWS if v.entity is Entity.ITEM)
 SHARED = ("texts", "groups", "tastes", "times")
 """Blocks of entries that rows point to, by the names of the rows' fields."""
-REFERENCES = slice(3, 3 + len(SHARED))
+REFERENCES = slice(5, 5 + len(SHARED))
 """Where a row's references stand among its 32-bit words."""
 _FILLED = ("rows", *SHARED, "names", "id_bytes", "name_bytes")
 STATE = np.dtype([("writes", "<u8"), ("as_of", "<f8"), *((name, "<u8") for name in _FILLED)])
@@ -53,16 +54,23 @@ class Format:
     def records(self) -> dict[str, np.dtype[Any]]:
         """The dtype of a row and of an entry of each shared block."""
         scalars, tokens = self.blank.scalars.shape[1], self.blank.token_ids.shape[1]
-        head = [("key", "<i8"), ("version", "<u4"), *((name, "<u4") for name in SHARED), ("tier", "<i1")]
+        head = [("key", "<i8"), ("hash", "<u8"), ("version", "<u4"), *((name, "<u4") for name in SHARED), ("tier", "<i1")]
         plain = np.dtype([*head, ("pad", "V3"), ("scalars", "<f4", (scalars,))])
         keys = [("category", "<i8"), ("type", "<i8"), ("maker", "<i8"), ("attributes", "<i8", (self.blank.attribute_keys.shape[1],))]
         return {
             "rows": np.dtype([*plain.descr, *([("end", "V4")] if plain.itemsize % 8 else [])]),  # so that every key is aligned
-            "texts": np.dtype([("digest", "<i8"), ("tokens", "<u2", (tokens,))]),
-            "groups": np.dtype(keys),
+            "texts": _lines([("digest", "<i8"), ("tokens", "<u2", (tokens,))]),
+            "groups": _lines(keys),
             "tastes": np.dtype([("at", "<i8"), ("taste", "<f4", (self.blank.taste.shape[1],))]),
             "times": np.dtype([("times", "<f8", (self.views,))]),
         }
+
+
+def _lines(fields: list[Any]) -> np.dtype[Any]:
+    """A record that fills whole lines of the processor's cache where little is missing, so that none lies across one more."""
+    plain = np.dtype(fields)
+    missing = -plain.itemsize % LINE
+    return np.dtype([*fields, ("end", f"V{missing}")]) if 0 < missing <= LINE // 4 else plain
 
 
 ITEMS = Format(schema_hash(), item_features(np.zeros(1, np.int64), {}))
@@ -125,7 +133,6 @@ class Blocks:
             at += _paged(views[name].nbytes)
         self.state = views["state"]
         self.index: NDArray[np.uint64] = views["index"]
-        self.slots: NDArray[np.uint32] = views["slots"]
         self.entries = {name: views[name] for name in ("rows", *SHARED)}
         # As words, so that taking rows copies memory instead of values one by one.
         self.words = {name: a.view("<u4").reshape(len(a), -1) if len(a) else a for name, a in self.entries.items()}
@@ -148,7 +155,6 @@ def _blocks(records: Mapping[str, np.dtype[Any]], capacity: Mapping[str, int]) -
     return [
         ("state", STATE, (1,)),
         ("index", np.dtype("<u8"), (of, SLOTS)),
-        ("slots", np.dtype("<u4"), (of, SLOTS)),
         *((name, records[name], (capacity[name],)) for name in ("rows", *SHARED)),
         ("id_ends", np.dtype("<u4"), (capacity["rows"],)),
         ("ids", np.dtype("u1"), (capacity["id_bytes"],)),

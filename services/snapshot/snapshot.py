@@ -21,7 +21,7 @@ from ranking.assemble import ItemFeatures
 from ranking.features import stable_key
 from ranking.types import FloatArray
 from services.snapshot.errors import InvalidSnapshotError
-from services.snapshot.keys import find, hash_ids
+from services.snapshot.keys import find, guess, hash_ids
 from services.snapshot.layout import ITEMS, PAGE, REFERENCES, SHARED, Blocks, Format, Header, boot, size
 from services.snapshot.table import features_of
 
@@ -36,6 +36,7 @@ class Snapshot:
         """See `open`."""
         self.header = header
         self.blocks = blocks
+        self._hashes: NDArray[np.uint64] = blocks.entries["rows"]["hash"]
         self._shared = [(blocks.words[name], blocks.entries[name].dtype) for name in SHARED]
         self.names: Mapping[int, str] = Names(blocks, header.sorted_names)
 
@@ -85,13 +86,16 @@ class Snapshot:
             the item is known.
         """
         blocks = self.blocks
-        found = find(hash_ids(item_ids, self.header.seed), blocks.index, blocks.slots)
-        writes = blocks.state["writes"]
-        before = int(writes[0])
-        taken = blocks.words["rows"].take(found, axis=0, mode="clip")
-        if before & 1 or int(writes[0]) != before:  # some row was being written
-            taken = self._whole(found)
+        hashes = hash_ids(item_ids, self.header.seed)
+        found = guess(hashes, blocks.index)
+        if found is None:
+            found = find(hashes, blocks.index, self._hashes)
+        taken = self._taken(found)
         rows = taken.view(blocks.entries["rows"].dtype).ravel()
+        if np.count_nonzero(rows["hash"] == hashes) < np.count_nonzero(found):  # half of a hash is not the hash
+            found = find(hashes, blocks.index, self._hashes)
+            taken = self._taken(found)
+            rows = taken.view(blocks.entries["rows"].dtype).ravel()
         places = taken.T[REFERENCES].astype(np.intp, order="C")
         texts, groups, tastes, times = (
             words.take(at, axis=0, mode="clip").view(dtype).ravel() for (words, dtype), at in zip(self._shared, places, strict=True)
@@ -103,8 +107,18 @@ class Snapshot:
             features.keys[unknown] = [stable_key(item_ids[i]) for i in unknown.tolist()]
         return features, times["times"].T, known
 
-    def _whole(self, found: NDArray[np.intp]) -> NDArray[np.uint32]:
+    def _taken(self, found: NDArray[np.intp]) -> NDArray[np.uint32]:
         """Records of the rows `found` as words, none of them half written; those that stay so count as unknown, in `found` too."""
+        blocks = self.blocks
+        writes = blocks.state["writes"]
+        before = int(writes[0])
+        taken = blocks.words["rows"].take(found, axis=0, mode="clip")
+        if before & 1 or int(writes[0]) != before:  # some row was being written
+            taken = self._whole(found)
+        return taken
+
+    def _whole(self, found: NDArray[np.intp]) -> NDArray[np.uint32]:
+        """As `_taken`, row by row."""
         versions, words = self.blocks.entries["rows"]["version"], self.blocks.words["rows"]
         for _ in range(_TRIES):
             before = versions[found]

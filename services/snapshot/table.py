@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ranking.assemble import ItemFeatures
 from ranking.types import FloatArray
+from services.snapshot.keys import rows_in
 from services.snapshot.layout import SHARED, Blocks, Format
 
 _LARGEST_TOKEN = np.iinfo(np.uint16).max
@@ -98,7 +99,7 @@ def made(form: Format, item_ids: Sequence[str], features: ItemFeatures, event_ti
 
 def kept(blocks: Blocks) -> Table:
     """What a mapped file holds and can be found: without torn rows, and without entries no row points to."""
-    rows = np.sort(blocks.slots[blocks.index != 0]).astype(np.intp)
+    rows = rows_in(blocks.index)
     rows = rows[blocks.entries["rows"]["version"][rows] % 2 == 0]
     ends = blocks.id_ends
     ids = [blocks.ids[ends[r - 1] : ends[r]].tobytes().decode() for r in rows.tolist()]

@@ -23,7 +23,7 @@ from ranking.features import ITEM_SCALARS
 from ranking.types import FloatArray
 from services.snapshot.errors import InvalidSnapshotError, SnapshotTakenError
 from services.snapshot.files import About, drafts, publish
-from services.snapshot.keys import NOWHERE, find, free, hash_ids
+from services.snapshot.keys import NOWHERE, find, free, hash_ids, slots
 from services.snapshot.layout import ITEM_VIEWS, ITEMS, SHARED, Blocks, Format
 from services.snapshot.snapshot import Snapshot
 from services.snapshot.table import Table, entries_of, features_of, kept, made, rows_of
@@ -154,7 +154,7 @@ class Writer:
         blocks = self._blocks()
         assert self._snapshot is not None
         hashed = hash_ids([item], self._snapshot.header.seed)
-        row = int(find(hashed, blocks.index, blocks.slots)[0])
+        row = int(find(hashed, blocks.index, blocks.entries["rows"]["hash"])[0])
         features, known, refs = self._stored(row)
         newer = (~np.isnan(times) & ~(times < known))[:, 0]
         if not newer.any() or hashed[0] == NOWHERE:
@@ -175,6 +175,7 @@ class Writer:
         for key, text in said.items():
             self._name(key, text)
         record = rows_of(self._form, features)
+        record["hash"] = hashed
         for name, entry in entries_of(self._form, features, known).items():
             record[name] = self._entry(name, entry, refs[name])
         if row:
@@ -227,9 +228,7 @@ class Writer:
         blocks.state["id_bytes"] = begin + len(text)
         self._write_row(row, record)
         blocks.state["rows"] = row + 1
-        place = free(hashed, blocks.index)
-        blocks.slots[place] = row
-        blocks.index[place] = hashed
+        blocks.index[free(hashed, blocks.index)] = slots(hashed, np.uint64(row))
 
     def _name(self, key: int, text: str) -> None:
         blocks = self._blocks()

@@ -50,7 +50,7 @@ STATE = {"writes": 0, "as_of": 8, "rows": 16}  # where the counts stand on the s
 DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "empty": (lambda _: b"", "is no snapshot: 0 bytes, a header has 4096"),
     "something else": (lambda b: b"SQLite format 3\0" + b[16:], "is no snapshot: begins with b'SQLite f'"),
-    "another format": (lambda b: b[:7] + b"\x63" + b[8:], "is of format 99, this process reads 1"),
+    "another format": (lambda b: b[:7] + b"\x63" + b[8:], "is of format 99, this process reads 2"),
     "damaged header": (lambda b: flip(b, 30), "its header is damaged: the checksum is wrong"),
     "strange header": (lambda b: header(b, colour="red"), "its header cannot be understood: .*colour"),
     "another schema": (

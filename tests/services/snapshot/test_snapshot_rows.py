@@ -60,16 +60,36 @@ def test_an_ids_hash_does_not_depend_on_its_company(ids: list[str], other: list[
 def test_the_index_finds_what_collides(n: int, homes: int, seed: int) -> None:
     """However many hashes want the same bucket, each is found at its own row, also past the last bucket, and no other is."""
     index = np.zeros((keys.buckets(n), keys.SLOTS), np.uint64)
-    rows = np.zeros(index.shape, np.uint32)
     rng = np.random.default_rng(seed)
-    low = rng.permutation(2 * n)[: 2 * n].astype(np.uint64) + np.uint64(1)
+    low = rng.permutation(2 * n).astype(np.uint64) + np.uint64(1)
     hashes = (np.uint64(2**32 - 1) - rng.integers(0, homes, 2 * n).astype(np.uint64) << np.uint64(32)) | low  # the last buckets
-    of_rows = np.arange(1, n + 1, dtype=np.uint32)
-    keys.fill(hashes[: n // 2], of_rows[: n // 2], index, rows)
-    for one, row in zip(hashes[n // 2 : n], of_rows[n // 2 : n], strict=True):
-        place = keys.free(one, index)
-        index[place], rows[place] = one, row
-    assert keys.find(hashes, index, rows).tolist() == [*range(1, n + 1), *[0] * n]
+    known = np.append(np.uint64(0), hashes[:n])
+    keys.fill(hashes[: n // 2], index)
+    for row in range(n // 2 + 1, n + 1):
+        index[keys.free(known[row], index)] = keys.slots(known[row], np.uint64(row))
+    assert keys.find(hashes, index, known).tolist() == [*range(1, n + 1), *[0] * n]
+    assert keys.rows_in(index).tolist() == list(range(1, n + 1))
+
+
+@given(st.integers(1, 400), st.integers(0, 2**32))
+def test_a_guess_is_right_or_none(n: int, seed: int) -> None:
+    """Where every hash stands in its own bucket the guess is what is found; where one does not, there is no guess."""
+    rng = np.random.default_rng(seed)
+    hashes = rng.integers(1, 2**63, n).astype(np.uint64) * np.uint64(2) + np.uint64(1)
+    index = np.zeros((keys.buckets(n), keys.SLOTS), np.uint64)
+    keys.fill(hashes, index)
+    guessed, found = keys.guess(hashes, index), keys.find(hashes, index, np.append(np.uint64(0), hashes))
+    assert guessed is None or guessed.tolist() == found.tolist()
+    assert keys.guess(np.append(hashes, np.uint64(2)), index) is None
+
+
+def test_half_a_hash_is_not_the_hash() -> None:
+    """A hash that has its bucket and its lower half in common with one that is there is not found."""
+    there, other = np.array([5 << 33 | 7], np.uint64), np.array([1 << 32 | 7], np.uint64)
+    index = np.zeros((keys.buckets(2), keys.SLOTS), np.uint64)
+    keys.fill(there, index)
+    assert keys.guess(other, index) is not None
+    assert keys.find(other, index, np.append(np.uint64(0), there)).tolist() == [0]
 
 
 @given(st.lists(st.tuples(st.integers(0, 12), st.integers(1, 9), st.integers(0, 2**VIEWS - 1)), max_size=40))
