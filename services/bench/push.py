@@ -34,6 +34,7 @@ from ranking.layout import Layout
 from services.feature_store.changes import Changes
 from services.feature_store.feast import FeastStore
 from services.gateway.features import Features
+from services.gateway.settings import Settings
 from services.snapshot.latest import Latest
 
 if TYPE_CHECKING:
@@ -96,9 +97,18 @@ async def _measured(layout: Layout, events: int) -> list[float]:
             change=Changes(layout.user_changes).of,
         )
         closing.push_async_callback(reader.close)
+        following = asyncio.create_task(_follow(latest))
+        closing.callback(following.cancel)
         stub = FeedbackServiceStub(channel)
         await _seen(stub, reader, rng)  # everything is opened before anything is measured
         return [await _seen(stub, reader, rng) for _ in range(events)]
+
+
+async def _follow(latest: Latest) -> None:
+    """Look for a new snapshot as often as a gateway does: one that is full of updates makes room for a larger one."""
+    while True:
+        await asyncio.sleep(Settings().snapshot_poll_s)
+        await asyncio.to_thread(latest.poll)
 
 
 async def _seen(stub: FeedbackServiceAsyncStub, reader: Features, rng: random.Random) -> float:

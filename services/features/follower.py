@@ -83,10 +83,10 @@ class Follower:
                 else:
                     stream = self._stream
                 more = stream.tick()
-                if not more:
-                    self._caught_up = time.monotonic()
                 if failure or now - said >= _SAY_S:
                     self._told, said = stream.progress()._asdict(), now
+                    if not (self._told["behind"] or self._told["waiting"]):
+                        self._caught_up = time.monotonic()
                 failure = self._say("")
                 self._stop.wait(0.0 if more else self._poll_s)
             except Exception as error:  # the thread's boundary: ended, no event would count any more
@@ -101,7 +101,8 @@ class Follower:
     def status(self) -> dict[str, Any]:
         """How far it is, for people: offset, events behind, rows waiting, events refused, seconds since it was not behind, error."""
         told = self._told
-        return {"lag_s": round(time.monotonic() - self._caught_up, 1) if told.get("error") or told.get("behind") else 0.0, **told}
+        behind = told.get("error") or told.get("behind") or told.get("waiting")
+        return {"lag_s": round(time.monotonic() - self._caught_up, 1) if behind else 0.0, **told}
 
     def _say(self, error: str) -> str:
         self._told = {**self._told, "error": error}

@@ -143,13 +143,14 @@ class State:
         """Up to where the event log was taken in."""
         return int(self.fact("offset") or 0)
 
-    def take_in(self, happenings: Sequence[Happening], offset: int, *, complete_before: int, refused: int = 0) -> None:
+    def take_in(self, happenings: Sequence[Happening], offset: int, *, complete_before: int, now: int, refused: int = 0) -> None:
         """Count events and move the offset on, all or nothing.
 
         Args:
             happenings: up to `offset`; of those that are purchases, one that is in the history already adds no line.
             offset: of the last event.
             complete_before: instant before which the history may have a purchase, µs since 1970.
+            now: a purchase from then on makes rows old although the history has it: history is being replayed.
             refused: events that could not be counted, added to the fact of that name.
         """
         with self._transaction() as db:
@@ -157,7 +158,7 @@ class State:
                 user, item = (
                     int(db.execute(_CODE, pair).fetchone()[0]) for pair in ((Entity.USER, one.user_id), (Entity.ITEM, one.item_id))
                 )
-                if one.purchase is not None and _counted(db, user, item, one.purchase, complete_before):
+                if one.purchase is not None and (_counted(db, user, item, one.purchase, complete_before) or one.at >= now):
                     _touch(db, one, USER_BEHAVIOUR, user, ITEM_STATISTICS, item)
                 db.execute(_TALLY, (item, one.type, one.at // _HOUR_US, one.total))
                 if one.recent and one.user_id:

@@ -128,7 +128,13 @@ class Stream:
             except PoisonError as wrong:
                 log.warning("event_refused", extra={"event_id": row.event.event_id, "offset": row.offset, "detail": str(wrong)})
         refused = len(rows) - len(happenings)
-        self._state.take_in(happenings, rows[-1].offset, complete_before=self._history.complete_before, refused=refused)
+        self._state.take_in(
+            happenings,
+            rows[-1].offset,
+            complete_before=self._history.complete_before,
+            now=int(self._clock() * 1e6),
+            refused=refused,
+        )
         return len(rows) == _EVENTS
 
     def _push(self) -> bool:

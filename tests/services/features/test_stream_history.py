@@ -97,6 +97,16 @@ def test_what_the_history_has_is_not_counted_again(tmp_path: Path) -> None:
         assert shop.item("i2")["purchases_all"] == 5.0  # as the batch wrote it
 
 
+def test_history_can_be_replayed(tmp_path: Path) -> None:
+    """With a clock that stands before the history's end, events it has make rows as of just after them, and count once."""
+    batch(tmp_path)
+    with Shop(tmp_path, now=WATERMARK - 6 * DAY) as shop:
+        follow(shop, bought("a", "ann", "i1", WATERMARK - 5 * DAY, order_id="7"))
+        assert (shop.user("ann")["orders_all"], shop.user("ann")["distinct_items"]) == (1.0, 2.0)
+        assert shop.store.row("user_behaviour", "ann")[0] == (WATERMARK - 5 * DAY) * 10**6 + 1
+        assert shop.item("i1")["purchases_all"] == 1.0  # bob's is yet to come
+
+
 def test_a_newer_batch_takes_the_place_of_the_state(tmp_path: Path) -> None:
     """The log is read again from its beginning: what the new history has counts once, what it lacks counts too, and all is pushed anew."""
     batch(tmp_path)
