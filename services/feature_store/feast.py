@@ -127,10 +127,6 @@ class FeastStore:
 
         return forget(self, users)
 
-    def opened(self) -> Any:
-        """Feast's own store, opened anew, for what is no reading."""
-        return self._store()
-
     def _known(self) -> Any:
         """The store that is asked about itself; its registry is read when it is opened, and when asked to."""
         if self._catalogue is None:
@@ -138,7 +134,7 @@ class FeastStore:
         return self._catalogue
 
     def opened(self) -> Any:
-        """A store of Feast's, opened anew; outside this module for those who measure Feast itself."""
+        """A store of Feast's, opened anew; outside this module for what is no reading, and for those who measure Feast itself."""
         os.environ["LONGTAIL_HOME"] = str(self._home)  # feature_store.yaml is expanded from the environment by feast itself
         from feast import FeatureStore
 
