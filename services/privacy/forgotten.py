@@ -24,14 +24,14 @@ class Forgotten:
         self._size = 0
         self._known: frozenset[str] = frozenset()
 
-    def __contains__(self, user: str) -> bool:
+    def __contains__(self, user: object) -> bool:
         """Whether the user was forgotten; nobody (the empty id) never is. One `stat` where the file did not change.
 
         Raises:
             OSError: the file is there and cannot be read.
         """
         known = self._read()
-        return bool(known and user) and tombstone(user).hex() in known
+        return bool(known) and isinstance(user, str) and bool(user) and tombstone(user).hex() in known
 
     def __len__(self) -> int:
         """How many were forgotten."""
