@@ -75,7 +75,8 @@ def _segments(b: Behaviour) -> Any:
         for r in range(3):
             for f in range(3):
                 text = "–" if np.isnan(values[r, f]) else form.format(values[r, f])
-                axes.text(f, r, text, ha="center", va="center")
+                dark = values[r, f] > 0.6 * np.nanmax(values) if text != "–" else False
+                axes.text(f, r, text, ha="center", va="center", color="white" if dark else "black")
         axes.set_xticks(range(3), THIRDS)
         axes.set_yticks(range(3), THIRDS)
         axes.set(xlabel="frequency", ylabel="recency")
@@ -100,5 +101,5 @@ def _tail(b: Behaviour) -> Any:
     head, new = np.nan_to_num(b.head_share), b.new_share
     axes.stackplot(b.weeks, head, 1 - head - new, new, labels=("head", "tail", "new"), colors=("#8c959f", "#1a7f37", "#9be9a8"))
     axes.set(ylabel="share of lines", ylim=(0, 1))
-    axes.legend(fontsize=8, frameon=False, loc="lower right")
+    axes.legend(fontsize=8, loc="lower right")
     return figure
