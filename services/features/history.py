@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +15,7 @@ from ranking.errors import Unavailable
 from ranking.layout import Layout
 from ranking.types import IntArray
 from services.features.purchases import basket_of
-from services.features.state import HistoryLine
+from services.features.state import HistoryLines
 
 _EPOCH_MONDAY_US = 4 * 86_400_000_000  # 1970-01-05, where the batch names no weeks
 _INSTANT = pa.timestamp("us", tz="UTC")
@@ -39,25 +38,26 @@ class History:
     week_starts: IntArray
     layout: Layout
 
-    def lines(self) -> Iterator[HistoryLine]:
-        """Every line there is, read a row group at a time.
+    def lines(self) -> HistoryLines:
+        """Every line there is.
 
         Raises:
             Unavailable: it cannot be read.
         """
         if not self.identity:
-            return
-        baskets: dict[tuple[str, int], int] = {}
+            nothing = np.zeros(0, np.int64)
+            return HistoryLines((), (), *([nothing] * 7))
         with _readable(self.layout.history) as file:
-            for part in file.iter_batches(columns=["user_id", "item_id", "basket", "bought_at", *_NUMBERS]):
-                users, items, orders = (part[name].to_pylist() for name in ("user_id", "item_id", "basket"))
-                bought_at = part["bought_at"].cast(_INSTANT).cast("int64").to_pylist()
-                values, prices, offs = (part[name].to_pylist() for name in _NUMBERS)
-                for user, item, order, at, value, price, off in zip(users, items, orders, bought_at, values, prices, offs, strict=True):
-                    basket = baskets.get((user, order))
-                    if basket is None:
-                        basket = baskets[user, order] = basket_of(user, str(order))
-                    yield user, item, basket, at, value, price, off
+            table = file.read(columns=["user_id", "item_id", "basket", "bought_at", *_NUMBERS])
+        users, user = _told_apart(table["user_id"])
+        items, item = _told_apart(table["item_id"])
+        orders, order = np.unique(table["basket"].to_numpy(), return_inverse=True)
+        pairs, places = np.unique(user * len(orders) + order, return_inverse=True)  # an order's number means something with its user only
+        numbers = [basket_of(users[pair // len(orders)], str(orders[pair % len(orders)])) for pair in pairs.tolist()]
+        bought_at = table["bought_at"].cast(_INSTANT).cast("int64").to_numpy()
+        return HistoryLines(
+            users, items, user, item, np.array(numbers, np.int64)[places], bought_at, *(table[name].to_numpy() for name in _NUMBERS)
+        )
 
     def first_shown(self) -> dict[str, int]:
         """Item id -> instant it was first promoted, µs since 1970.
@@ -71,6 +71,12 @@ class History:
             table = file.read(columns=["item_id", "first_shown"])
         at = table["first_shown"].cast(_INSTANT).cast("int64").to_pylist()
         return dict(zip(table["item_id"].to_pylist(), at, strict=True))
+
+
+def _told_apart(column: pa.ChunkedArray) -> tuple[list[str], IntArray]:
+    """The distinct strings, and where among them each row's is."""
+    encoded = column.combine_chunks().dictionary_encode()
+    return encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64)
 
 
 def look(layout: Layout) -> History:

@@ -8,7 +8,7 @@ the lines nor where they go.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +21,8 @@ from services.features.purchases import Happening, Purchase
 from services.stores.sqlite import SqliteFile
 
 _VERSION = 1
-_SCHEMA = """
+_LINE_OF_ITEM = "CREATE INDEX line_of_item ON line (item, bought_at)"
+_SCHEMA = f"""
 CREATE TABLE entity (
     code INTEGER PRIMARY KEY, kind TEXT NOT NULL, id TEXT NOT NULL,
     first_shown INTEGER, -- instant an item was first promoted; NULL: never, as far as the batch knows
@@ -41,7 +42,7 @@ CREATE TABLE line (
     paid INTEGER NOT NULL, quantity INTEGER NOT NULL, -- of events, whose unit price is the one by the other
     PRIMARY KEY (user, item, basket)
 ) WITHOUT ROWID;
-CREATE INDEX line_of_item ON line (item);
+{_LINE_OF_ITEM};
 CREATE TABLE tally ( -- events of an item by type and hour
     item INTEGER NOT NULL, type TEXT NOT NULL, hour INTEGER NOT NULL, events INTEGER NOT NULL, total INTEGER NOT NULL,
     PRIMARY KEY (item, type, hour)
@@ -82,8 +83,18 @@ _OF = {
 }
 
 
-HistoryLine = tuple[str, str, int, int, int, int, int]
-"""User id, item id, basket, bought_at, value, unit_price, off_shelf."""
+class HistoryLines(NamedTuple):
+    """The batch's purchase lines, columnar."""
+
+    users: Sequence[str]
+    items: Sequence[str]
+    user: IntArray  # (n,) index into `users`
+    item: IntArray  # (n,) index into `items`
+    basket: IntArray  # (n,) and so are all that follow; see `ranking.behaviour.Lines` for the units
+    bought_at: IntArray
+    value: IntArray
+    unit_price: IntArray
+    off_shelf: IntArray
 
 
 class Due(NamedTuple):
@@ -228,7 +239,7 @@ class State:
         with self._file.open() as db:
             return dict(db.execute("SELECT item, count(*) FROM line WHERE bought_at < ? GROUP BY item", (before,)))
 
-    def begin(self, lines: Iterable[HistoryLine], first_shown: Mapping[str, int], **facts: str) -> None:
+    def begin(self, lines: HistoryLines, first_shown: Mapping[str, int], **facts: str) -> None:
         """Fill a new file; notes facts with it.
 
         Args:
@@ -236,21 +247,21 @@ class State:
             first_shown: item id -> instant it was first promoted.
             facts: names and values.
         """
-        codes: dict[tuple[Entity, str], int] = {}
-
-        def code(kind: Entity, key: str) -> int:
-            return codes.setdefault((kind, key), len(codes) + 1)
-
+        items = list(dict.fromkeys([*lines.items, *first_shown]))
+        first_item = len(lines.users) + 1  # codes: users from 1, then items
+        rows = [1 + lines.user, first_item + lines.item, *lines[4:]]
+        order = np.lexsort((rows[2], rows[1], rows[0]))  # as the table keeps them: ten times as fast
         with self._transaction() as db:
+            db.execute("DROP INDEX line_of_item")
             db.executemany(
                 f"INSERT OR IGNORE INTO line VALUES (?, ?, ?, ?, ?, ?, ?, 0, {_FROM_HISTORY})",  # noqa: S608
-                ((code(Entity.USER, user), code(Entity.ITEM, item), *numbers) for user, item, *numbers in lines),
+                zip(*(column[order].tolist() for column in rows), strict=True),
             )
-            for item in first_shown:
-                code(Entity.ITEM, item)
+            db.execute(_LINE_OF_ITEM)
+            db.executemany("INSERT INTO entity (kind, id) VALUES (?, ?)", [(Entity.USER, user) for user in lines.users])
             db.executemany(
-                "INSERT INTO entity (code, kind, id, first_shown) VALUES (?, ?, ?, ?)",
-                ((number, kind, key, first_shown.get(key) if kind is Entity.ITEM else None) for (kind, key), number in codes.items()),
+                "INSERT INTO entity (kind, id, first_shown) VALUES (?, ?, ?)",
+                [(Entity.ITEM, item, first_shown.get(item)) for item in items],
             )
             _note(db, facts)
 

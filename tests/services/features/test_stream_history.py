@@ -175,7 +175,11 @@ def test_baskets_of_the_history_are_those_of_orders(tmp_path: Path) -> None:
     """An order has one number, whether the batch or an event names it; another user's order of that name is another one."""
     batch(tmp_path)
     found = look(Layout(tmp_path))
-    assert {(line[0], line[2]) for line in found.lines()} == {("ann", basket_of("ann", "7")), ("bob", basket_of("bob", "8"))}
+    lines = found.lines()
+    assert {(lines.users[user], basket) for user, basket in zip(lines.user, lines.basket, strict=True)} == {
+        ("ann", basket_of("ann", "7")),
+        ("bob", basket_of("bob", "8")),
+    }
     assert basket_of("ann", "7") != basket_of("bob", "7")
     assert (found.complete_before, found.week_starts.tolist()) == (WATERMARK * 10**6, [(WATERMARK - d * DAY) * 10**6 for d in (14, 7)])
 
