@@ -14,6 +14,7 @@ from ranking.errors import LongtailError, Unavailable
 from ranking.features import VIEWS, Entity
 from ranking.layout import Layout
 from ranking.privacy import user_digest
+from services.feature_store.changes import Changes
 from services.privacy.forgotten import Forgotten
 from services.privacy.parquet import without
 
@@ -63,7 +64,11 @@ def forget(layout: Layout, users: Sequence[str], stores: Stores) -> list[Done]:
     Forgotten(layout.forgotten).add(users)
     steps = {name: partial(store.forget, users) for name, store in stores.items()}
     steps |= {"served log": partial(_served, layout, users), "feature tables": partial(_tables, layout, users)}
-    return [_done(name, step) for name, step in steps.items()]
+    done = [_done(name, step) for name, step in steps.items()]
+    changes = Changes(layout.user_changes)
+    for user in users:
+        changes.bump(user)  # gateways have read them not long ago
+    return done
 
 
 def forget_again(store: Store, known: Iterable[str], forgotten: Forgotten) -> int:

@@ -21,6 +21,7 @@ from ranking.errors import Unavailable
 from ranking.features import Entity
 from ranking.layout import Layout
 from ranking.privacy import user_digest
+from services.feature_store.changes import Changes
 from services.feature_store.feast import FeastStore
 from services.feature_store.forget import forget as forget_online
 from services.features.state import State
@@ -85,7 +86,10 @@ def test_every_store_forgets(home: Layout) -> None:
     """`longtail users forget`: bytes of the id and of its digest are in no file, the other user's stay, and it says what it removed."""
     digest = user_digest(GONE, KEY)
     assert {"events.db", "feast/online.db", "feature_state.db", "features/user_behaviour.parquet"} <= set(_containing(home.home, GONE))
+    changes = Changes(home.user_changes)
+    before = changes.of(GONE)
     result = CliRunner().invoke(app, ["users", "forget", GONE])
+    assert changes.of(GONE) != before
     assert result.exit_code == 0, result.output
     assert _containing(home.home, GONE) == []
     assert _containing(home.home, digest) == []
