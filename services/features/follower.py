@@ -141,8 +141,10 @@ class Follower:
         path = self._state.path
         draft = State(path.with_name(f".{path.name}.draft"))
         draft.remove()
-        lines = (line for line in found.lines() if line[0] not in self._forgotten)
+        lines = found.lines()
         draft.begin(lines, found.first_shown(), history=found.identity)
+        if gone := [user for user in lines.users if user in self._forgotten]:
+            draft.forget(gone)
         draft.close()  # what it has written ahead is then in the file
         self._state.remove()
         draft.path.rename(path)

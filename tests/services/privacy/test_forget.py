@@ -24,7 +24,7 @@ from ranking.privacy import user_digest
 from services.feature_store.changes import Changes
 from services.feature_store.feast import FeastStore
 from services.feature_store.forget import forget as forget_online
-from services.features.state import State
+from services.features.state import HistoryLines, State
 from services.feedback.log.sqlite import SqliteLog
 from services.feedback.types import Event, EventType, Outcome
 from services.privacy.forget import Done, forget
@@ -69,7 +69,9 @@ def home(applied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layo
     log.append([_purchase(user, n) for n in range(9) for user in (GONE, STAYS)])
     log.close()
     state = State(layout.feature_state)
-    state.begin([(user, f"i{n}", n, int(NOW.timestamp() * 1e6), 1, 1, 1) for n in range(3) for user in (GONE, STAYS)], {}, history="h")
+    item, user = np.tile(np.arange(3), 2), np.repeat(np.arange(2), 3)
+    when = np.full(6, int(NOW.timestamp() * 1e6))
+    state.begin(HistoryLines((GONE, STAYS), ("i0", "i1", "i2"), user, item, item, when, item, item, item), {}, history="h")
     state.close()
     layout.served.mkdir(parents=True)
     layout.served_key.write_bytes(KEY)
