@@ -48,8 +48,8 @@ CREATE TEMP TABLE since_{group} AS
 SELECT user_code, {group}, min(week) AS since FROM bought WHERE {group} <> {none} GROUP BY ALL ORDER BY since
 """
 
-_SHOWN = """
-CREATE TABLE shown (
+_WEEKS_SHOWN = """
+CREATE TEMP TABLE weeks_shown (
     start_time TIMESTAMPTZ, item_code INTEGER,
     impressions BIGINT, impressions_own BIGINT, impressions_maker BIGINT, impressions_type BIGINT, impressions_other BIGINT,
     purchases BIGINT, purchases_own BIGINT, purchases_maker BIGINT, purchases_type BIGINT, purchases_other BIGINT)
@@ -74,7 +74,7 @@ SELECT store_id, item_code, maker_key, type_key FROM promotions JOIN catalogue U
 _VISITORS = "CREATE OR REPLACE TEMP TABLE visitors AS SELECT store_id, user_code FROM visits WHERE week = $week"
 _OF_PROMOTED = "CREATE OR REPLACE TEMP TABLE promoted_{group} AS SELECT DISTINCT {group} FROM promoted"
 _SHOWN_IN_WEEK = f"""
-INSERT INTO shown BY NAME
+INSERT INTO weeks_shown BY NAME
 WITH {", ".join(_KNOWING.format(group=group) for group in ("item_code", "maker_key", "type_key"))}, buyers AS (
     SELECT store_id, item_code, count(*) AS buyers,
            count(*) FILTER (relation = 'own') AS own,
@@ -156,13 +156,14 @@ def _load_shown(db: duckdb.DuckDBPyConnection) -> None:
     groups = {"item_code": -1, "maker_key": 0, "type_key": 0}  # column -> what stands for none
     for group, none in groups.items():
         db.execute(_SINCE.format(group=group, none=none))
-    db.execute(_SHOWN)
+    db.execute(_WEEKS_SHOWN)
     for week, start in db.execute("SELECT week, start_time FROM weeks ORDER BY week").fetchall():
         for query in (_PROMOTED, _VISITORS):
             db.execute(query, {"week": week})
         for group in groups:
             db.execute(_OF_PROMOTED.format(group=group))
         db.execute(_SHOWN_IN_WEEK, {"week": week, "start": start})
+    db.execute("CREATE TABLE shown AS SELECT * FROM weeks_shown ORDER BY item_code, start_time")  # as snapshots group it
     parts = [f"{part}_{group}" for part in ("since", "promoted") for group in groups]
-    for name in ("visits", "bought", "firsts", "promoted", "visitors", *parts):
+    for name in ("visits", "bought", "firsts", "promoted", "visitors", "weeks_shown", *parts):
         db.execute(f"DROP TABLE {name}")

@@ -34,6 +34,8 @@ from training.tables.duck import write
 
 _DAY_US = 86_400e6
 _GROUPED = {"type": "type_key", "maker": "maker_key"}  # name of the lists -> column of the lines
+_REPEATED = ["user_id", "interest_text", *(f"{f.name}.list.element" for f in USER_BEHAVIOUR if f.dtype == "int64_list")]
+"""Columns in which values come again and again: a dictionary makes them smaller, and only slows down the others."""
 _NEVER_AGAIN = np.iinfo(np.int64).max
 _cached_text = cache(interest_text)  # users share few sets of largest categories
 
@@ -78,11 +80,11 @@ FROM lines WHERE bought_at < $at AND category_key <> 0
 GROUP BY ALL ORDER BY user_code, lines DESC, category_key
 """
 
-# Lines by user, group and week, made once: a snapshot then fades a third of what it would have to.
+# Lines by user, group and week, made once: a snapshot then fades a third of what it would have to. In the order in which it groups them.
 _WEEKLY = """
 CREATE TEMP TABLE weekly_{group} AS
 SELECT user_code, {group} AS key, w.start_time, count(*) AS lines
-FROM lines l JOIN weeks w USING (week) WHERE {group} <> 0 GROUP BY ALL ORDER BY w.start_time
+FROM lines l JOIN weeks w USING (week) WHERE {group} <> 0 GROUP BY ALL ORDER BY user_code, key
 """
 
 _AFFINITIES = f"""
@@ -140,7 +142,9 @@ def write_user_behaviour(
     try:
         for at in snapshots:
             table = _snapshot(db, states, names, at)
-            writer = writer or pq.ParquetWriter(out / f"{USER_BEHAVIOUR.name}.parquet", table.schema, compression="zstd")
+            writer = writer or pq.ParquetWriter(
+                out / f"{USER_BEHAVIOUR.name}.parquet", table.schema, compression="zstd", use_dictionary=_REPEATED
+            )
             writer.write_table(table)  # a row group per snapshot: a reader of one week skips the others
             rows += len(table)
             done()
