@@ -49,7 +49,7 @@ _STAMP = "event_timestamp"
 
 
 class FeastError(RuntimeError):
-    """Feast's CLI ended with an error; the message carries the end of what it said."""
+    """Feast's CLI ended with an error, and the message carries the end of what it said; or what Feast answered cannot be trusted."""
 
 
 def apply(layout: Layout) -> None:
@@ -250,8 +250,15 @@ def _items(store: Any, lists: Sequence[RankingLists]) -> ItemTable:
 
 
 def _historical(store: Any, view: View, ids: NDArray[Any], times: NDArray[np.datetime64]) -> pa.Table:
-    """One view's values for (n,) entities at (n,) instants, in their order; null where it had no row alive then."""
+    """One view's values for (n,) entities at (n,) instants, in their order; null where it had no row alive then.
+
+    Raises:
+        FeastError: the offline store is one whose joins cannot be trusted.
+    """
     import pandas as pd
+
+    if store.config.offline_store.type == "ray":  # Feast 0.67
+        raise FeastError("Feast's Ray store rounds 64-bit keys and ignores lifetimes in point-in-time joins: read lists with another YAML")
 
     key = f"{view.entity}_id"
     frame = pd.DataFrame({key: ids, _STAMP: pd.DatetimeIndex(times).tz_localize("UTC"), "row": np.arange(len(ids))})

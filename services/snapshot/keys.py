@@ -65,7 +65,7 @@ def hash_ids(item_ids: Sequence[str], seed: int) -> Hashes:
 
 def buckets(capacity: int) -> int:
     """How many buckets a table of `capacity` rows has: a power of two, so that a hash's first bits are its bucket's number."""
-    return 2 ** max(math.ceil(math.log2(max(capacity, 1) / (SLOTS * LOAD))), 1)
+    return 1 << max(math.ceil(math.log2(max(capacity, 1) / (SLOTS * LOAD))), 1)
 
 
 def guess(hashes: Hashes, index: Index) -> NDArray[np.intp] | None:

@@ -228,7 +228,7 @@ class Writer:
         blocks.state["id_bytes"] = begin + len(text)
         self._write_row(row, record)
         blocks.state["rows"] = row + 1
-        blocks.index[free(hashed, blocks.index)] = slots(hashed, np.uint64(row))
+        blocks.index[free(hashed, blocks.index)] = slots(np.array([hashed]), np.array([row], np.uint64))[0]
 
     def _name(self, key: int, text: str) -> None:
         blocks = self._blocks()
