@@ -22,7 +22,7 @@ from ranking.live import item_live, user_session
 from ranking.types import FloatArray, IntArray
 from services.feature_store.items import items_of
 from services.feature_store.port import ENTITY_VIEWS, FeatureRows, FeatureStore, Sink
-from services.features.history import History
+from services.features.history import BatchRows, History
 from services.features.purchases import Happening, PoisonError, happening
 from services.features.rows import Catalogue, Popularity, item_row, user_row
 from services.features.state import Due, State
@@ -89,6 +89,7 @@ class Stream:
         self._events, self._state, self._store, self._snapshot = events, state, store, snapshot
         self._catalogue, self._changed, self._history, self._clock = catalogue, changed, history, clock
         self._popular: Popularity | None = None
+        self._batch: BatchRows | None = None
         self._rows: dict[View, Callable[[Due, int, Catalogue], Mapping[str, Any]]] = {
             ITEM_STATISTICS: self._statistics,
             USER_BEHAVIOUR: self._behaviour,
@@ -154,7 +155,9 @@ class Stream:
         columns = {name: [row[name] for row in rows] for name in rows[0]}
         if view is ITEM_STATISTICS:
             stored = self._store.read(Entity.ITEM, ids)
-            columns = {f.name: _or_default(stored, f) for f in view} | columns
+            if self._batch is None:
+                self._batch = BatchRows(self._history.layout, int(self._clock() * 1e6))
+            columns = {f.name: self._batch.values(f.name, ids, _or_default(stored, f)) for f in view} | columns
         self._store.push(view, ids, columns, stamps)
         if view is ITEM_STATISTICS:
             times = stored.event_times.copy()
@@ -211,4 +214,4 @@ def _stamps(some: Sequence[Due], now: int) -> IntArray:
 
 def _or_default(stored: FeatureRows, feature: Feature) -> list[Any]:
     """(n,) what the store has of a feature."""
-    return [feature.default if value is None else value for value in stored.values[feature.name]]
+    return [feature.default if value is None or value != value else value for value in stored.values[feature.name]]  # noqa: PLR0124 - NaN
