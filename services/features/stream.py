@@ -147,8 +147,20 @@ class Stream:
         for view, some in due.items():
             kept, rows = self._computed(view, some, now, catalogue)
             if kept:
-                self._pushed(view, kept, rows, _stamps(kept, now))
+                self._pushed_or_left(view, kept, rows, _stamps(kept, now))
         return max(map(len, due.values())) == _ROWS
+
+    def _pushed_or_left(self, view: View, some: Sequence[Due], rows: Sequence[Mapping[str, Any]], stamps: IntArray) -> None:
+        """Push rows together, or one by one where the store takes one of them for nonsense: that one stays as it was pushed last."""
+        try:
+            self._pushed(view, some, rows, stamps)
+        except ValueError as wrong:
+            if len(some) == 1:
+                log.error("row_failed", extra={"entity": some[0].id, "detail": str(wrong)})
+                self._done(view, some, stamps)
+                return
+            for i, (one, row) in enumerate(zip(some, rows, strict=True)):
+                self._pushed_or_left(view, [one], [row], stamps[i : i + 1])
 
     def _pushed(self, view: View, some: Sequence[Due], rows: Sequence[Mapping[str, Any]], stamps: IntArray) -> None:
         ids = [one.id for one in some]
