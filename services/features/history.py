@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from ranking.errors import Unavailable
+from ranking.features import ITEM_STATISTICS, LIVE_FEATURES
 from ranking.layout import Layout
 from ranking.types import IntArray
 from services.features.purchases import basket_of
@@ -19,6 +24,8 @@ from services.features.state import HistoryLines
 
 _EPOCH_MONDAY_US = 4 * 86_400_000_000  # 1970-01-05, where the batch names no weeks
 _INSTANT = pa.timestamp("us", tz="UTC")
+_STAMP = "event_timestamp"
+_BATCH_ONLY = tuple(f.name for f in ITEM_STATISTICS if f.name not in LIVE_FEATURES[ITEM_STATISTICS.name])
 _NUMBERS = ("value", "unit_price", "off_shelf")
 
 
@@ -77,6 +84,41 @@ def _told_apart(column: pa.ChunkedArray) -> tuple[list[str], IntArray]:
     """The distinct strings, and where among them each row's is."""
     encoded = column.combine_chunks().dictionary_encode()
     return encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64)
+
+
+class BatchRows:
+    """What the batch's newest table says of items where events do not know better.
+
+    Not read from the online store: there a row that was pushed may have kept the batch's next one out.
+    """
+
+    def __init__(self, layout: Layout, at_us: int) -> None:
+        """Read each item's row of the newest instant up to `at_us`; nothing where there is no table.
+
+        Raises:
+            Unavailable: it cannot be read.
+        """
+        self._columns: dict[str, NDArray[np.float32]] = {}
+        self._place: dict[str, int] = {}
+        path = layout.features / f"{ITEM_STATISTICS.name}.parquet"
+        if not path.exists():
+            return
+        with _readable(path) as file:
+            stamps = file.read(columns=[_STAMP])[_STAMP].cast(_INSTANT).unique()
+        past = [stamp for stamp in stamps.cast("int64").to_pylist() if stamp <= at_us]
+        if past:
+            newest = pa.scalar(max(past), pa.int64()).cast(_INSTANT)
+            table = pq.read_table(path, columns=["item_id", *_BATCH_ONLY], filters=pc.field(_STAMP) == newest)
+            self._columns = {name: table[name].to_numpy() for name in _BATCH_ONLY}
+            self._place = {item: i for i, item in enumerate(table["item_id"].to_pylist())}
+
+    def values(self, name: str, ids: Sequence[str], otherwise: Sequence[Any]) -> list[Any]:
+        """(n,) values of a feature, of items it has no row of those of `otherwise`."""
+        column = self._columns.get(name)
+        if column is None:
+            return list(otherwise)
+        places = [self._place.get(item) for item in ids]
+        return [other if at is None else float(column[at]) for at, other in zip(places, otherwise, strict=True)]
 
 
 def look(layout: Layout) -> History:

@@ -25,6 +25,7 @@ class Happening(NamedTuple):
     """What one event says, whatever its type."""
 
     offset: int  # of the log
+    key: int  # of the event's id: orders events of one instant, whenever they came
     user_id: str  # empty: nobody known
     item_id: str
     type: EventType
@@ -46,6 +47,7 @@ def happening(offset: int, event: Event) -> Happening:
     """
     return Happening(
         offset,
+        stable_key(event.event_id),
         event.user_id,
         event.item_id,
         event.type,

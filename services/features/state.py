@@ -173,7 +173,7 @@ class State:
                     _touch(db, one, USER_BEHAVIOUR, user, ITEM_STATISTICS, item)
                 db.execute(_TALLY, (item, one.type, one.at // _HOUR_US, one.total))
                 if one.recent and one.user_id:
-                    db.execute("INSERT INTO recent VALUES (?, ?, ?, ?, ?)", (user, one.at, one.offset, item, one.type))
+                    db.execute("INSERT OR IGNORE INTO recent VALUES (?, ?, ?, ?, ?)", (user, one.at, one.key, item, one.type))
                     db.execute(_FORGET_OLD, (user,))
                 _touch(db, one, USER_SESSION if one.recent else None, user, ITEM_LIVE, item)
             facts = {"offset": str(offset)}

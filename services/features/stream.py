@@ -22,7 +22,7 @@ from ranking.live import item_live, user_session
 from ranking.types import FloatArray, IntArray
 from services.feature_store.items import items_of
 from services.feature_store.port import ENTITY_VIEWS, FeatureRows, FeatureStore, Sink
-from services.features.history import History
+from services.features.history import BatchRows, History
 from services.features.purchases import Happening, PoisonError, happening
 from services.features.rows import Catalogue, Popularity, item_row, user_row
 from services.features.state import Due, State
@@ -92,6 +92,7 @@ class Stream:
         self._catalogue, self._changed, self._history, self._clock = catalogue, changed, history, clock
         self._forgotten = forgotten
         self._popular: Popularity | None = None
+        self._batch: BatchRows | None = None
         self._rows: dict[View, Callable[[Due, int, Catalogue], Mapping[str, Any]]] = {
             ITEM_STATISTICS: self._statistics,
             USER_BEHAVIOUR: self._behaviour,
@@ -150,7 +151,7 @@ class Stream:
             some = self._remembered(view, waiting, now) if view.entity is Entity.USER else waiting
             kept, rows = self._computed(view, some, now, catalogue)
             if kept:
-                self._pushed(view, kept, rows, _stamps(kept, now))
+                self._pushed_or_left(view, kept, rows, _stamps(kept, now))
         return max(map(len, due.values())) == _ROWS
 
     def _remembered(self, view: View, users: Sequence[Due], now: int) -> list[Due]:
@@ -160,12 +161,26 @@ class Stream:
             self._done(view, gone, _stamps(gone, now))
         return [user for user in users if user.id not in self._forgotten]
 
+    def _pushed_or_left(self, view: View, some: Sequence[Due], rows: Sequence[Mapping[str, Any]], stamps: IntArray) -> None:
+        """Push rows together, or one by one where the store takes one of them for nonsense: that one stays as it was pushed last."""
+        try:
+            self._pushed(view, some, rows, stamps)
+        except ValueError as wrong:
+            if len(some) == 1:
+                log.error("row_failed", extra={"entity": some[0].id, "detail": str(wrong)})
+                self._done(view, some, stamps)
+                return
+            for i, (one, row) in enumerate(zip(some, rows, strict=True)):
+                self._pushed_or_left(view, [one], [row], stamps[i : i + 1])
+
     def _pushed(self, view: View, some: Sequence[Due], rows: Sequence[Mapping[str, Any]], stamps: IntArray) -> None:
         ids = [one.id for one in some]
         columns = {name: [row[name] for row in rows] for name in rows[0]}
         if view is ITEM_STATISTICS:
             stored = self._store.read(Entity.ITEM, ids)
-            columns = {f.name: _or_default(stored, f) for f in view} | columns
+            if self._batch is None:
+                self._batch = BatchRows(self._history.layout, int(self._clock() * 1e6))
+            columns = {f.name: self._batch.values(f.name, ids, _or_default(stored, f)) for f in view} | columns
         self._store.push(view, ids, columns, stamps)
         if view is ITEM_STATISTICS:
             times = stored.event_times.copy()
@@ -222,4 +237,4 @@ def _stamps(some: Sequence[Due], now: int) -> IntArray:
 
 def _or_default(stored: FeatureRows, feature: Feature) -> list[Any]:
     """(n,) what the store has of a feature."""
-    return [feature.default if value is None else value for value in stored.values[feature.name]]
+    return [feature.default if value is None or value != value else value for value in stored.values[feature.name]]  # noqa: PLR0124 - NaN

@@ -38,6 +38,7 @@ class RowStore:
     def __init__(self, path: Path) -> None:
         self.down = False
         self.changes = 1
+        self.refuses: set[str] = set()  # ids whose rows are nonsense
         self.pushes: list[tuple[str, tuple[str, ...]]] = []
         self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
         self._db.execute("PRAGMA journal_mode = WAL")
@@ -47,6 +48,8 @@ class RowStore:
     def push(self, view: View, ids: Sequence[str], columns: Mapping[str, Sequence[Any]], event_times: IntArray) -> None:
         self._answer()
         assert set(columns) == {f.name for f in view}
+        if self.refuses & set(ids):
+            raise ValueError(f"{view.name}: orders_all must be float32")
         self.pushes.append((view.name, tuple(ids)))
         for i, key in enumerate(ids):
             self.write(view.name, key, {name: column[i] for name, column in columns.items()}, int(event_times[i]))

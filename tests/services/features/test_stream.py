@@ -180,6 +180,15 @@ def test_a_row_that_cannot_be_computed_holds_up_no_other(
     assert shop.user("ann")["distinct_items"] == 3.0
 
 
+def test_a_row_the_store_refuses_holds_up_no_other(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    """It is left out by name, the others that were to be pushed with it are pushed, and nothing waits."""
+    shop.store.refuses = {"ann"}
+    shop.record(bought("a", "ann", "i1"), bought("b", "bob", "i2"), bought("c", "cid", "i3"))
+    assert (shop.user("ann"), shop.user("bob")["orders_all"], shop.user("cid")["orders_all"]) == ({}, 1.0, 1.0)
+    assert {getattr(record, "entity", "") for record in caplog.records} == {"ann"}
+    assert shop.stream.progress().waiting == 0
+
+
 def test_a_store_that_is_down_is_waited_for(shop: Shop) -> None:
     """Events are taken in meanwhile, nothing is lost or counted twice, and it is said how much waits."""
     shop.store.down = True

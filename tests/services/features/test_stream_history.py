@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from ranking.errors import Unavailable
+from ranking.features import ITEM_STATISTICS
 from ranking.layout import Layout
 from services.features.follower import Follower
 from services.features.history import look
@@ -95,6 +96,20 @@ def test_what_the_history_has_is_not_counted_again(tmp_path: Path) -> None:
         assert (shop.user("bob")["orders_all"], shop.item("i1")["purchases_all"]) == (2.0, 3.0)
         assert shop.item("i2") == shop.store.row("item_statistics", "i2")[1]
         assert shop.item("i2")["purchases_all"] == 5.0  # as the batch wrote it
+
+
+def test_what_only_the_batch_knows_is_its_newest_word(tmp_path: Path) -> None:
+    """Whatever row stands in the online store: that of the newest instant up to the clock; of items it lacks, what the store has."""
+    batch(tmp_path)
+    times = [at(WATERMARK - 7 * DAY), at(WATERMARK), at(WATERMARK + 9 * DAY)]
+    names = [f.name for f in ITEM_STATISTICS if f.dtype == "float32"]
+    frame = pd.DataFrame([{"item_id": "i1", "event_timestamp": time} | dict.fromkeys(names, float(k)) for k, time in enumerate(times)])
+    frame.to_parquet(Layout(tmp_path).features / "item_statistics.parquet")
+    with Shop(tmp_path) as shop:
+        shop.store.write("item_statistics", "i3", {"promo_rate_28d": 0.5, "type_share": float("nan")}, NOON * 10**6)
+        follow(shop, bought("a", "ann", "i1"), bought("b", "ann", "i2"), bought("c", "ann", "i3"))
+        assert [shop.item(key)["promo_rate_28d"] for key in ("i1", "i2", "i3")] == [1.0, 0.25, 0.5]
+        assert (shop.item("i1")["purchases_all"], shop.item("i3")["type_share"]) == (3.0, 0.0)
 
 
 def test_history_can_be_replayed(tmp_path: Path) -> None:
