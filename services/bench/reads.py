@@ -48,7 +48,7 @@ _Said = tuple[Any, Any]  # of the user and of the items: arrays, or what Feast h
 
 def figures(_layout: Layout, quick: bool) -> dict[str, float]:
     """Figures by name; milliseconds are p50 and p99 of single reads."""
-    sizes, items, rounds = (SIZES[:2], 500, 2) if quick else (SIZES, 5000, 40)
+    sizes, items, rounds = (SIZES[:2], 500, 2) if quick else (SIZES, 2000, 25)
     found: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="longtail-bench-") as folder, redis_server(Path(folder) / "redis") as address:
         home = Path(folder) / "home"
