@@ -35,6 +35,7 @@ from training.progress import Bar
 
 METRIC = "ndcg10"
 SEARCHERS = ("bayesian", "random", "grid")
+ALIKE = 0.005  # of NDCG@10: a hundred lists do not tell more apart, but they do tell a calibrator that fits what it saw by heart
 CALIBRATED = (0.7, 1.4)  # predicted over actual a winner must lie in, on the selection lists
 
 
@@ -317,14 +318,19 @@ def _row(result: Any) -> dict[str, Any]:
 
 
 def _choose(name: str, rows: list[dict[str, Any]]) -> SearchResult:
-    """Best NDCG@10 among the calibrated; where none is calibrated, best NDCG@10. A fusion has no probabilities and never wins."""
+    """The least normalised entropy of the calibrated trials that order about as well as their best; where none is calibrated, of all.
+
+    A fusion has no probabilities and never wins.
+    """
     finished = [r for r in rows if METRIC in r["metrics"] and r["config"].get("blend") not in FUSIONS]
     if not finished:
         first = next((r["error"] for r in rows if r["error"]), "none of them gives probabilities" if rows else "no trial")
         raise RuntimeError(f"{name}: all {len(rows)} trials failed, the first with: {first}")
     low, high = CALIBRATED
     calibrated = [r for r in finished if low <= r["metrics"]["predicted_over_actual"] <= high]
-    best = max(calibrated or finished, key=lambda r: r["metrics"][METRIC])
+    most = max(r["metrics"][METRIC] for r in calibrated or finished)
+    alike = [r for r in calibrated or finished if r["metrics"][METRIC] >= most - ALIKE]
+    best = min(alike, key=lambda r: (r["metrics"].get("ne", math.inf), -r["metrics"][METRIC]))
     ranked = sorted(rows, key=lambda r: -r["metrics"].get(METRIC, -1.0))
     return SearchResult(name, best["config"], best["trial"], ranked)
 

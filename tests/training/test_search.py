@@ -15,14 +15,23 @@ from training.members.registry import GIVEN, MEMBERS
 from training.search import Choices, _choose, _claim, _within, run
 
 
-def _row(trial: str, ndcg: float, ratio: float) -> dict[str, object]:
-    return {"trial": trial, "config": {"c": trial}, "metrics": {"ndcg10": ndcg, "predicted_over_actual": ratio}, "error": ""}
+def _row(trial: str, ndcg: float, ratio: float, ne: float | None = None) -> dict[str, object]:
+    metrics = {"ndcg10": ndcg, "predicted_over_actual": ratio} | ({} if ne is None else {"ne": ne})
+    return {"trial": trial, "config": {"c": trial}, "metrics": metrics, "error": ""}
 
 
 def test_the_best_calibrated_trial_wins() -> None:
     """A better NDCG does not excuse probabilities that are off by half."""
     result = _choose("x", [_row("a", 0.5, 1.6), _row("b", 0.4, 1.1), _row("c", 0.3, 1.0)])
     assert result.best_trial == "b"
+
+
+def test_of_trials_that_order_alike_the_one_with_the_better_probabilities_wins() -> None:
+    """Within five thousandths of NDCG@10 normalised entropy decides, beyond them it does not; one that has none comes last."""
+    alike = [_row("a", 0.2740, 1.1, 0.90), _row("b", 0.2729, 1.2, 0.78), _row("c", 0.2689, 1.0, 0.50), _row("d", 0.2735, 1.0)]
+    assert _choose("x", alike).best_trial == "b"
+    assert _choose("x", [alike[0], alike[3]]).best_trial == "a"
+    assert _choose("x", [_row("a", 0.4, 1.0, 0.7), _row("b", 0.4, 1.0, 0.7), _row("c", 0.401, 1.0, 0.7)]).best_trial == "c"
 
 
 def test_without_a_calibrated_trial_the_best_wins() -> None:
