@@ -74,8 +74,10 @@ def keep(settings: Settings, *, store: Store | None = None, events: EventLog | N
     try:
         for thread in threads:
             thread.start()
-        while not stop.wait(_SAY_S):
+        ended = False
+        while not ended:
             status.write(told, **keeping.status(), stream=follower.status())
+            ended = stop.wait(_SAY_S)
         deadline = time.monotonic() + _STOP_S
         for thread in threads:
             thread.join(max(deadline - time.monotonic(), 0.0))

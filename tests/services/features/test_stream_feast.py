@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,7 @@ from services.gateway.features import Features
 from services.snapshot.latest import Latest
 from tests.services import feast_home
 from tests.services.features.stream_fakes import ITEMS, bought, profile
+from tests.services.gateway_fakes import eventually
 
 NOW = datetime.now(UTC)
 ORDERS, SOLD = USER_SCALARS.index("orders_all"), ITEM_SCALARS.index("purchases_all")
@@ -92,10 +94,15 @@ async def test_a_purchase_is_in_the_next_list(process: Layout) -> None:
         if asked["recent_item_keys"] == [[stable_key("i0")] * 3]:
             break
         await asyncio.sleep(0.01)
-    told = json.loads((process.run / "features.json").read_text())["stream"]
-    assert (told["error"], told["refused"]) == ("", 0)
+    await eventually(lambda: _told(process).get("offset") == log.last())  # what it tells is half a second old at most
+    assert (_told(process)["error"], _told(process)["refused"]) == ("", 0)
     await reader.close()
     log.close()
+
+
+def _told(layout: Layout) -> dict[str, Any]:
+    file = layout.run / "features.json"
+    return dict(json.loads(file.read_text())["stream"]) if file.exists() else {}
 
 
 @pytest.mark.servers
