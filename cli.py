@@ -341,7 +341,7 @@ def users_forget(
     ] = "",
 ) -> None:
     """Remove users from every store of this machine, for good; says what was done. Exit status 1 where it has to be asked again."""
-    from services.privacy import stores
+    from services.features import stores
     from services.privacy.forget import forget
 
     with explained(), stores.opened(layout(), ROOT / "feature_repo", event_log) as opened:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 
-from training.lists.strangers import SHARE
-
 
 @dataclass(frozen=True, slots=True)
 class Profile:
@@ -34,7 +32,7 @@ class Profile:
     trials: int
     trial_rounds: int
     bootstrap: int = 1000
-    strangers: float = SHARE
+    strangers: float = 0.1
     seed: int = 7
 
     def key(self) -> dict[str, object]:

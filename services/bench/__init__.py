@@ -1,1 +1,1 @@
-"""What measures the gateway from outside: a load client, a bare echo server as its yardstick, and the `rank` benchmark."""
+"""What measures the services from outside, each beside a yardstick: ranking, events, pushes, reads, the snapshot."""

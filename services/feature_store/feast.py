@@ -24,6 +24,7 @@ from ranking.errors import Unavailable
 from ranking.fairness.policy import ITEM_ATTRIBUTES
 from ranking.features import FEATURE_SERVICES, ITEM_SCALARS, Dtype, Entity, Feature, View
 from ranking.types import IntArray
+from services.feature_store.forget import removed
 from services.feature_store.layouts import Found, RedisRows, Rows, SqliteRows, Wanted
 from services.feature_store.port import ENTITY_VIEWS, FeatureRows
 from services.feature_store.values import Parse, column
@@ -123,9 +124,12 @@ class FeastStore:
 
     def forget(self, users: Sequence[str]) -> int:
         """See `services.privacy.forget.Store.forget`."""
-        from services.feature_store.forget import forget
-
-        return forget(self, users)
+        try:
+            return removed(self.opened(), JOIN_KEYS[Entity.USER], users)
+        except Unavailable:
+            raise
+        except Exception as error:  # as in `read`
+            raise _unavailable(error) from error
 
     def _known(self) -> Any:
         """The store that is asked about itself; its registry is read when it is opened, and when asked to."""

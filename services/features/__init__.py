@@ -1,1 +1,1 @@
-"""The feature process: keeps the item snapshot that the gateways of this machine read."""
+"""The feature process: keeps the item snapshot that the gateways of this machine read, and turns events into fresh rows."""

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from ranking.assemble import as_unknown_user
 from ranking.types import Float32Array
 
-SHARE = 0.1  # of the training lists
-
 
 def with_strangers(x: Float32Array, lists: NDArray[np.int64], share: float, seed: int) -> Float32Array:
     """(n, len(MODEL_COLUMNS)) the same rows, those of some lists as an unknown user would have them.

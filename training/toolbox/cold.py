@@ -20,8 +20,9 @@ from ranking.features import MODEL_COLUMNS
 from ranking.layout import Layout
 from ranking.metrics import bootstrap_interval
 from ranking.types import TIERS, Float32Array, FloatArray
-from training.lists.strangers import SHARE, with_strangers
+from training.lists.strangers import with_strangers
 from training.members.contract import Rows
+from training.profile import DEMO
 from training.progress import Bar
 from training.release.evaluate import Row, as_row
 from training.toolbox import ads_data
@@ -36,6 +37,7 @@ YOUNG_DAYS = 28
 RULES_SHOWN = ("popularity", "repeat_purchase")
 PREPARED = f"{WHOLE}, a tenth of its lists strangers'"
 RANKERS = (*RULES_SHOWN, WHOLE, PREPARED)
+SHARE = DEMO.strangers  # of the training lists
 STRANGER = "asked by strangers"
 _PLACES = 50
 _ORDERS, _AGE = MODEL_COLUMNS.index("orders_all"), MODEL_COLUMNS.index("age_days")

@@ -23,7 +23,6 @@ from ranking.layout import Layout
 from ranking.privacy import user_digest
 from services.feature_store.changes import Changes
 from services.feature_store.feast import FeastStore
-from services.feature_store.forget import forget as forget_online
 from services.features.state import HistoryLines, State
 from services.feedback.log.sqlite import SqliteLog
 from services.feedback.types import Event, EventType, Outcome
@@ -187,7 +186,7 @@ def test_redis_forgets_too(home: Layout, tmp_path_factory: pytest.TempPathFactor
             def opened(self) -> Any:
                 return feast
 
-        assert forget_online(Opened(feast_home.REPO, home.home), [GONE, "never-heard-of"]) == 1
+        assert Opened(feast_home.REPO, home.home).forget([GONE, "never-heard-of"]) == 1
         assert set(client.keys("*")) == before - gone
     finally:
         server.kill()

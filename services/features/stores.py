@@ -1,4 +1,4 @@
-"""The stores of this machine that know users and are open to several processes, opened as those do."""
+"""The stores that know users, opened for whoever forgets one, as the processes open them. Knows not how they forget."""
 
 from __future__ import annotations
 
