@@ -58,10 +58,12 @@ def _state(layout: Layout) -> controller.State:
     return state
 
 
-def _ready(layout: Layout, release: str | None) -> Callable[[], bool]:
+def _ready(layout: Layout, release: str | None, other_than: int = 0) -> Callable[[], bool]:
+    """Whether a Triton serves `release`, and (one reading of the state: two may straddle a change) is not process `other_than`."""
+
     def check() -> bool:
         state = controller.read_state(layout)
-        return state is not None and state.ready and state.release == release
+        return state is not None and state.ready and state.release == release and state.triton_pid != other_than
 
     return check
 
@@ -98,7 +100,7 @@ def test_a_killed_triton_comes_back_with_its_models(layout: Layout) -> None:
         assert len(stubs) == 4  # two members, two versions
 
         os.kill(before.triton_pid, signal.SIGKILL)
-        _until(lambda: _ready(layout, "r2")() and _state(layout).triton_pid != before.triton_pid, layout)
+        _until(_ready(layout, "r2", other_than=before.triton_pid), layout)
 
         after = _state(layout)
         assert after.grpc == before.grpc == f"127.0.0.1:{port}"
@@ -184,7 +186,7 @@ def test_a_missing_pointer_unloads_nothing(layout: Layout) -> None:
         _assert_scores(before.grpc, 1, 1.0)
 
         os.kill(before.triton_pid, signal.SIGKILL)
-        _until(lambda: _ready(layout, "r1")() and _state(layout).triton_pid != before.triton_pid, layout)
+        _until(_ready(layout, "r1", other_than=before.triton_pid), layout)
         _until(lambda: _state(layout).error == missing, layout)
         _assert_scores(before.grpc, 1, 1.0)
 
