@@ -88,7 +88,7 @@ def write_tables(
                 clock.lap("user_behaviour")
                 rows["item_statistics"] = write_item_statistics(db, out, fresh, bar.advance)
                 clock.lap("item_statistics")
-                rows |= write_taste(db, out, fresh, bar.advance)
+                rows |= write_taste(db, out, fresh, bar.advance, older=older if kept else None)
                 clock.lap("taste")
         if older and kept:
             rows |= {v.name: append(older / f"{v.name}.parquet", out / f"{v.name}.parquet") for v in GROWING}

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from training.discovery import METHODS, Factors, factorise
+from training.discovery.factorisation import als
+from training.discovery.types import Purchases
 
 BLOCKS, ITEMS_EACH, USERS_EACH = 4, 12, 30
 USERS, ITEMS = BLOCKS * USERS_EACH + 1, BLOCKS * ITEMS_EACH + 1  # the last user never bought, the last item never sold
@@ -129,3 +131,19 @@ def test_a_width_of_nothing_is_refused(name: str, width: int) -> None:
     for lines in (([0], [0], [1.0]), ([], [], [])):
         with pytest.raises(ValueError, match=f"^width: must be at least 1, got {width}"):
             factorise(name, *lines, shape=(1, 1), width=width, seed=0)
+
+
+def test_going_on_from_good_factors_keeps_them_good() -> None:
+    """One alternation from last week's factors ranks what is held out as factors found anew do; rows of zeros begin anywhere."""
+    users, items, ages, held_out = _lines()
+    before = Purchases(users[ages > 1], items[ages > 1], ages[ages > 1], (USERS, ITEMS))
+    now = Purchases(users, items, ages, (USERS, ITEMS))
+    factors = als(now, width=WIDTH, seed=0, start=als(before, width=WIDTH, seed=0))
+    scores = factors.users @ factors.items.T
+    others = np.delete(np.arange(ITEMS - 1), np.arange(ITEMS_EACH))
+    first = [user for user in range(USERS - 1) if user % BLOCKS == 0]
+    right = [(scores[user, held_out[user]][:, None] > scores[user, others]).mean() for user in first]
+    assert np.mean(right) > 0.9
+
+    nothing = als(now, width=WIDTH, seed=0, start=Factors(np.zeros((USERS, WIDTH), np.float32), np.zeros((ITEMS, WIDTH), np.float32)))
+    assert nothing.users[:-1].any(axis=1).all()

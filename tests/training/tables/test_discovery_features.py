@@ -21,7 +21,9 @@ from ranking.features import (
     stable_key,
 )
 from tests.training.tables.slices import FIRST_WEEK, LAST_WEEK, Slice
-from training.discovery import factorise
+from training.discovery import Factors
+from training.discovery.factorisation import als
+from training.discovery.types import Purchases
 from training.tables import taste
 
 AT, WEEK = datetime(2017, 12, 4, 5, tzinfo=UTC), 50  # the start of week 50
@@ -129,24 +131,40 @@ def test_user_affinities_fade(small: Slice, lines: list[tuple], groups: dict[str
             assert strengths == pytest.approx([expected[k] for k in keys], rel=1e-4)
 
 
-def test_taste_is_the_factorisation_of_what_was_bought_before(small: Slice, lines: list[tuple]) -> None:
-    """User times item equals what `factorise` gives for the purchases before the snapshot; who has no row has the product 0."""
+@pytest.mark.parametrize("week", [FIRST_WEEK, WEEK])
+def test_taste_is_the_factorisation_of_what_was_bought_before(small: Slice, week: int) -> None:
+    """User times item equals what the method gives for the purchases before the snapshot: from nothing at the first one, from the rows of
+    the week before at others. Who has no row has the product 0.
+    """
+    at = AT + timedelta(weeks=week - WEEK)
+    if at < datetime(2017, 11, 5, tzinfo=UTC):
+        at -= timedelta(hours=1)  # weeks begin at local midnight, and summer time had not ended
+    lines = duckdb.sql(f"""
+        SELECT household_id::VARCHAR, product_id::VARCHAR, transaction_timestamp
+        FROM '{small.raw}/transactions.parquet' WHERE week < {week} ORDER BY 3, 1, 2""").fetchall()
     users, items = (
         [name for (name,) in duckdb.sql(f"SELECT {what}_id FROM '{small.canonical}/{what}s.parquet' ORDER BY {what}_code").fetchall()]
         for what in ("user", "item")
     )
-    buyers, bought = {x[2] for x in lines}, {x[3] for x in lines}
+    buyers, bought = {x[0] for x in lines}, {x[1] for x in lines}
     users, items = [u for u in users if u in buyers], [i for i in items if i in bought]  # numbered without those yet unknown
-    user_code, item_code = ({name: i for i, name in enumerate(names)} for names in (users, items))
-    now = AT.replace(tzinfo=None)
-    order = np.array([[user_code[u], item_code[i]] for _, _, u, i, _ in lines])
-    ages = np.array([(now - x[4]) / timedelta(weeks=1) for x in lines])
-    factors = factorise(taste.METHOD, order[:, 0], order[:, 1], ages, shape=(len(users), len(items)), width=TASTE_WIDTH, seed=taste.SEED)
-    expected = factors.users @ factors.items.T
-    got = np.zeros_like(expected)
-    left, right = _rows(small, "user_taste"), _rows(small, "item_taste")
-    u, i = [user_code[row["user_id"]] for row in left], [item_code[row["item_id"]] for row in right]
-    got[np.ix_(u, i)] = np.array([row["taste"] for row in left]) @ np.array([row["taste"] for row in right]).T
+    codes = {name: i for names in (users, items) for i, name in enumerate(names)}
+    assert len(codes) == len(users) + len(items)
+
+    def dense(instant: datetime) -> Factors:
+        vectors = []
+        for what, names in (("user", users), ("item", items)):
+            vectors.append(np.zeros((len(names), TASTE_WIDTH), np.float32))
+            for row in _rows(small, f"{what}_taste", f"event_timestamp = TIMESTAMPTZ '{instant.isoformat()}'"):
+                vectors[-1][codes[row[f"{what}_id"]]] = row["taste"]
+        return Factors(*vectors)
+
+    order = np.array([[codes[u], codes[i]] for u, i, _ in lines])
+    ages = np.array([(at.replace(tzinfo=None) - when) / timedelta(weeks=1) for *_, when in lines])
+    purchases = Purchases(order[:, 0], order[:, 1], ages, (len(users), len(items)))
+    start = None if week == FIRST_WEEK else dense(at - timedelta(weeks=1))
+    made = als(purchases, width=TASTE_WIDTH, seed=taste.SEED, start=start)
+    expected, got = (f.users @ f.items.T for f in (made, dense(at)))
     assert np.abs(expected).max() > 0.01
     np.testing.assert_allclose(got, expected, atol=1e-4)
 

@@ -156,7 +156,7 @@ def test_a_run_that_fails_leaves_the_old_tables_and_the_next_goes_on_from_them(t
         source = stage(layout.canonical("shop"), {"until": until.isoformat()}, lambda out: write_shop(_until(SHOP, until), out))
         return tables.compute(layout, source, first_week=2, last_week=WEEKS, until=until, full=full).path
 
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise OSError("disk full")
 
     before = _meta(compute(STARTS[2]))
