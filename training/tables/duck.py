@@ -5,14 +5,17 @@ Knows nothing of the tables.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
 THREADS = 2
 MEMORY = "3GB"  # the whole demo has 8 GB
+_UTC = "SET TimeZone = 'UTC'"  # every cast between local and absolute time means UTC, whatever the machine's zone
 
 
 @contextmanager
@@ -24,8 +27,27 @@ def connect(spill: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         "temp_directory": str(spill / ".spill"),
     }
     with duckdb.connect(config=settings) as db:
-        db.execute("SET TimeZone = 'UTC'")  # every cast between local and absolute time means UTC, whatever the machine's zone
+        db.execute(_UTC)
         yield db
+
+
+def together(db: duckdb.DuckDBPyConnection, *parts: Callable[[duckdb.DuckDBPyConnection], Any]) -> list[Any]:
+    """Run the parts side by side, each on its own connection to the same database, and return what they return, in order.
+
+    Small queries, and what Python does between them, leave a second core idle. Temporary tables belong to one connection only.
+
+    Raises:
+        Exception: the first part's that failed, once all have ended.
+    """
+
+    def run(part: Callable[[duckdb.DuckDBPyConnection], Any]) -> Any:
+        with db.cursor() as own:
+            own.execute(_UTC)
+            return part(own)
+
+    with ThreadPoolExecutor(len(parts)) as pool:
+        running = [pool.submit(run, part) for part in parts]
+    return [part.result() for part in running]
 
 
 def write(db: duckdb.DuckDBPyConnection, query: str, path: Path, *, row_group: int = 122_880) -> int:

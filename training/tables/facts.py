@@ -15,12 +15,15 @@ any order of addition, so two runs on any number of threads give the same bits.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import duckdb
 
 from ranking.features import WHOLE
-from training.tables.duck import views
+from training.tables.duck import THREADS, together, views
 
 CANONICAL = ("items", "users", "events", "promotions", "weeks")
 
@@ -35,7 +38,7 @@ CREATE MACRO fading(snapshot, half_life) AS TABLE
 
 # When each user first bought an item, and anything of its type and maker: what a purchase is to the user in the weeks after.
 _FIRSTS = """
-CREATE TEMP TABLE firsts AS
+CREATE TABLE firsts AS
 SELECT user_code, item_code, min(week) AS item_since,
        min(item_since) OVER (PARTITION BY user_code, maker_key) AS maker_since,
        min(item_since) OVER (PARTITION BY user_code, type_key) AS type_since,
@@ -44,12 +47,12 @@ FROM bought GROUP BY user_code, item_code, maker_key, type_key
 """
 
 _SINCE = """
-CREATE TEMP TABLE since_{group} AS
+CREATE TABLE since_{group} AS
 SELECT user_code, {group}, min(week) AS since FROM bought WHERE {group} <> {none} GROUP BY ALL ORDER BY since
 """
 
 _WEEKS_SHOWN = """
-CREATE TEMP TABLE weeks_shown (
+CREATE TABLE weeks_shown (
     start_time TIMESTAMPTZ, item_code INTEGER,
     impressions BIGINT, impressions_own BIGINT, impressions_maker BIGINT, impressions_type BIGINT, impressions_other BIGINT,
     purchases BIGINT, purchases_own BIGINT, purchases_maker BIGINT, purchases_type BIGINT, purchases_other BIGINT)
@@ -145,11 +148,11 @@ def load(db: duckdb.DuckDBPyConnection, canonical: Path) -> None:
 
 def _load_shown(db: duckdb.DuckDBPyConnection) -> None:
     db.execute("""
-        CREATE TEMP TABLE visits AS
+        CREATE TABLE visits AS
         SELECT DISTINCT week, store_id, user_code FROM events
         WHERE store_id IN (SELECT DISTINCT store_id FROM promotions) ORDER BY week""")
     db.execute("""
-        CREATE TEMP TABLE bought AS
+        CREATE TABLE bought AS
         SELECT DISTINCT e.week, e.store_id, e.user_code, e.item_code, c.maker_key, c.type_key
         FROM events e JOIN catalogue c USING (item_code) WHERE event_type = 'purchase' ORDER BY e.week""")
     db.execute(_FIRSTS)
@@ -157,13 +160,17 @@ def _load_shown(db: duckdb.DuckDBPyConnection) -> None:
     for group, none in groups.items():
         db.execute(_SINCE.format(group=group, none=none))
     db.execute(_WEEKS_SHOWN)
-    for week, start in db.execute("SELECT week, start_time FROM weeks ORDER BY week").fetchall():
+    weeks = db.execute("SELECT week, start_time FROM weeks ORDER BY week").fetchall()
+    together(db, *(partial(_count_shown, weeks[part::THREADS], tuple(groups)) for part in range(THREADS)))
+    db.execute("CREATE TABLE shown AS SELECT * FROM weeks_shown ORDER BY item_code, start_time")  # as snapshots group it
+    for name in ("visits", "bought", "firsts", "weeks_shown", *(f"since_{group}" for group in groups)):
+        db.execute(f"DROP TABLE {name}")
+
+
+def _count_shown(weeks: Sequence[tuple[int, datetime]], groups: Sequence[str], db: duckdb.DuckDBPyConnection) -> None:
+    for week, start in weeks:
         for query in (_PROMOTED, _VISITORS):
             db.execute(query, {"week": week})
         for group in groups:
             db.execute(_OF_PROMOTED.format(group=group))
         db.execute(_SHOWN_IN_WEEK, {"week": week, "start": start})
-    db.execute("CREATE TABLE shown AS SELECT * FROM weeks_shown ORDER BY item_code, start_time")  # as snapshots group it
-    parts = [f"{part}_{group}" for part in ("since", "promoted") for group in groups]
-    for name in ("visits", "bought", "firsts", "promoted", "visitors", "weeks_shown", *parts):
-        db.execute(f"DROP TABLE {name}")
