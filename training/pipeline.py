@@ -125,7 +125,8 @@ def _text_ranker(layout: Layout, frames: Staged, profile: Profile) -> Staged:
             bar.advance()
 
     inputs = {"frames": frames.key, "epochs": profile.bert_epochs, "seed": profile.seed}
-    return stage(layout.training / "bert", inputs, build, code=[*source_files("training/members/bert.py"), *CORE])
+    code = source_files("training/members/bert.py", "training/bert/encoder.py", "training/bert/segments.py")
+    return stage(layout.training / "bert", inputs, build, code=[*code, *CORE])
 
 
 def _scores(layout: Layout, frames: Staged, text: Staged, profile: Profile) -> Staged:

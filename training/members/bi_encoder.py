@@ -13,26 +13,21 @@ import torch
 from numpy.typing import NDArray
 
 from ranking.text import SpecialTokens
-from training.members.bert import pretrained
+from training.bert import encoder
 
 
 def load() -> Any:
     """The pretrained encoder, ready to read."""
-    from transformers import AutoModel
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()  # it reports the pooler we leave out as unexpected weights
-    logging.disable_progress_bar()
-    return AutoModel.from_pretrained(pretrained(), attn_implementation="eager", add_pooling_layer=False).eval()
+    return encoder.load().eval()
 
 
 def encode(
-    encoder: Any, texts: Sequence[NDArray[Any]], special: SpecialTokens, *, batch_size: int = 128, threads: int = 2
+    model: Any, texts: Sequence[NDArray[Any]], special: SpecialTokens, *, batch_size: int = 128, threads: int = 2
 ) -> NDArray[np.float32]:
     """Sentence vectors: the mean of the last layer's states over a text's tokens, at length 1 (Reimers and Gurevych 2019, section 3).
 
     Args:
-        encoder: from `load`.
+        model: from `load`.
         texts: token ids of each text without special tokens; zeros are padding.
         special: framing ids.
         batch_size: texts at once, of like length.
@@ -43,7 +38,7 @@ def encode(
     """
     framed = [np.concatenate([[special.cls], text[text != 0], [special.sep]]).astype(np.int64) for text in texts]
     order, before = np.argsort([len(f) for f in framed], kind="stable"), torch.get_num_threads()
-    out = np.empty((len(framed), encoder.config.hidden_size), np.float32)
+    out = np.empty((len(framed), model.config.hidden_size), np.float32)
     torch.set_num_threads(threads)
     try:
         for start in range(0, len(order), batch_size):
@@ -55,7 +50,7 @@ def encode(
                 mask[row, : len(framed[i])] = 1
             with torch.no_grad():
                 seen = torch.from_numpy(mask)
-                states = encoder(input_ids=torch.from_numpy(ids), attention_mask=seen).last_hidden_state
+                states = model(input_ids=torch.from_numpy(ids), attention_mask=seen).last_hidden_state
             vectors = (states * seen[:, :, None]).sum(dim=1) / seen.sum(dim=1, keepdim=True)
             out[chosen] = torch.nn.functional.normalize(vectors, dim=1).numpy()
     finally:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from training.members.bert import pretrained, special_tokens
+from training.bert.encoder import pretrained, special_tokens
 from training.tables.tokens import Tokens, tokenizer_file
 
 LIMIT = 126  # ids of a text: what the encoder was trained on, less the two framing ids

@@ -1,0 +1,91 @@
+"""How good a sentiment model is on reviews it has not seen: macro-F1, ROC-AUC of "recommended", each class, with intervals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranking import metrics
+from ranking.errors import UnknownName
+from ranking.metrics import interval_of_draws
+from ranking.types import FloatArray
+from training.sentiment import reviews as source
+from training.sentiment.model import METHODS, Read, Sentiment
+from training.sentiment.reviews import CLASSES, Reviews
+
+_DRAWS, _SEED = 500, 11
+
+
+def judge(reviews: Path, model: Path, *, method: str = "bert") -> dict[str, Any]:
+    """Score labelled reviews with a stored model.
+
+    Args:
+        reviews: CSV with the columns of the clothing reviews (`Title`, `Review Text`, `Rating`, `Recommended IND`), plain or gzip, or the
+            folder it is in.
+        model: the model's folder.
+        method: whose `macro_f1` and `roc_auc` stand at the top: `bert`, `words` or `blend`.
+
+    Returns:
+        What `figures` says of the method, `method`, `reviews` (how many were judged) and, by name, the figures of all three `methods`.
+
+    Raises:
+        FileNotFoundError: no such file, or no model.
+        UnknownName: there is no such method.
+        ValueError: naming what of the file is not what it should be.
+    """
+    labelled = source.read(reviews)
+    if method not in METHODS:
+        raise UnknownName("method", method, list(METHODS))
+    found = {name: figures(one, labelled) for name, one in Sentiment.load(model).read(labelled).items()}
+    return {**found[method], "method": method, "reviews": len(labelled), "methods": found}
+
+
+def figures(told: Read, reviews: Reviews) -> dict[str, Any]:
+    """What is known of a reading.
+
+    Returns:
+        `macro_f1`, `roc_auc` (of "recommended"), `ap_not_recommended` and `accuracy`; `intervals` of the first two, 95 %, over reviews
+        drawn again; `classes`: precision, recall, f1 and rows of each. NaN stands as None.
+    """
+    truth, wanted = reviews.classes, reviews.recommended
+    draws = np.random.default_rng(_SEED).integers(0, len(truth), (_DRAWS, len(truth)))
+    f1 = metrics.macro_f1(told.classes, truth)
+    auc = metrics.roc_auc(told.recommended, wanted)
+    spread = {
+        "macro_f1": interval_of_draws(f1, _macro_f1_of_draws(told.classes, truth, draws)),
+        "roc_auc": interval_of_draws(auc, np.array([metrics.roc_auc(told.recommended[d], wanted[d]) for d in draws])),
+    }
+    return {
+        "macro_f1": _number(f1),
+        "roc_auc": _number(auc),
+        "ap_not_recommended": _number(metrics.pooled_average_precision(-told.recommended, 1 - wanted)),
+        "accuracy": _number(metrics.accuracy(told.classes, truth)),
+        "intervals": {name: [_number(one.low), _number(one.high)] for name, one in spread.items()},
+        "classes": {
+            name: {
+                "precision": _number(metrics.precision(told.classes == i, truth == i)),
+                "recall": _number(metrics.recall(told.classes == i, truth == i)),
+                "f1": _number(metrics.f1(told.classes == i, truth == i)),
+                "rows": int((truth == i).sum()),
+            }
+            for i, name in enumerate(CLASSES)
+        },
+    }
+
+
+def _macro_f1_of_draws(predicted: NDArray[np.int64], truth: NDArray[np.int64], draws: NDArray[np.int64]) -> FloatArray:
+    """(draws,) macro-F1 of reviews drawn again, from each draw's table of 3 × 3 counts."""
+    code = predicted * 3 + truth
+    tables = np.stack([np.bincount(code[d], minlength=9).reshape(3, 3) for d in draws]).astype(np.float64)  # predicted × true
+    hits, named, there = np.einsum("dii->di", tables), tables.sum(2), tables.sum(1)
+    with np.errstate(invalid="ignore"):
+        each = 2 * hits / (named + there)
+    found: FloatArray = np.nanmean(each, axis=1)
+    return found
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else round(float(value), 5)

@@ -1,0 +1,164 @@
+"""The sentiment model, on disk and reading: an encoder, three heads, offsets of the classes, and the model of words beside it.
+
+Files: `encoder/` (transformers' layout, safetensors), `heads.safetensors`, `sentiment.json`, and those of `words`. Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranking.calibrate import sigmoid
+from ranking.errors import UnknownName
+from ranking.features import MAX_QUERY_TOKENS
+from ranking.text import SpecialTokens
+from ranking.types import FloatArray
+from training.bert import encoder as encoders
+from training.bert.data import FRAME, Pairs
+from training.bert.fit import outputs
+from training.bert.heads import task
+from training.bert.model import Heads
+from training.sentiment.decide import decide
+from training.sentiment.reviews import Reviews
+from training.sentiment.words import Words
+from training.tables.tokens import Tokens, tokenizer_file
+
+METHODS = ("bert", "words", "blend")
+TASKS = ("sentiment", "stars", "recommended")
+LENGTH = 128
+"""Tokens of a review, framed: what the encoder was trained on. A longer one keeps its title and its first words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What belongs to the weights.
+
+    Attributes:
+        offsets: of the classes' log-odds, found on validation reviews.
+        blend: share of BERT in the log-probabilities of the blend with words.
+        blend_offsets: the same offsets for the blend.
+        words_offsets: and for words alone.
+        seed: of the split and the training.
+        length: `LENGTH` at training.
+        training: how it was trained, and what validation and test said then.
+    """
+
+    offsets: tuple[float, ...] = (0.0, 0.0, 0.0)
+    blend: float = 0.5
+    blend_offsets: tuple[float, ...] = (0.0, 0.0, 0.0)
+    words_offsets: tuple[float, ...] = (0.0, 0.0, 0.0)
+    seed: int = 0
+    length: int = LENGTH
+    training: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What a model makes of reviews.
+
+    Attributes:
+        scores: (n, 3) log-probabilities of negative, neutral, positive.
+        classes: (n,) the class decided on.
+        recommended: (n,) probability that the buyer recommends the piece.
+    """
+
+    scores: FloatArray
+    classes: NDArray[np.int64]
+    recommended: FloatArray
+
+    @property
+    def value(self) -> NDArray[np.float32]:
+        """(n,) from -1 (negative) to 1 (positive): the difference of the two classes' probabilities."""
+        p = np.exp(self.scores)
+        found: NDArray[np.float32] = (p[:, 2] - p[:, 0]).astype(np.float32)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Sentiment:
+    """A trained model."""
+
+    model: Heads
+    words: Words
+    facts: Facts
+
+    def read(self, reviews: Reviews, *, methods: Sequence[str] = METHODS, batch: int = 64) -> dict[str, Read]:
+        """Reviews as `bert` reads them, as `words` does, and as the `blend` of both.
+
+        Raises:
+            UnknownName: one of the methods is none of these.
+        """
+        for name in methods:
+            if name not in METHODS:
+                raise UnknownName("method", name, list(METHODS))
+        facts, found = self.facts, {}
+        if set(methods) - {"words"}:
+            told = outputs(self.model, tokenised(reviews), special(), batch=batch)
+            found["bert"] = (log_softmax(told["sentiment"]), sigmoid(told["recommended"][:, 0].astype(np.float64)), facts.offsets)
+        if set(methods) - {"bert"}:
+            found["words"] = (*self.words.scores(reviews), facts.words_offsets)
+        if "blend" in methods:
+            (bert, yes, _), (lexical, yes_by_words, _) = found["bert"], found["words"]
+            both = log_softmax(facts.blend * bert + (1.0 - facts.blend) * lexical)
+            found["blend"] = (both, facts.blend * yes + (1.0 - facts.blend) * yes_by_words, facts.blend_offsets)
+        read = {name: Read(scores, decide(scores, np.array(offsets)), yes) for name, (scores, yes, offsets) in found.items()}
+        return {name: read[name] for name in methods}
+
+    def save(self, folder: Path) -> None:
+        """Write into the folder, which is made."""
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        self.model.encoder.save_pretrained(folder / "encoder", safe_serialization=True)
+        save_file({k: v.contiguous() for k, v in self.model.heads.state_dict().items()}, str(folder / "heads.safetensors"))
+        self.words.save(folder)
+        (folder / "sentiment.json").write_text(json.dumps(asdict(self.facts), indent=1), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Sentiment:
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: there is no model; the message names the command that makes one.
+        """
+        from safetensors.torch import load_file
+
+        if not (folder / "sentiment.json").is_file():
+            raise FileNotFoundError(f"{folder}: no sentiment model; `python -m training.sentiment train FILE` makes it")
+        facts = json.loads((folder / "sentiment.json").read_text(encoding="utf-8"))
+        model = Heads(encoders.load(folder / "encoder"), [task(name) for name in TASKS])
+        model.heads.load_state_dict(load_file(str(folder / "heads.safetensors")))
+        return cls(model.eval(), Words.load(folder), Facts(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}))
+
+
+def tokenised(reviews: Reviews, tokens: Tokens | None = None) -> Pairs:
+    """Reviews as pairs of title and text, with labels: cut at `LENGTH` together, the text at its end."""
+    read = tokens or Tokens()
+    titles = read(reviews.titles, MAX_QUERY_TOKENS)
+    texts = [text[: LENGTH - FRAME - len(title)] for title, text in zip(titles, read(reviews.texts, LENGTH), strict=True)]
+    labels = {
+        "sentiment": reviews.classes.astype(np.float32),
+        "stars": ((reviews.ratings - 3) / 2).astype(np.float32),
+        "recommended": reviews.recommended.astype(np.float32),
+    }
+    return Pairs.alone(titles, texts, labels)
+
+
+def log_softmax(scores: NDArray[Any]) -> FloatArray:
+    """(n, c) log-probabilities of (n, c) logits."""
+    x = scores.astype(np.float64)
+    normal: FloatArray = x - np.logaddexp.reduce(x, axis=1, keepdims=True)
+    return normal
+
+
+def special() -> SpecialTokens:
+    """The framing ids of the pretrained tokenizer."""
+    from tokenizers import Tokenizer
+
+    return encoders.special_tokens(Tokenizer.from_file(str(tokenizer_file())))
