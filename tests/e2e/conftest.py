@@ -43,6 +43,8 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("LONGTAIL_SERVED_SHARE", "1")  # every answer is in the served log, and soon
         environment.setenv("LONGTAIL_SERVED_S", "1")
+        environment.setenv("LONGTAIL_BUDGET_MS", "20000")  # what is tested is what is answered, on a busy machine too
+        environment.setenv("LONGTAIL_TRITON_TIMEOUT_S", "20")
         state = local.up(layout, ROOT / "feature_repo", release=result.release.id, address="127.0.0.1:0", triton_port=0)
     try:
         samples = tuple(SampleRequest(**r) for r in json.loads(result.requests.read_text()))
