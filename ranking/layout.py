@@ -37,6 +37,11 @@ class Layout:
         return self.features / "meta.json"
 
     @property
+    def sentiment(self) -> Path:
+        """What reviews say of items, a row per review (item_id, at, value), Parquet; left by whoever computes it, read by the batch."""
+        return self.home / "reviews" / "sentiment.parquet"
+
+    @property
     def feast(self) -> Path:
         """Feast's registry and SQLite online store."""
         return self.home / "feast"

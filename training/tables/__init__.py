@@ -6,6 +6,7 @@ this package knows no source but the canonical tables, and nothing of Feast, whi
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Sequence
@@ -15,11 +16,11 @@ from typing import Any
 
 import duckdb
 
-from ranking.features import ITEM_STATISTICS, ITEM_TASTE, USER_BEHAVIOUR, USER_TASTE, schema_hash
+from ranking.features import ITEM_REVIEWS, ITEM_STATISTICS, ITEM_TASTE, ITEM_WINDOWS, USER_BEHAVIOUR, USER_TASTE, schema_hash
 from ranking.layout import Layout
 from training.progress import Bar
 from training.stage import CORE, Staged, key_of, source_files, stage
-from training.tables import facts
+from training.tables import facts, reviews
 from training.tables.duck import connect
 from training.tables.grow import append, past
 from training.tables.history import write_history
@@ -27,10 +28,11 @@ from training.tables.items import write_item_profile, write_item_statistics
 from training.tables.taste import write_taste
 from training.tables.tokens import Tokens, tokenizer_file
 from training.tables.users import write_user_behaviour, write_user_profile
+from training.tables.windows import write_item_windows
 
 FIRST_WEEK = 27  # half a year of history before the first training row
 LAST_WEEK = 54  # the instant at which the data end
-GROWING = (USER_BEHAVIOUR, ITEM_STATISTICS, USER_TASTE, ITEM_TASTE)  # views with rows for every snapshot
+GROWING = (USER_BEHAVIOUR, ITEM_STATISTICS, ITEM_WINDOWS, ITEM_REVIEWS, USER_TASTE, ITEM_TASTE)  # views with rows for every snapshot
 
 
 def write_tables(
@@ -41,6 +43,7 @@ def write_tables(
     last_week: int = LAST_WEEK,
     until: datetime | None = None,
     older: Path | None = None,
+    sentiment: Path | None = None,
 ) -> dict[str, float]:
     """Write one Parquet file per feature view and what events go on from into the existing directory `out`.
 
@@ -54,16 +57,19 @@ def write_tables(
         last_week: the last at the start of this one, and one at the start of each between.
         until: the watermark (aware); no snapshot is later. The start of `last_week` by default.
         older: what an earlier run left; its snapshots are kept, and only later ones computed, if what they were computed from is unchanged.
+        sentiment: file of what reviews say, see `reviews`; it need not be there.
 
     Returns:
-        Seconds taken by part: facts, profiles, history, user_behaviour, item_statistics, taste, older.
+        Seconds taken by part: facts, profiles, history, user_behaviour, item_statistics, item_windows, item_reviews, taste,
+        older.
 
     Raises:
-        ValueError: the canonical tables have no such week, or `until` comes before the first snapshot.
+        ValueError: the canonical tables have no such week, `until` comes before the first snapshot, or `sentiment` is not what it must be.
     """
     clock = _Clock()
     with connect(out) as db:
         facts.load(db, canonical)
+        reviews.load(db, sentiment)
         weeks = {week: start.astimezone(UTC) for week, start in db.execute("SELECT week, start_time FROM weeks ORDER BY week").fetchall()}
         if not all(week in weeks for week in range(first_week, last_week + 1)):
             raise ValueError(f"first_week, last_week: {first_week} to {last_week} are not all weeks of {canonical}")
@@ -83,11 +89,15 @@ def write_tables(
         rows |= write_history(db, out, watermark)
         clock.lap("history")
         if fresh:
-            with Bar("feature tables, week by week", 3 * len(fresh)) as bar:
+            with Bar("feature tables, week by week", 4 * len(fresh)) as bar:
                 rows["user_behaviour"] = write_user_behaviour(db, out, fresh, bar.advance)
                 clock.lap("user_behaviour")
                 rows["item_statistics"] = write_item_statistics(db, out, fresh, bar.advance)
                 clock.lap("item_statistics")
+                rows["item_windows"] = write_item_windows(db, out, fresh, bar.advance)
+                clock.lap("item_windows")
+                rows["item_reviews"] = reviews.write_item_reviews(db, out, fresh)
+                clock.lap("item_reviews")
                 rows |= write_taste(db, out, fresh, bar.advance)
                 clock.lap("taste")
         if older and kept:
@@ -132,11 +142,13 @@ def compute(
 
     Until the new tables are whole the old ones stand. `full` computes everything anew; the other arguments are those of `write_tables`.
     """
+    told = layout.sentiment.read_bytes() if layout.sentiment.exists() else b""
     inputs = {"source": source.key, "recipe": recipe(), "weeks": [first_week, last_week], "until": until and until.isoformat()}
+    inputs |= {"sentiment": hashlib.blake2b(told, digest_size=16).hexdigest()}
     older = None if full else layout.features
 
     def build(out: Path) -> None:
-        write_tables(source.path, out, first_week=first_week, last_week=last_week, until=until, older=older)
+        write_tables(source.path, out, first_week=first_week, last_week=last_week, until=until, older=older, sentiment=layout.sentiment)
 
     return stage(layout.features, inputs, build, anew=full)
 
