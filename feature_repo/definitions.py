@@ -32,7 +32,7 @@ def _view(view: features.View) -> feast.FeatureView:
     entity = ENTITIES[view.entity]
     batch = feast.FileSource(
         name=f"{view.name}_batch",
-        path=os.path.join(FOLDER if view in features.VIEWS else PUSHED, f"{view.name}.parquet"),  # noqa: PTH118
+        path=os.path.join(PUSHED if view in features.PUSHED_VIEWS else FOLDER, f"{view.name}.parquet"),  # noqa: PTH118
         timestamp_field="event_timestamp",
         file_format=ParquetFormat(),
     )
@@ -69,6 +69,8 @@ user_taste = _view(features.USER_TASTE)
 item_profile = _view(features.ITEM_PROFILE)
 item_statistics = _view(features.ITEM_STATISTICS)
 item_taste = _view(features.ITEM_TASTE)
+item_windows = _view(features.ITEM_WINDOWS)
+item_reviews = _view(features.ITEM_REVIEWS)
 item_live = _view(features.ITEM_LIVE)
 user_session = _view(features.USER_SESSION)
 VIEWS = {view.name: view for view in (user_profile, user_behaviour, user_taste, item_profile, item_statistics, item_taste)}

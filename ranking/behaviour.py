@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 
 from ranking.features import (
     AFFINITY_HALF_LIFE,
+    DAY_WINDOWS,
     INTEREST_CATEGORIES,
     MAX_CATEGORIES,
     MAX_GROUPS,
     MAX_HISTORY,
     NEVER_DAYS,
+    PRICE_STEP_PERCENT,
     SHORT_WINDOW,
     WHOLE,
     WINDOW,
@@ -35,6 +37,7 @@ NOT_KNOWN = -1
 """A line's `unit_price` or `off_shelf` that nobody knows; it counts in no mean."""
 
 _DAY_US = 86_400e6
+_WHOLE_DAY_US = 86_400_000_000
 _WEEK_US = 7 * 86_400_000_000
 _WINDOW_US, _SHORT_US = (window.days * 86_400_000_000 for window in (WINDOW, SHORT_WINDOW))
 
@@ -145,6 +148,46 @@ def item_statistics(lines: Lines, at_us: int, *, first_shown_us: int | None = No
         "discount_28d": _float32(_mean(lines.off_shelf[recent]) or 0.0),
         "age_days": _float32((at_us - min(known_since)) / _DAY_US) if known_since else 0.0,
     }
+
+
+def item_windows(lines: Lines, at_us: int) -> dict[str, float]:
+    """The live features of `ITEM_WINDOWS` from an item's purchases before `at_us`.
+
+    Args:
+        lines: all purchases of one item; those at `at_us` and later are not looked at.
+        at_us: the instant.
+
+    Returns:
+        name -> value; the declared defaults where there is nothing to count. O(n log n).
+    """
+    lines = lines.take(lines.bought_at < at_us)
+    since = {window: at_us - days * _WHOLE_DAY_US for window, days in DAY_WINDOWS.items()}
+    buyers = {w: float(len(np.unique(lines.user_code[lines.bought_at >= since[w]]))) for w in ("1d", "7d")}
+    ends, prices = _daily_prices(lines, at_us)
+    changes = ends[1:][np.abs(np.diff(prices)) * 100 > PRICE_STEP_PERCENT * prices[:-1]]  # when the days of a change were over
+    known = lines.unit_price >= 0
+    recent = known & (lines.bought_at >= at_us - _WINDOW_US)
+    paid = lines.unit_price[recent if recent.any() else known]
+    return {
+        "purchases_1d": float(np.count_nonzero(lines.bought_at >= since["1d"])),
+        "buyers_1d": buyers["1d"],
+        "buyers_7d": buyers["7d"],
+        "buyers_all": float(len(np.unique(lines.user_code))),
+        "price_last": _float32(int(prices[-1]) / 1e6) if len(prices) else 0.0,
+        "price_to_mean_28d": _float32(int(prices[-1]) / (int(paid.sum()) / len(paid))) if len(prices) and paid.any() else 1.0,
+        **{f"price_changes_{window}": float(np.count_nonzero(changes > first)) for window, first in since.items()},
+        "price_changes_all": float(len(changes)),
+    }
+
+
+def _daily_prices(lines: Lines, at_us: int) -> tuple[IntArray, IntArray]:
+    """Ends of whole days (UTC) up to `at_us` on which something was paid, ascending; each day's median price, the lower one of two."""
+    day = lines.bought_at // _WHOLE_DAY_US
+    whole = (lines.unit_price >= 0) & ((day + 1) * _WHOLE_DAY_US <= at_us)
+    day, price = day[whole], lines.unit_price[whole]
+    order = np.lexsort((price, day))
+    days, first, counts = np.unique(day[order], return_index=True, return_counts=True)
+    return (days + 1) * _WHOLE_DAY_US, price[order][first + (counts - 1) // 2]
 
 
 def popularity(purchases: int, sold: NDArray[Any]) -> dict[str, Any]:

@@ -37,6 +37,7 @@ PROMO_RATE_PRIOR = 500.0  # impressions' worth of belief in the mean rate: half 
 HEAD_SHARE = 0.2  # of the items ever sold, the share that are head
 INTEREST_CATEGORIES = 3  # categories named in a user's interest text
 TASTE_WIDTH = 48  # components of a taste vector
+PRICE_STEP_PERCENT = 5  # a day's price is a change when it is more than so much off that of the day before on which the item sold
 
 # How fast the past fades, in weeks until it counts half; the week just over counts whole.
 AFFINITY_HALF_LIFE = 8.0  # of a user's lines in a type
@@ -175,6 +176,58 @@ ITEM_STATISTICS = View(
     ),
 )
 
+DAY_WINDOWS = {"1d": 1, "7d": 7, "28d": 28}
+"""Name -> days of the windows in which purchases, buyers and changes of price are counted beside `ITEM_STATISTICS`."""
+
+ITEM_WINDOWS = View(
+    "item_windows",
+    Entity.ITEM,
+    WEEKLY,
+    "behaviour",
+    "What `item_statistics` leaves out of the windows of 1, 7 and 28 days and of all time. No column of the models. A promotion is told for"
+    " a whole week, so that there are no promoted impressions of one day.",
+    (
+        Feature("purchases_1d", "float32", 0.0, "baskets", "baskets with the item in the last 24 hours"),
+        Feature("buyers_1d", "float32", 0.0, "users", "distinct buyers in the last 24 hours"),
+        Feature("buyers_7d", "float32", 0.0, "users", "distinct buyers in the last 7 days"),
+        Feature("buyers_all", "float32", 0.0, "users", "distinct buyers ever"),
+        Feature("promo_impressions_7d", "float32", 0.0, "impressions", "user-store-weeks that saw it promoted in the last 7 days"),
+        Feature("promo_impressions_all", "float32", 0.0, "impressions", "user-store-weeks that ever saw it promoted"),
+        Feature(
+            "promo_rate_7d", "float32", 0.0, "rate", "purchases per promoted impression in the last 7 days, smoothed as promo_rate_28d"
+        ),
+        Feature("promo_rate_all", "float32", 0.0, "rate", "purchases per promoted impression ever, smoothed as promo_rate_28d"),
+        Feature("price_last", "float32", 0.0, "currency", "median price paid per unit on the last whole day (UTC) on which it sold"),
+        Feature("price_to_mean_28d", "float32", 1.0, "ratio", "price_last over price_28d; 1 where either is unknown"),
+        *(
+            Feature(
+                f"price_changes_{window}",
+                "float32",
+                0.0,
+                "changes",
+                f"days on which its median price was more than {PRICE_STEP_PERCENT} % off the one before, of the last whole days: {days}",
+            )
+            for window, days in DAY_WINDOWS.items()
+        ),
+        Feature("price_changes_all", "float32", 0.0, "changes", "the same of all whole days"),
+    ),
+)
+
+ITEM_REVIEWS = View(
+    "item_reviews",
+    Entity.ITEM,
+    FOREVER,
+    "content",
+    "What reviews say of the item, told by whoever computes it (`training.tables.reviews`). No column of the models.",
+    (
+        Feature("review_sentiment", "float32", 0.0, "-1 to 1", "mean sentiment of its reviews; 0: neutral, or none"),
+        Feature("reviews", "float32", 0.0, "reviews", "reviews ever"),
+    ),
+)
+
+SIDE_VIEWS: tuple[View, ...] = (ITEM_WINDOWS, ITEM_REVIEWS)
+"""Computed by the batch beside `VIEWS`, and read by no model: a change of them changes no `schema_hash`."""
+
 _TASTE = (
     Feature("taste", "float32_list", None, "score", f"{TASTE_WIDTH} numbers; user times item is how well what the user buys goes with it"),
     Feature("taste_at", "int64", 0, "seconds since 1970", "the factorisation it is of: vectors of different ones must not be multiplied"),
@@ -256,11 +309,23 @@ LIVE_FEATURES: dict[str, tuple[str, ...]] = {
         "age_days",
         "popularity_tier",
     ),
+    ITEM_WINDOWS.name: (
+        "purchases_1d",
+        "buyers_1d",
+        "buyers_7d",
+        "buyers_all",
+        "price_last",
+        "price_to_mean_28d",
+        *(f"price_changes_{window}" for window in (*DAY_WINDOWS, "all")),
+    ),
 }
 """View -> what follows from purchases alone, so that it is computed anew when one happens (`ranking.behaviour`). All other features of
 `VIEWS` are the batch's: promotions and shares of a type need every user and item, tastes are fitted over all of them, profiles stand."""
 
 VIEWS: tuple[View, ...] = (USER_PROFILE, USER_BEHAVIOUR, USER_TASTE, ITEM_PROFILE, ITEM_STATISTICS, ITEM_TASTE)
+"""What ranking reads."""
+ALL_VIEWS: tuple[View, ...] = (*VIEWS, *SIDE_VIEWS, *PUSHED_VIEWS)
+"""Whatever a feature store knows of."""
 FEATURE_SERVICES: dict[str, tuple[View, ...]] = {"ads_ranking_v1": VIEWS, "search_ranking_v1": VIEWS}
 
 REQUEST_COLUMNS: tuple[Feature, ...] = (

@@ -31,6 +31,7 @@ from ranking.features import (
     MAX_ITEM_TOKENS,
     MAX_QUERY_TOKENS,
     MODEL_COLUMNS,
+    SIDE_VIEWS,
     TASTE_WIDTH,
     USER_BEHAVIOUR,
     USER_PROFILE,
@@ -70,8 +71,9 @@ def materialize(layout: Layout, as_of: datetime) -> None:
     Raises:
         FeastError: Feast could not.
     """
+    declared = (*(view for service in FEATURE_SERVICES.values() for view in service), *SIDE_VIEWS)
     for ttl in (FOREVER, WEEKLY):
-        views = [view.name for service in FEATURE_SERVICES.values() for view in service if view.ttl == ttl]
+        views = [view.name for view in declared if view.ttl == ttl]
         chosen = [word for name in dict.fromkeys(views) for word in ("--views", name)]
         _feast(layout, "materialize", *chosen, (as_of - ttl).isoformat(), as_of.isoformat())
 
@@ -163,6 +165,25 @@ def point_in_time(layout: Layout, lists: Iterable[RankingLists]) -> Features:
         raise ValueError("lists: must share one tuple of items")
     store = _store(layout)
     return Features(_users(store, lists), _items(store, lists))
+
+
+def historical(layout: Layout, view: View, ids: Sequence[str], times: NDArray[np.datetime64]) -> pa.Table:
+    """One view's features as they were known at instants: for what no model reads, or for a look at one view.
+
+    Args:
+        layout: the state directory, with features computed and applied.
+        view: a declared one.
+        ids: (n,) of its entity.
+        times: (n,) instants, UTC.
+
+    Returns:
+        (n,) rows in the order asked for, a column per feature; null where there was no row then, or none within its lifetime.
+
+    Raises:
+        FeastError: the offline store is one whose joins cannot be trusted.
+    """
+    table = _historical(_store(layout), view, np.array(ids, dtype=object), times.astype("datetime64[us]"))
+    return table.select([f.name for f in view])
 
 
 def assemble_lists(lists: RankingLists, features: Features, tokens: Tokens) -> Assembled:

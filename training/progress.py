@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from types import TracebackType
 
@@ -17,7 +18,7 @@ class Bar:
 
     def __init__(self, what: str, total: int) -> None:
         self.what, self.total = what, total
-        self._done = 0
+        self._done, self._lock = 0, threading.Lock()
         self._progress = Progress(
             TextColumn("  {task.description}"),
             BarColumn(),
@@ -42,6 +43,7 @@ class Bar:
             print(f"  {self.what}: {self._done}/{self.total} in {time.perf_counter() - self._start:.1f} s", file=sys.stderr, flush=True)
 
     def advance(self, steps: int = 1) -> None:
-        """Move on by `steps`."""
-        self._done += steps
+        """Move on by `steps`; from any thread."""
+        with self._lock:
+            self._done += steps
         self._progress.advance(self._task, steps)

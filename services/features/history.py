@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ranking.errors import Unavailable
-from ranking.features import ITEM_STATISTICS, LIVE_FEATURES
+from ranking.features import LIVE_FEATURES, View
 from ranking.layout import Layout
 from ranking.types import IntArray
 from services.features.purchases import basket_of
@@ -25,7 +25,6 @@ from services.features.state import HistoryLines
 _EPOCH_MONDAY_US = 4 * 86_400_000_000  # 1970-01-05, where the batch names no weeks
 _INSTANT = pa.timestamp("us", tz="UTC")
 _STAMP = "event_timestamp"
-_BATCH_ONLY = tuple(f.name for f in ITEM_STATISTICS if f.name not in LIVE_FEATURES[ITEM_STATISTICS.name])
 _NUMBERS = ("value", "unit_price", "off_shelf")
 
 
@@ -87,12 +86,12 @@ def _told_apart(column: pa.ChunkedArray) -> tuple[list[str], IntArray]:
 
 
 class BatchRows:
-    """What the batch's newest table says of items where events do not know better.
+    """What the batch's newest table of a view says of items where events do not know better.
 
     Not read from the online store: there a row that was pushed may have kept the batch's next one out.
     """
 
-    def __init__(self, layout: Layout, at_us: int) -> None:
+    def __init__(self, layout: Layout, view: View, at_us: int) -> None:
         """Read each item's row of the newest instant up to `at_us`; nothing where there is no table.
 
         Raises:
@@ -100,7 +99,7 @@ class BatchRows:
         """
         self._columns: dict[str, NDArray[np.float32]] = {}
         self._place: dict[str, int] = {}
-        path = layout.features / f"{ITEM_STATISTICS.name}.parquet"
+        path = layout.features / f"{view.name}.parquet"
         if not path.exists():
             return
         with _readable(path) as file:
@@ -108,8 +107,9 @@ class BatchRows:
         past = [stamp for stamp in stamps.cast("int64").to_pylist() if stamp <= at_us]
         if past:
             newest = pa.scalar(max(past), pa.int64()).cast(_INSTANT)
-            table = pq.read_table(path, columns=["item_id", *_BATCH_ONLY], filters=pc.field(_STAMP) == newest)
-            self._columns = {name: table[name].to_numpy() for name in _BATCH_ONLY}
+            names = [f.name for f in view if f.name not in LIVE_FEATURES[view.name]]
+            table = pq.read_table(path, columns=["item_id", *names], filters=pc.field(_STAMP) == newest)
+            self._columns = {name: table[name].to_numpy() for name in names}
             self._place = {item: i for i, item in enumerate(table["item_id"].to_pylist())}
 
     def values(self, name: str, ids: Sequence[str], otherwise: Sequence[Any]) -> list[Any]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranking.assemble import ItemFeatures
-from ranking.behaviour import Lines, item_statistics, popularity, user_behaviour
+from ranking.behaviour import Lines, item_statistics, item_windows, popularity, user_behaviour
 from ranking.features import ITEM_SCALARS
 from ranking.types import IntArray
 from services.features.state import Bought
@@ -55,10 +55,18 @@ def user_row(bought: Bought, at_us: int, catalogue: Catalogue, week_starts: IntA
 
 def item_row(bought: Bought, at_us: int, code: int, first_shown: int | None, popular: Popularity) -> dict[str, Any]:
     """What purchases alone say of an item's `item_statistics` as of an instant."""
-    nothing = np.zeros(len(bought.basket), np.int64)
-    lines = Lines(nothing, nothing, nothing, nothing, nothing.astype(np.bool_), *bought[1:])
-    found = item_statistics(lines, at_us, first_shown_us=first_shown)
+    found = item_statistics(_lines_of_item(bought), at_us, first_shown_us=first_shown)
     return found | popular.place(code, int(found["purchases_all"]))
+
+
+def windows_row(bought: Bought, at_us: int) -> dict[str, Any]:
+    """What purchases alone say of an item's `item_windows` as of an instant."""
+    return item_windows(_lines_of_item(bought), at_us)
+
+
+def _lines_of_item(bought: Bought) -> Lines:
+    nothing = np.zeros(len(bought.basket), np.int64)
+    return Lines(nothing, nothing, nothing, nothing, nothing.astype(np.bool_), *bought[1:])
 
 
 def _lines(bought: Bought, items: ItemFeatures) -> Lines:

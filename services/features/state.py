@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ranking.features import ITEM_LIVE, ITEM_STATISTICS, MAX_RECENT, USER_BEHAVIOUR, USER_SESSION, Entity, View
+from ranking.features import ITEM_LIVE, ITEM_STATISTICS, ITEM_WINDOWS, MAX_RECENT, USER_BEHAVIOUR, USER_SESSION, Entity, View
 from ranking.types import IntArray
 from services.features.purchases import Happening, Purchase
 from services.stores.sqlite import SqliteFile
@@ -171,6 +171,7 @@ class State:
                 )
                 if one.purchase is not None and (_counted(db, user, item, one.purchase, complete_before) or one.at >= now):
                     _touch(db, one, USER_BEHAVIOUR, user, ITEM_STATISTICS, item)
+                    _touch(db, one, None, user, ITEM_WINDOWS, item)
                 db.execute(_TALLY, (item, one.type, one.at // _HOUR_US, one.total))
                 if one.recent and one.user_id:
                     db.execute("INSERT OR IGNORE INTO recent VALUES (?, ?, ?, ?, ?)", (user, one.at, one.key, item, one.type))

@@ -17,14 +17,14 @@ import numpy as np
 
 from ranking.assemble import ItemFeatures
 from ranking.errors import Unavailable
-from ranking.features import ITEM_LIVE, ITEM_STATISTICS, USER_BEHAVIOUR, USER_SESSION, Entity, Feature, View
+from ranking.features import ITEM_LIVE, ITEM_STATISTICS, ITEM_WINDOWS, USER_BEHAVIOUR, USER_SESSION, Entity, Feature, View
 from ranking.live import item_live, user_session
 from ranking.types import FloatArray, IntArray
 from services.feature_store.items import items_of
 from services.feature_store.port import ENTITY_VIEWS, FeatureRows, FeatureStore, Sink
 from services.features.history import BatchRows, History
 from services.features.purchases import Happening, PoisonError, happening
-from services.features.rows import Catalogue, Popularity, item_row, user_row
+from services.features.rows import Catalogue, Popularity, item_row, user_row, windows_row
 from services.features.state import Due, State
 from services.feedback.log.event_log import EventLog
 
@@ -92,10 +92,11 @@ class Stream:
         self._catalogue, self._changed, self._history, self._clock = catalogue, changed, history, clock
         self._forgotten = forgotten
         self._popular: Popularity | None = None
-        self._batch: BatchRows | None = None
+        self._batch: dict[View, BatchRows] = {}
         self._rows: dict[View, Callable[[Due, int, Catalogue], Mapping[str, Any]]] = {
             ITEM_STATISTICS: self._statistics,
             USER_BEHAVIOUR: self._behaviour,
+            ITEM_WINDOWS: self._windows,
             ITEM_LIVE: self._live,
             USER_SESSION: self._session,
         }
@@ -178,9 +179,9 @@ class Stream:
         columns = {name: [row[name] for row in rows] for name in rows[0]}
         if view is ITEM_STATISTICS:
             stored = self._store.read(Entity.ITEM, ids)
-            if self._batch is None:
-                self._batch = BatchRows(self._history.layout, int(self._clock() * 1e6))
-            columns = {f.name: self._batch.values(f.name, ids, _or_default(stored, f)) for f in view} | columns
+            columns = {f.name: self._known_to_batch(view, f, ids, _or_default(stored, f)) for f in view} | columns
+        if view is ITEM_WINDOWS:
+            columns = {f.name: self._known_to_batch(view, f, ids, [f.default] * len(ids)) for f in view} | columns
         self._store.push(view, ids, columns, stamps)
         if view is ITEM_STATISTICS:
             times = stored.event_times.copy()
@@ -191,6 +192,11 @@ class Stream:
             for user in ids:
                 self._changed(user)
         self._done(view, some, stamps)
+
+    def _known_to_batch(self, view: View, feature: Feature, ids: Sequence[str], otherwise: Sequence[Any]) -> list[Any]:
+        if view not in self._batch:
+            self._batch[view] = BatchRows(self._history.layout, view, int(self._clock() * 1e6))
+        return self._batch[view].values(feature.name, ids, otherwise)
 
     def _computed(self, view: View, some: Sequence[Due], now: int, catalogue: Catalogue) -> tuple[list[Due], list[Mapping[str, Any]]]:
         """Those whose row makes sense, and their rows; one that fails stays as it was pushed last, for it must not hold up the others."""
@@ -214,6 +220,9 @@ class Stream:
 
     def _behaviour(self, user: Due, at: int, catalogue: Catalogue) -> Mapping[str, Any]:
         return user_row(self._state.bought(Entity.USER, user.code, at), at, catalogue, self._history.week_starts)
+
+    def _windows(self, item: Due, at: int, _: Catalogue) -> Mapping[str, Any]:
+        return windows_row(self._state.bought(Entity.ITEM, item.code, at), at)
 
     def _live(self, item: Due, at: int, _: Catalogue) -> Mapping[str, Any]:
         return item_live(self._state.tally(item.code), at)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ranking.features import FEATURE_SERVICES, VIEWS, schema_hash
+from ranking.features import ALL_VIEWS, FEATURE_SERVICES, PUSHED_VIEWS, schema_hash
 
 REPO = Path(__file__).parents[2] / "feature_repo"
 _TYPES = {"float32": "Float32", "int64": "Int64", "string": "String", "float32_list": "Array(Float32)", "int64_list": "Array(Int64)"}
@@ -25,11 +25,11 @@ def test_views_and_services_are_the_declared_schema(monkeypatch: pytest.MonkeyPa
     """Every declared view and service stands at module level, with the schema's features, types and lifetimes."""
     monkeypatch.setenv("LONGTAIL_HOME", str(tmp_path))
     module = _definitions()
-    for view in VIEWS:
+    for view in ALL_VIEWS:
         found = getattr(module, view.name)
         assert [(f.name, str(f.dtype)) for f in found.features] == [(f.name, _TYPES[f.dtype]) for f in view]
         assert (found.ttl, found.join_keys, found.tags["schema_hash"]) == (view.ttl, [f"{view.entity}_id"], schema_hash())
-        assert found.batch_source.path == str(tmp_path / "features" / f"{view.name}.parquet")
+        assert found.batch_source.path == str(tmp_path / ("pushed" if view in PUSHED_VIEWS else "features") / f"{view.name}.parquet")
     for name, views in FEATURE_SERVICES.items():
         assert [p.name for p in getattr(module, name).feature_view_projections] == [v.name for v in views]
 

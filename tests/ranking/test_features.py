@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ranking import features
 from ranking.features import (
+    ALL_VIEWS,
     DERIVED,
     FEATURE_SERVICES,
     ITEM_SCALARS,
@@ -28,10 +29,10 @@ from ranking.features import (
 def test_names_are_unique_within_an_entity_and_in_the_matrix() -> None:
     """A feature is found by its name alone."""
     for entity in Entity:
-        names = [f.name for v in VIEWS if v.entity is entity for f in v]
+        names = [f.name for v in ALL_VIEWS if v.entity is entity for f in v]
         assert len(set(names)) == len(names)
     assert len(set(MODEL_COLUMNS)) == len(MODEL_COLUMNS)
-    assert len({v.name for v in VIEWS}) == len(VIEWS)
+    assert len({v.name for v in ALL_VIEWS}) == len(ALL_VIEWS)
 
 
 def test_the_matrix_is_user_item_request_derived_in_this_order() -> None:
@@ -41,7 +42,7 @@ def test_the_matrix_is_user_item_request_derived_in_this_order() -> None:
 
 def test_every_feature_declares_default_unit_and_meaning() -> None:
     """A scalar has a default of its type, a list an empty one, and every feature says what it counts and means."""
-    for feature in [f for v in VIEWS for f in v] + list(REQUEST_COLUMNS + DERIVED):
+    for feature in [f for v in ALL_VIEWS for f in v] + list(REQUEST_COLUMNS + DERIVED):
         kind = {"float32": float, "int64": int, "string": str}.get(feature.dtype, list)
         assert isinstance([] if feature.default is None else feature.default, kind), feature.name
         assert feature.unit, feature.name

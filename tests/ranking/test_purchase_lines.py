@@ -10,14 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ranking.behaviour import NOT_KNOWN, Lines, fading, item_statistics, popularity, user_behaviour, week_of
+from ranking.behaviour import NOT_KNOWN, Lines, fading, item_statistics, item_windows, popularity, user_behaviour, week_of
 from ranking.features import (
     AFFINITY_HALF_LIFE,
     ITEM_STATISTICS,
+    ITEM_WINDOWS,
     LIVE_FEATURES,
     MAX_CATEGORIES,
     MAX_GROUPS,
     MAX_HISTORY,
+    SIDE_VIEWS,
     USER_BEHAVIOUR,
     VIEWS,
     WHOLE,
@@ -47,9 +49,10 @@ def _user(lines: Lines, at: int) -> dict[str, Any]:
 
 def test_live_features_are_declared_ones() -> None:
     """Every live feature stands in its view, and together they are what the functions give."""
-    declared = {v.name: {f.name for f in v} for v in VIEWS}
+    declared = {v.name: {f.name for f in v} for v in (*VIEWS, *SIDE_VIEWS)}
     assert all(set(names) <= declared[view] for view, names in LIVE_FEATURES.items())
     assert tuple(_user(NONE, 0)) == LIVE_FEATURES[USER_BEHAVIOUR.name]
+    assert tuple(item_windows(NONE, 0)) == LIVE_FEATURES[ITEM_WINDOWS.name]
     assert {**item_statistics(NONE, 0), **popularity(0, np.array([1]))}.keys() == set(LIVE_FEATURES[ITEM_STATISTICS.name])
 
 
@@ -57,6 +60,7 @@ def test_who_bought_nothing_has_the_declared_defaults() -> None:
     """No purchase, or only later ones, is every feature's default and empty lists."""
     for lines in (NONE, _lines(bought_at=[5, 9])):
         assert all(v == f.default for f in ITEM_STATISTICS for k, v in item_statistics(lines, 5).items() if k == f.name)
+        assert item_windows(lines, 5) == {f.name: f.default for f in ITEM_WINDOWS if not f.name.startswith("promo_")}
         found = _user(lines, 5)
         for feature in USER_BEHAVIOUR:
             value = found[feature.name]
@@ -129,6 +133,28 @@ def test_what_nobody_knows_counts_in_no_mean() -> None:
     assert _user(lines, at)["mean_unit_price"] == 1.5
     later = _lines(bought_at=[1, at - 2, at - 1], unit_price=[1_000_000, 3_000_000, 4_000_000], off_shelf=[NOT_KNOWN, 0, 500_000])
     assert (item_statistics(later, at)["price_28d"], item_statistics(later, at)["discount_28d"]) == (3.5, 0.25)
+
+
+def test_a_price_changes_when_a_whole_days_median_leaves_the_one_before_by_more_than_the_step() -> None:
+    """Days on which it did not sell are passed over; the day that is not over yet counts in no change and is not the last price."""
+    days = {1: [1.00, 1.00, 9.00], 2: [1.05], 4: [1.11, 1.11], 5: [2.00]}  # 5 % is none, 5.7 % is one
+    times = [day * DAY + i for day, prices in days.items() for i in range(len(prices))]
+    lines = _lines(bought_at=times, unit_price=[round(p * 1e6) for prices in days.values() for p in prices])
+    found = item_windows(lines, 5 * DAY + 1)  # 2.00 is a microsecond old
+    assert (found["price_changes_1d"], found["price_changes_all"], found["price_last"]) == (1.0, 1.0, np.float32(1.11))
+    assert found["price_to_mean_28d"] == np.float32(1_110_000 / ((1 + 1 + 9 + 1.05 + 1.11 + 1.11 + 2) * 1e6 / 7))
+    over = item_windows(lines, 6 * DAY)
+    assert (over["price_changes_1d"], over["price_changes_7d"], over["price_last"]) == (1.0, 2.0, 2.0)
+    later = item_windows(lines, 13 * DAY)  # the change of day 4 was over 8 days ago, that of day 5 exactly 7
+    assert (later["price_changes_1d"], later["price_changes_7d"], later["price_changes_28d"]) == (0.0, 0.0, 2.0)
+
+
+def test_buyers_are_told_apart_in_each_window() -> None:
+    """One who bought again counts once, in each window in which they bought."""
+    at = 100 * DAY
+    lines = _lines(bought_at=[0, at - 3 * DAY, at - DAY, at - 1], user_code=[1, 2, 3, 3], basket=[1, 2, 3, 4])
+    found = item_windows(lines, at)
+    assert (found["purchases_1d"], found["buyers_1d"], found["buyers_7d"], found["buyers_all"]) == (2.0, 1.0, 2.0, 3.0)
 
 
 def test_an_item_is_as_old_as_what_is_first_known_of_it() -> None:

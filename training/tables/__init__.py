@@ -6,31 +6,34 @@ this package knows no source but the canonical tables, and nothing of Feast, whi
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
-from ranking.features import ITEM_STATISTICS, ITEM_TASTE, USER_BEHAVIOUR, USER_TASTE, schema_hash
+from ranking.features import ITEM_REVIEWS, ITEM_STATISTICS, ITEM_TASTE, ITEM_WINDOWS, USER_BEHAVIOUR, USER_TASTE, schema_hash
 from ranking.layout import Layout
 from training.progress import Bar
 from training.stage import CORE, Staged, key_of, source_files, stage
-from training.tables import facts
-from training.tables.duck import connect
+from training.tables import facts, reviews
+from training.tables.duck import connect, together
 from training.tables.grow import append, past
 from training.tables.history import write_history
 from training.tables.items import write_item_profile, write_item_statistics
 from training.tables.taste import write_taste
 from training.tables.tokens import Tokens, tokenizer_file
 from training.tables.users import write_user_behaviour, write_user_profile
+from training.tables.windows import write_item_windows
 
 FIRST_WEEK = 27  # half a year of history before the first training row
 LAST_WEEK = 54  # the instant at which the data end
-GROWING = (USER_BEHAVIOUR, ITEM_STATISTICS, USER_TASTE, ITEM_TASTE)  # views with rows for every snapshot
+GROWING = (USER_BEHAVIOUR, ITEM_STATISTICS, ITEM_WINDOWS, ITEM_REVIEWS, USER_TASTE, ITEM_TASTE)  # views with rows for every snapshot
 
 
 def write_tables(
@@ -41,6 +44,7 @@ def write_tables(
     last_week: int = LAST_WEEK,
     until: datetime | None = None,
     older: Path | None = None,
+    sentiment: Path | None = None,
 ) -> dict[str, float]:
     """Write one Parquet file per feature view and what events go on from into the existing directory `out`.
 
@@ -54,16 +58,19 @@ def write_tables(
         last_week: the last at the start of this one, and one at the start of each between.
         until: the watermark (aware); no snapshot is later. The start of `last_week` by default.
         older: what an earlier run left; its snapshots are kept, and only later ones computed, if what they were computed from is unchanged.
+        sentiment: file of what reviews say, see `reviews`; it need not be there.
 
     Returns:
-        Seconds taken by part: facts, profiles, history, user_behaviour, item_statistics, taste, older.
+        Seconds taken by part: facts, views, older; and of the views, which are written side by side, profiles, user_behaviour,
+        item_statistics, item_windows, taste.
 
     Raises:
-        ValueError: the canonical tables have no such week, or `until` comes before the first snapshot.
+        ValueError: the canonical tables have no such week, `until` comes before the first snapshot, or `sentiment` is not what it must be.
     """
     clock = _Clock()
     with connect(out) as db:
         facts.load(db, canonical)
+        reviews.load(db, sentiment)
         weeks = {week: start.astimezone(UTC) for week, start in db.execute("SELECT week, start_time FROM weeks ORDER BY week").fetchall()}
         if not all(week in weeks for week in range(first_week, last_week + 1)):
             raise ValueError(f"first_week, last_week: {first_week} to {last_week} are not all weeks of {canonical}")
@@ -73,23 +80,10 @@ def write_tables(
             raise ValueError(f"until: {watermark.isoformat()} is before the first snapshot, {weeks[first_week].isoformat()}")
         kept = _still_true(db, older, snapshots) if older else None
         fresh = [at for at in snapshots if kept is None or at > kept]
-        known_at = _first_instant(canonical)
         clock.lap("facts")
-        rows = {
-            "user_profile": write_user_profile(db, out, known_at),
-            "item_profile": write_item_profile(db, out, known_at, Tokens()),
-        }
-        clock.lap("profiles")
-        rows |= write_history(db, out, watermark)
-        clock.lap("history")
-        if fresh:
-            with Bar("feature tables, week by week", 3 * len(fresh)) as bar:
-                rows["user_behaviour"] = write_user_behaviour(db, out, fresh, bar.advance)
-                clock.lap("user_behaviour")
-                rows["item_statistics"] = write_item_statistics(db, out, fresh, bar.advance)
-                clock.lap("item_statistics")
-                rows |= write_taste(db, out, fresh, bar.advance, older=older if kept else None)
-                clock.lap("taste")
+        with Bar("feature tables, week by week", 4 * len(fresh)) as bar:
+            rows = _write_views(db, out, _first_instant(canonical), watermark, fresh, older if kept else None, clock, bar)
+        clock.lap("views")
         if older and kept:
             rows |= {v.name: append(older / f"{v.name}.parquet", out / f"{v.name}.parquet") for v in GROWING}
             clock.lap("older")
@@ -107,6 +101,41 @@ def write_tables(
     return clock.seconds
 
 
+def _write_views(
+    db: duckdb.DuckDBPyConnection,
+    out: Path,
+    known_at: datetime,
+    watermark: datetime,
+    fresh: Sequence[datetime],
+    older: Path | None,
+    clock: _Clock,
+    bar: Bar,
+) -> dict[str, int]:
+    """What needs nothing but the facts, side by side; rows by file. Views of snapshots only where there are fresh ones."""
+
+    def users(own: duckdb.DuckDBPyConnection) -> dict[str, int]:
+        with clock.part("user_behaviour"):
+            written = {"user_profile": write_user_profile(own, out, known_at)}
+            return written | ({"user_behaviour": write_user_behaviour(own, out, fresh, bar.advance)} if fresh else {})
+
+    def items(own: duckdb.DuckDBPyConnection) -> dict[str, int]:
+        with clock.part("profiles"):
+            written = {"item_profile": write_item_profile(own, out, known_at, Tokens())} | write_history(own, out, watermark)
+        if fresh:
+            with clock.part("item_statistics"):
+                written["item_statistics"] = write_item_statistics(own, out, fresh, bar.advance)
+            with clock.part("item_windows"):
+                written["item_windows"] = write_item_windows(own, out, fresh, bar.advance)
+                written["item_reviews"] = reviews.write_item_reviews(own, out, fresh)
+        return written
+
+    def tastes(own: duckdb.DuckDBPyConnection) -> dict[str, int]:
+        with clock.part("taste"):
+            return write_taste(own, out, fresh, bar.advance, older=older) if fresh else {}
+
+    return {name: count for part in together(db, users, items, tastes) for name, count in part.items()}
+
+
 class _Clock:
     """Seconds by part."""
 
@@ -115,8 +144,16 @@ class _Clock:
         self._since = time.perf_counter()
 
     def lap(self, part: str) -> None:
+        """A part ends that began where the last one ended."""
         now = time.perf_counter()
         self.seconds[part], self._since = now - self._since, now
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """A part among others at the same time."""
+        began = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - began
 
 
 def compute(
@@ -132,11 +169,13 @@ def compute(
 
     Until the new tables are whole the old ones stand. `full` computes everything anew; the other arguments are those of `write_tables`.
     """
+    told = layout.sentiment.read_bytes() if layout.sentiment.exists() else b""
     inputs = {"source": source.key, "recipe": recipe(), "weeks": [first_week, last_week], "until": until and until.isoformat()}
+    inputs |= {"sentiment": hashlib.blake2b(told, digest_size=16).hexdigest()}
     older = None if full else layout.features
 
     def build(out: Path) -> None:
-        write_tables(source.path, out, first_week=first_week, last_week=last_week, until=until, older=older)
+        write_tables(source.path, out, first_week=first_week, last_week=last_week, until=until, older=older, sentiment=layout.sentiment)
 
     return stage(layout.features, inputs, build, anew=full)
 

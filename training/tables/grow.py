@@ -22,13 +22,14 @@ SELECT md5(concat_ws('|',
      FROM lines l JOIN users u USING (user_code) JOIN catalogue c USING (item_code) JOIN weeks w USING (week) WHERE l.bought_at < $until),
     (SELECT concat_ws(',', count(*), sum(hash(promoted)))
      FROM (SELECT item_id, shown.* EXCLUDE (item_code) FROM shown JOIN catalogue USING (item_code) WHERE start_time < $until) promoted),
+    (SELECT concat_ws(',', count(*), sum(hash(reviews))) FROM reviews WHERE told_at < $until),
     (SELECT hash(list(user_id ORDER BY user_code)) FROM users SEMI JOIN (FROM lines WHERE bought_at < $until) USING (user_code)),
     (SELECT hash(list(item_id ORDER BY item_code)) FROM catalogue SEMI JOIN (FROM lines WHERE bought_at < $until) USING (item_code))))
 """
 
 
 def past(db: duckdb.DuckDBPyConnection, until: datetime) -> str:
-    """Digest of everything a snapshot at `until` or before it was computed from. Reads the tables of `facts`."""
+    """Digest of everything a snapshot at `until` or before it was computed from. Reads the tables of `facts` and `reviews`."""
     row = db.execute(_PAST, {"until": until}).fetchone()
     assert row is not None
     return str(row[0])

@@ -65,6 +65,19 @@ def test_a_purchase_is_in_the_items_row_and_in_the_snapshot(shop: Shop) -> None:
     assert now[:, 0].tolist()[:2] == [times[0, 0], NOON + HOUR]
 
 
+def test_a_purchase_is_in_the_items_windows(shop: Shop) -> None:
+    """Buyers told apart, prices of whole days, and declared defaults for what only the batch knows."""
+    shop.record(
+        bought("a", "ann", "i3", NOON - 2 * DAY, value_micros=2_000_000),
+        bought("b", "bob", "i3", NOON - DAY, value_micros=3_000_000),
+        bought("c", "bob", "i3", NOON, value_micros=9_000_000),
+    )
+    row = shop.store.row("item_windows", "i3")[1]
+    assert (row["purchases_1d"], row["buyers_1d"], row["buyers_7d"], row["buyers_all"]) == (1.0, 1.0, 2.0, 2.0)
+    assert (row["price_last"], row["price_to_mean_28d"]) == (3.0, np.float32(3 / ((2 + 3 + 9) / 3)))
+    assert (row["price_changes_1d"], row["price_changes_all"], row["promo_rate_all"]) == (1.0, 1.0, 0.0)
+
+
 def test_rows_that_stood_still_wait_for_no_other(shop: Shop) -> None:
     """Nothing is pushed of whom nothing happened to, and no purchases of who only looked; what lists need most comes first."""
     shop.record(bought("a", "ann", "i1"))
@@ -73,6 +86,7 @@ def test_rows_that_stood_still_wait_for_no_other(shop: Shop) -> None:
     assert shop.store.pushes == [
         ("item_statistics", ("i2",)),
         ("user_behaviour", ("bob",)),
+        ("item_windows", ("i2",)),
         ("item_live", ("i2", "i3")),
         ("user_session", ("bob", "cid")),
     ]
@@ -140,7 +154,7 @@ def test_nobody_known_counts_for_the_item_alone(shop: Shop) -> None:
     """Every such purchase is a basket; no row of nobody is pushed."""
     shop.record(bought("a", "", "i1"), bought("b", "", "i1"))
     assert shop.item("i1")["purchases_all"] == 2.0
-    assert [view for view, _ in shop.store.pushes] == ["item_statistics", "item_live"]
+    assert [view for view, _ in shop.store.pushes] == ["item_statistics", "item_windows", "item_live"]
 
 
 def test_an_item_the_catalogue_lacks_still_counts(shop: Shop) -> None:
@@ -195,7 +209,7 @@ def test_a_store_that_is_down_is_waited_for(shop: Shop) -> None:
     for name in "ab":
         with pytest.raises(Unavailable):
             shop.record(bought(name, "ann", "i1", NOON + ord(name)))
-    assert (shop.stream.progress().behind, shop.stream.progress().waiting) == (0, 4)
+    assert (shop.stream.progress().behind, shop.stream.progress().waiting) == (0, 5)
     shop.store.down = False
     shop.settle()
     assert (shop.user("ann")["orders_all"], shop.stream.progress().waiting) == (2.0, 0)

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from feast import FeatureStore
 
-from ranking.features import ITEM_SCALARS, ITEM_STATISTICS, PUSHED_VIEWS, USER_BEHAVIOUR, USER_SCALARS, Entity, stable_key
+from ranking.features import ITEM_SCALARS, ITEM_STATISTICS, ITEM_WINDOWS, PUSHED_VIEWS, USER_BEHAVIOUR, USER_SCALARS, Entity, stable_key
 from ranking.layout import Layout
 from services.feature_store.changes import Changes
 from services.feature_store.feast import FeastStore
@@ -133,5 +133,5 @@ def test_what_is_pushed_has_a_source(feast_dir: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("LONGTAIL_HOME", str(feast_dir))
     store = FeatureStore(repo_path=str(feast_home.REPO))
     pushed = {v.name: (v.stream_source.name, v.batch_source.name) for v in store.list_feature_views() if v.stream_source is not None}
-    names = [view.name for view in (USER_BEHAVIOUR, ITEM_STATISTICS, *PUSHED_VIEWS)]
+    names = [view.name for view in (USER_BEHAVIOUR, ITEM_STATISTICS, ITEM_WINDOWS, *PUSHED_VIEWS)]
     assert pushed == {name: (f"{name}_push", f"{name}_batch") for name in names}

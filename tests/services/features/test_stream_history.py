@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from ranking.errors import Unavailable
-from ranking.features import ITEM_STATISTICS
+from ranking.features import ITEM_STATISTICS, ITEM_WINDOWS
 from ranking.layout import Layout
 from services.features.follower import Follower
 from services.features.history import look
@@ -110,6 +110,19 @@ def test_what_only_the_batch_knows_is_its_newest_word(tmp_path: Path) -> None:
         follow(shop, bought("a", "ann", "i1"), bought("b", "ann", "i2"), bought("c", "ann", "i3"))
         assert [shop.item(key)["promo_rate_28d"] for key in ("i1", "i2", "i3")] == [1.0, 0.25, 0.5]
         assert (shop.item("i1")["purchases_all"], shop.item("i3")["type_share"]) == (3.0, 0.0)
+
+
+def test_windows_take_promotions_from_the_batch(tmp_path: Path) -> None:
+    """What purchases do not say of an item's windows is the newest table's word; what they say is counted with the history's lines."""
+    batch(tmp_path)
+    names = [f.name for f in ITEM_WINDOWS]
+    frame = pd.DataFrame([{"item_id": "i1", "event_timestamp": at(WATERMARK)} | dict.fromkeys(names, 7.0)])
+    frame.to_parquet(Layout(tmp_path).features / "item_windows.parquet")
+    with Shop(tmp_path) as shop:
+        follow(shop, bought("a", "ann", "i1"))
+        row = shop.store.row("item_windows", "i1")[1]
+        assert (row["promo_impressions_7d"], row["promo_rate_all"]) == (7.0, 7.0)
+        assert (row["buyers_all"], row["buyers_1d"], row["purchases_1d"]) == (2.0, 1.0, 1.0)
 
 
 def test_history_can_be_replayed(tmp_path: Path) -> None:

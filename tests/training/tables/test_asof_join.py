@@ -14,16 +14,29 @@ import pyarrow.parquet as pq
 import pytest
 
 from ranking.assemble import ItemFeatures, UserFeatures, item_features, user_features
-from ranking.features import ITEM_PROFILE, ITEM_STATISTICS, ITEM_TASTE, USER_BEHAVIOUR, USER_PROFILE, USER_TASTE, VIEWS, View, stable_key
+from ranking.features import (
+    ITEM_PROFILE,
+    ITEM_REVIEWS,
+    ITEM_STATISTICS,
+    ITEM_TASTE,
+    SIDE_VIEWS,
+    USER_BEHAVIOUR,
+    USER_PROFILE,
+    USER_TASTE,
+    VIEWS,
+    View,
+    stable_key,
+)
 from ranking.layout import Layout
 from tests.training.tables.slices import Slice
-from training.dataset import Features, apply, point_in_time
+from training.dataset import Features, apply, historical, point_in_time
 from training.lists.impressions import ads_lists
 from training.lists.types import RankingLists
 
 pytestmark = [pytest.mark.servers, pytest.mark.filterwarnings("ignore::DeprecationWarning")]  # ibis calls old names of duckdb's API
 PLANTED = 7_777_777
 LATER = np.timedelta64(1, "us")
+WEEK = np.timedelta64(7, "D")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +54,8 @@ def planted(small: Slice, lists: RankingLists, tmp_path_factory: pytest.TempPath
     """The slice's tables, and in each a row a microsecond after the last list for every user and item there is, with values of nobody."""
     layout = Layout(tmp_path_factory.mktemp("planted"))
     shutil.copytree(small.layout.features, layout.features)
-    for view in VIEWS:
+    _review_all(layout, lists)
+    for view in (*VIEWS, *SIDE_VIEWS):
         path = layout.features / f"{view.name}.parquet"
         table = pq.read_table(path)
         extra = table.take(np.unique(table[0].to_numpy().astype(str), return_index=True)[1])  # one row of each entity
@@ -49,6 +63,18 @@ def planted(small: Slice, lists: RankingLists, tmp_path_factory: pytest.TempPath
         pq.write_table(pa.concat_tables([table, _spoilt(extra, view)]), path)
     apply(layout)
     return layout
+
+
+def _review_all(layout: Layout, lists: RankingLists) -> None:
+    """Sentiments of every item, a week before the lists and another week earlier: the slice comes without."""
+    now = lists.times.max()
+    rows = {
+        "item_id": [item for item in lists.items for _ in range(2)],
+        "event_timestamp": _instants([now - 2 * WEEK, now - WEEK] * len(lists.items)),
+        "review_sentiment": pa.array([0.25, 0.5] * len(lists.items), pa.float32()),
+        "reviews": pa.array([1.0, 2.0] * len(lists.items), pa.float32()),
+    }
+    pq.write_table(pa.table(rows), layout.features / f"{ITEM_REVIEWS.name}.parquet")
 
 
 def _spoilt(table: pa.Table, view: View) -> pa.Table:
@@ -143,3 +169,21 @@ def test_a_value_of_the_future_is_never_seen(planted: Layout, small: Slice, list
     seen = point_in_time(planted, [later])
     assert all((seen.users.at(user, last + LATER).scalars == PLANTED).all() for user in later.user_ids)
     assert (seen.items.block.scalars == PLANTED).all()
+
+
+@pytest.mark.parametrize("view", SIDE_VIEWS, ids=lambda view: view.name)
+def test_what_no_model_reads_is_joined_as_of_its_instant_too(planted: Layout, lists: RankingLists, view: View) -> None:
+    """Every value at and around the lists' instants is the independent join's; one planted a microsecond later is not seen before it."""
+    last = lists.times.max()
+    codes = np.unique(lists.item_codes)[:60]
+    times = [last, last + LATER, last - WEEK, last - WEEK - LATER, last - 3 * WEEK, last + 2 * WEEK, last + 3 * WEEK]
+    pairs = [(item, at) for at in times for item in (*(lists.items[c] for c in codes), "nothing")]
+    ids, instants = [item for item, _ in pairs], [at for _, at in pairs]
+    found = historical(planted, view, ids, np.array(instants)).to_pylist()
+    assert found == _asof(planted.features, view, ids, instants)
+    seen = [at > last for at in instants]
+    number = next(f.name for f in view if f.dtype.startswith("float32"))
+    hit = [value is not None and np.ravel(value)[0] == PLANTED for value in (row[number] for row in found)]
+    assert not any(h and not s for h, s in zip(hit, seen, strict=True))
+    assert any(hit)
+    assert any(row[number] is not None for row, s in zip(found, seen, strict=True) if not s)

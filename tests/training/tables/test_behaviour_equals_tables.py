@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ranking.behaviour import Lines, item_statistics, popularity, user_behaviour
-from ranking.features import ITEM_STATISTICS, LIVE_FEATURES, USER_BEHAVIOUR
+from ranking.behaviour import Lines, item_statistics, item_windows, popularity, user_behaviour
+from ranking.features import ITEM_STATISTICS, ITEM_WINDOWS, LIVE_FEATURES, USER_BEHAVIOUR
 from tests.training.tables.histories import History, read_history
 from tests.training.tables.shops import STARTS, Shop, shops, write_shop
 from tests.training.tables.slices import Slice
@@ -25,6 +25,7 @@ from training.tables.history import write_history
 from training.tables.items import write_item_profile, write_item_statistics
 from training.tables.tokens import Tokens
 from training.tables.users import write_user_behaviour
+from training.tables.windows import write_item_windows
 
 TOKENS = Tokens()
 NOBODY = Lines(*(np.zeros(0, dtype) for dtype in [np.int64] * 4 + [np.bool_] + [np.int64] * 6))  # of an item that was never bought
@@ -61,6 +62,12 @@ def _check_items(rows: list[dict[str, Any]], history: History) -> None:
         assert found | place == {name: row[name] for name in LIVE_FEATURES[ITEM_STATISTICS.name]}, (item, row["event_timestamp"])
 
 
+def _check_windows(rows: list[dict[str, Any]], history: History) -> None:
+    for row in rows:
+        found = item_windows(history.of_item.get(row["item_id"], NOBODY), _us(row["event_timestamp"]))
+        assert found == {name: row[name] for name in LIVE_FEATURES[ITEM_WINDOWS.name]}, (row["item_id"], row["event_timestamp"])
+
+
 def _check_any(shop: Shop, snapshots: list[datetime]) -> None:
     with tempfile.TemporaryDirectory() as name:
         out = Path(name)
@@ -70,12 +77,16 @@ def _check_any(shop: Shop, snapshots: list[datetime]) -> None:
             write_item_profile(db, out, STARTS[0], TOKENS)
             write_user_behaviour(db, out, snapshots)
             write_item_statistics(db, out, snapshots)
+            write_item_windows(db, out, snapshots)
             assert write_history(db, out, STARTS[-1])["history"] == len(shop.lines)
         history = read_history(out)
-        users, items = (pq.read_table(out / f"{view}.parquet").to_pylist() for view in ("user_behaviour", "item_statistics"))
+        tables = ("user_behaviour", "item_statistics", "item_windows")
+        users, items, windows = (pq.read_table(out / f"{view}.parquet").to_pylist() for view in tables)
     assert len(users) == sum(len({x.user for x in shop.lines if x.at < at}) for at in snapshots)
     _check_users(users, history, np.array([_us(at) for at in STARTS]))
     _check_items(items, history)
+    assert [row["item_id"] for row in windows] == [row["item_id"] for row in items]
+    _check_windows(windows, history)
 
 
 _SNAPSHOTS = st.lists(st.sampled_from(STARTS[1:]), min_size=1, max_size=3, unique=True).map(sorted)
@@ -100,11 +111,17 @@ def test_very_many_purchases_say_the_same_either_way(shop: Shop, snapshots: list
 def test_real_purchases_say_the_same_either_way(small: Slice, week_starts: np.ndarray) -> None:
     """Every third user, and every 97th item, at every snapshot of the real slice."""
     history = read_history(small.layout.features)
-    users, items = (_every(small.layout.features / f"{view}.parquet", n) for view, n in (("user_behaviour", 3), ("item_statistics", 97)))
+    chosen = (("user_behaviour", 3), ("item_statistics", 97), ("item_windows", 97))
+    users, items, windows = (_every(small.layout.features / f"{view}.parquet", n) for view, n in chosen)
     assert max(len(row["history_item_keys"]) for row in users) > 100
     assert {row["popularity_tier"] for row in items} == {"head", "tail", "new"}
     _check_users(users, history, week_starts)
     _check_items(items, history)
+    assert max(row["price_changes_all"] for row in windows) > 2
+    assert any(
+        row["buyers_all"] > row["buyers_7d"] > row["buyers_1d"] > 0 for row in _every(small.layout.features / "item_windows.parquet", 1)
+    )
+    _check_windows(windows, history)
 
 
 @pytest.fixture

@@ -15,13 +15,13 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from ranking.features import VIEWS
+from ranking.features import SIDE_VIEWS, VIEWS
 from ranking.layout import Layout
 from tests.training.tables.shops import STARTS, WEEKS, Line, Shop, shops, write_shop
 from training import tables
 from training.stage import stage
 
-FILES = (*(view.name for view in VIEWS), "history", "first_shown")
+FILES = (*(view.name for view in (*VIEWS, *SIDE_VIEWS)), "history", "first_shown")
 MICROSECOND = timedelta(microseconds=1)
 SHOP = Shop(
     tuple(
