@@ -16,12 +16,13 @@ from typing import Any
 
 import duckdb
 
-from ranking.features import ITEM_REVIEWS, ITEM_STATISTICS, ITEM_TASTE, ITEM_WINDOWS, USER_BEHAVIOUR, USER_TASTE, schema_hash
+from ranking.features import ITEM_PROFILE, ITEM_REVIEWS, ITEM_STATISTICS, ITEM_TASTE, ITEM_WINDOWS, USER_BEHAVIOUR, USER_TASTE, schema_hash
 from ranking.layout import Layout
 from training.progress import Bar
 from training.stage import CORE, Staged, key_of, source_files, stage
 from training.tables import facts, reviews
 from training.tables.duck import connect
+from training.tables.embeddings import write_item_embedding
 from training.tables.grow import append, past
 from training.tables.history import write_history
 from training.tables.items import write_item_profile, write_item_statistics
@@ -44,6 +45,7 @@ def write_tables(
     until: datetime | None = None,
     older: Path | None = None,
     sentiment: Path | None = None,
+    embeddings: Path | None = None,
 ) -> dict[str, float]:
     """Write one Parquet file per feature view and what events go on from into the existing directory `out`.
 
@@ -58,6 +60,7 @@ def write_tables(
         until: the watermark (aware); no snapshot is later. The start of `last_week` by default.
         older: what an earlier run left; its snapshots are kept, and only later ones computed, if what they were computed from is unchanged.
         sentiment: file of what reviews say, see `reviews`; it need not be there.
+        embeddings: file of texts read so far, see `embeddings`; it need not be there.
 
     Returns:
         Seconds taken by part: facts, profiles, history, user_behaviour, item_statistics, item_windows, item_reviews, taste,
@@ -85,6 +88,7 @@ def write_tables(
             "user_profile": write_user_profile(db, out, known_at),
             "item_profile": write_item_profile(db, out, known_at, Tokens()),
         }
+        rows["item_embedding"] = write_item_embedding(out / f"{ITEM_PROFILE.name}.parquet", embeddings, out)
         clock.lap("profiles")
         rows |= write_history(db, out, watermark)
         clock.lap("history")
