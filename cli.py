@@ -256,6 +256,16 @@ def features_compute(
     print(json.dumps({"reused": made.reused, **{key: held[key] for key in ("rows", "first", "last", "watermark", "grown_from")}}))
 
 
+@features_app.command("embed")
+def features_embed() -> None:
+    """What items' texts mean, as vectors (`item_embedding`): texts nobody has read yet are read, about a minute for 20,000 on two cores."""
+    from training import embed
+
+    with explained():
+        done = embed.run(layout())
+    print(json.dumps({"texts_read": done.texts_read, "items": done.items, "seconds": round(done.seconds, 1)}))
+
+
 @policy_app.command("list")
 def policy_list() -> None:
     """The policies of the active release."""

@@ -71,6 +71,7 @@ item_statistics = _view(features.ITEM_STATISTICS)
 item_taste = _view(features.ITEM_TASTE)
 item_windows = _view(features.ITEM_WINDOWS)
 item_reviews = _view(features.ITEM_REVIEWS)
+item_embedding = _view(features.ITEM_EMBEDDING)
 item_live = _view(features.ITEM_LIVE)
 user_session = _view(features.USER_SESSION)
 VIEWS = {view.name: view for view in (user_profile, user_behaviour, user_taste, item_profile, item_statistics, item_taste)}

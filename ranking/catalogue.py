@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ranking.features import ALL_VIEWS, DERIVED, FOREVER, MODEL_COLUMNS, REQUEST_COLUMNS, Entity, Feature, View
+from ranking.features import ALL_VIEWS, DERIVED, FOREVER, MODEL_COLUMNS, REQUEST_COLUMNS, SIDE_DERIVED, Entity, Feature, View
 
 _HEAD = ("feature", "view", "type", "unit", "default", "lifetime", "owner", "model", "what it is")
 
@@ -13,7 +13,7 @@ def markdown() -> str:
     """All features: those of users, of items, what a request brings and what is derived from all of them."""
     parts = [(f"Features of {entity}s", [_line(f, v) for v in ALL_VIEWS if v.entity is entity for f in v]) for entity in Entity]
     parts.append(("Brought by the request", [_line(f, None) for f in REQUEST_COLUMNS]))
-    parts.append(("Derived from user, item and query", [_line(f, None) for f in DERIVED]))
+    parts.append(("Derived from user, item and query", [_line(f, None) for f in (*DERIVED, *SIDE_DERIVED)]))
     return "\n\n".join(f"## {title}\n\n{_table(lines)}" for title, lines in parts)
 
 

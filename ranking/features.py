@@ -35,6 +35,7 @@ SHORT_WINDOW = timedelta(days=7)
 WINDOW = timedelta(days=28)
 PROMO_RATE_PRIOR = 500.0  # impressions' worth of belief in the mean rate: half a purchase at the 0.1 % such rates have
 HEAD_SHARE = 0.2  # of the items ever sold, the share that are head
+INTEREST_HALF_LIFE_DAYS = 56.0  # after which an item of a user's history counts half in `interest`
 INTEREST_CATEGORIES = 3  # categories named in a user's interest text
 TASTE_WIDTH = 48  # components of a taste vector
 PRICE_STEP_PERCENT = 5  # a day's price is a change when it is more than so much off that of the day before on which the item sold
@@ -225,7 +226,25 @@ ITEM_REVIEWS = View(
     ),
 )
 
-SIDE_VIEWS: tuple[View, ...] = (ITEM_WINDOWS, ITEM_REVIEWS)
+EMBEDDING_WIDTH = 128
+"""Numbers of a text's embedding: the sentence encoder's 384, projected at random, which keeps cosines to within about 0.05."""
+
+ITEM_EMBEDDING = View(
+    "item_embedding",
+    Entity.ITEM,
+    FOREVER,
+    "content",
+    "What the item's text means, to a pretrained sentence encoder: known of an item nobody has bought yet. Made when asked for"
+    " (`longtail features embed`). No column of the models, and no part of the item snapshot.",
+    (
+        Feature(
+            "embedding", "float32_list", None, "score", f"{EMBEDDING_WIDTH} numbers of length 1; two texts' product is how alike they are"
+        ),
+        Feature("embedding_of", "int64", 0, "hash", "text_digest of the text it is of; another one: the text has changed since"),
+    ),
+)
+
+SIDE_VIEWS: tuple[View, ...] = (ITEM_WINDOWS, ITEM_REVIEWS, ITEM_EMBEDDING)
 """Computed by the batch beside `VIEWS`, and read by no model: a change of them changes no `schema_hash`."""
 
 _TASTE = (
@@ -353,6 +372,18 @@ DERIVED: tuple[Feature, ...] = (
 )
 """What `ranking.assemble` computes from the user, the item and the query together."""
 
+SIDE_DERIVED: tuple[Feature, ...] = (
+    Feature(
+        "interest",
+        "float32",
+        0.0,
+        "score",
+        "what the user bought, each item's likeness to this one times its rating, the latest counting most (`interest`); of"
+        " history_item_keys, history_counts and history_days with embedding or taste. No column of the models",
+    ),
+)
+"""Named combinations of features that no model reads."""
+
 USER_SCALARS: tuple[str, ...] = tuple(f.name for v in (USER_PROFILE, USER_BEHAVIOUR) for f in v if f.dtype == "float32")
 ITEM_SCALARS: tuple[str, ...] = tuple(f.name for v in (ITEM_PROFILE, ITEM_STATISTICS) for f in v if f.dtype == "float32")
 MODEL_COLUMNS: tuple[str, ...] = USER_SCALARS + ITEM_SCALARS + tuple(f.name for f in REQUEST_COLUMNS) + tuple(f.name for f in DERIVED)
@@ -394,6 +425,50 @@ def tiers_among(purchases: NDArray[Any], sold: NDArray[Any]) -> NDArray[np.int8]
 def smoothed_rate(successes: NDArray[np.float64], trials: NDArray[np.float64], mean: float) -> NDArray[np.float64]:
     """Rates pulled towards `mean` by `PROMO_RATE_PRIOR` trials of it, so that one lucky sale of a new item is not a rate of 1."""
     return (successes + PROMO_RATE_PRIOR * mean) / (trials + PROMO_RATE_PRIOR)
+
+
+def recency_weights(days: NDArray[Any]) -> NDArray[np.float64]:
+    """The α of `interest`, (h,): halved every `INTEREST_HALF_LIFE_DAYS`, of sum 1; empty for no history.
+
+    Args:
+        days: (h,) days since each item of the history, none negative.
+    """
+    faded = np.power(0.5, (days - np.min(days, initial=np.inf)) / INTEREST_HALF_LIFE_DAYS)  # from the latest: years must not vanish
+    return np.asarray(faded / faded.sum())
+
+
+def cosines(history: NDArray[Any], items: NDArray[Any]) -> NDArray[np.float64]:
+    """Similarities, (h, n), of (h, w) and (n, w) vectors; 0 where one of the two is all zeros, which is what nothing known means.
+
+    Raises:
+        ValueError: the vectors are not of one width.
+    """
+    if history.shape[1:] != items.shape[1:]:
+        raise ValueError(f"items: must be vectors of width {history.shape[1:]} as the history's, got {items.shape[1:]}")
+    lengths = np.outer(np.linalg.norm(history, axis=1), np.linalg.norm(items, axis=1))
+    return np.divide(history @ items.T, lengths, out=np.zeros(lengths.shape), where=lengths > 0)
+
+
+def interest(weights: NDArray[Any], similarities: NDArray[Any], ratings: NDArray[Any]) -> NDArray[np.float64]:
+    """How much a user cares for items by what they had before, (n,): p_ui = Σ_k α_k · similarity(history_k, i) · rating_k. O(h n).
+
+    Args:
+        weights: (h,) α, e.g. `recency_weights`.
+        similarities: (h, n) of each item of the history with each candidate, e.g. `cosines`.
+        ratings: (h,) what the user made of each: stars, or `history_counts`.
+
+    Returns:
+        0 for every candidate where there is no history.
+
+    Raises:
+        ValueError: an argument's shape does not go with the others.
+    """
+    if similarities.ndim != 2:
+        raise ValueError(f"similarities: must have two dimensions, got {similarities.ndim}")
+    for name, found in (("weights", weights), ("ratings", ratings)):
+        if found.shape != similarities.shape[:1]:
+            raise ValueError(f"{name}: must be of shape {similarities.shape[:1]}, one for each row of similarities, got {found.shape}")
+    return np.asarray((weights.astype(np.float64) * ratings) @ similarities)
 
 
 def schema_hash() -> str:

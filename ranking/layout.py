@@ -42,6 +42,11 @@ class Layout:
         return self.home / "reviews" / "sentiment.parquet"
 
     @property
+    def embeddings(self) -> Path:
+        """The embedding of every text read so far, by its digest, Parquet: a text is read once."""
+        return self.home / "embeddings" / "texts.parquet"
+
+    @property
     def feast(self) -> Path:
         """Feast's registry and SQLite online store."""
         return self.home / "feast"
@@ -60,6 +65,11 @@ class Layout:
     def pushed(self) -> Path:
         """Empty tables of the views that events alone fill: Feast wants a batch source for each."""
         return self.home / "pushed"
+
+    @property
+    def pushed_rows(self) -> Path:
+        """Rows made of events as they were pushed, a folder of Parquet files per view: what the online store had between two batches."""
+        return self.home / "logs" / "pushed"
 
     @property
     def user_changes(self) -> Path:

@@ -63,19 +63,24 @@ def apply(layout: Layout) -> None:
     _feast(layout, "apply")
 
 
-def materialize(layout: Layout, as_of: datetime) -> None:
+def materialize(layout: Layout, as_of: datetime, views: Sequence[View] = ()) -> None:
     """Load the online store with every entity's newest row stamped at or before `as_of` (aware).
 
     Rows older than their view's ttl are worth nothing and are not read, so each lifetime is a run of its own.
 
+    Args:
+        layout: the state directory, with tables computed and declarations applied.
+        as_of: the instant.
+        views: of these only; empty: of all that the batch computes.
+
     Raises:
         FeastError: Feast could not.
     """
-    declared = (*(view for service in FEATURE_SERVICES.values() for view in service), *SIDE_VIEWS)
+    declared = views or (*(view for service in FEATURE_SERVICES.values() for view in service), *SIDE_VIEWS)
     for ttl in (FOREVER, WEEKLY):
-        views = [view.name for view in declared if view.ttl == ttl]
-        chosen = [word for name in dict.fromkeys(views) for word in ("--views", name)]
-        _feast(layout, "materialize", *chosen, (as_of - ttl).isoformat(), as_of.isoformat())
+        chosen = [word for name in dict.fromkeys(view.name for view in declared if view.ttl == ttl) for word in ("--views", name)]
+        if chosen:
+            _feast(layout, "materialize", *chosen, (as_of - ttl).isoformat(), as_of.isoformat())
 
 
 def _feast(layout: Layout, *words: str) -> None:

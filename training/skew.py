@@ -1,14 +1,18 @@
 """Training-serving skew: whether what the gateways served by is what training would have joined for the same users, items and instants.
 
 Reads the served log's files, which hold the models' input rows, and computes the same rows again from the offline store, by the code that
-makes training frames. Knows no gateway: only the columns of its files.
+makes training frames, and from what the feature process pushed between two runs of the batch: of that, each ranking has what was pushed
+by the wall clock when it was answered. Knows no gateway: only the columns of its files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,18 +20,31 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ranking.assemble import UNKNOWN_USER, assemble, item_features
-from ranking.features import MODEL_COLUMNS, REQUEST_COLUMNS, schema_hash, stable_key
+from ranking.assemble import UNKNOWN_USER, UserFeatures, assemble, item_features, user_features
+from ranking.features import (
+    ITEM_SCALARS,
+    ITEM_STATISTICS,
+    MAX_QUERY_TOKENS,
+    MODEL_COLUMNS,
+    REQUEST_COLUMNS,
+    USER_BEHAVIOUR,
+    USER_SCALARS,
+    schema_hash,
+    stable_key,
+)
 from ranking.layout import Layout
 from ranking.privacy import user_digest
 from ranking.text import query_text
 from ranking.types import Float32Array, Surface
 from training.dataset import assemble_lists, point_in_time
 from training.lists.types import RankingLists
+from training.pushed import Pushed, entities
 from training.tables.tokens import Tokens
 
+_BEHAVIOUR = [USER_SCALARS.index(f.name) for f in USER_BEHAVIOUR if f.name in USER_SCALARS]
+_STATISTICS = [ITEM_SCALARS.index(f.name) for f in ITEM_STATISTICS if f.name in ITEM_SCALARS]
 _REQUEST = tuple(f.name for f in REQUEST_COLUMNS)
-_READ = ("ranking_id", "as_of", "user", "item_id", "query", "feature_schema_hash", "features")
+_READ = ("ranking_id", "time", "as_of", "user", "item_id", "query", "feature_schema_hash", "features")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +105,55 @@ def verify(layout: Layout, *, rankings: int) -> Skew:
         return Skew(0, 0, other, 0, ())
     lists, users = _lists(table, _users(layout))
     served = table["features"].combine_chunks().flatten().to_numpy().reshape(len(table), len(MODEL_COLUMNS))
-    computed = assemble_lists(lists, point_in_time(layout, [lists]), Tokens()).x
+    moments = table.take(pa.array(lists.offsets[:-1]))["time"].cast("int64").to_pylist()
+    computed = _computed(layout, lists, moments)
     blank = assemble(UNKNOWN_USER, item_features(np.zeros(1, np.int64), {}), query_tokens=np.zeros(0, np.int64), columns={})[0]
     columns = tuple(_compared(name, served[:, j], computed[:, j], blank[j]) for j, name in enumerate(MODEL_COLUMNS) if name not in _REQUEST)
     return Skew(len(lists), len(table), other, users, columns)
+
+
+def _computed(layout: Layout, lists: RankingLists, moments: Sequence[int]) -> Float32Array:
+    """(N, len(MODEL_COLUMNS)) rows of the lists, which were answered at (L,) `moments`, µs since 1970 by the wall clock."""
+    features, tokens = point_in_time(layout, [lists]), Tokens()
+    users = Pushed(layout, USER_BEHAVIOUR, lists.user_ids)
+    items = Pushed(layout, ITEM_STATISTICS, lists.items)
+    snapshots = _snapshots(layout)
+    x = assemble_lists(lists, features, tokens).x
+    for i, (start, end) in enumerate(zip(lists.offsets[:-1].tolist(), lists.offsets[1:].tolist(), strict=True)):
+        as_of, codes = lists.times[i], lists.item_codes[start:end]
+        batch = max((at for at in snapshots if at <= as_of.astype(np.int64)), default=0)
+        behaviour = users.standing(lists.user_ids[i], moments[i], batch)
+        sold = [(k, row) for k, c in enumerate(codes.tolist()) if (row := items.standing(lists.items[c], moments[i], batch))]
+        if behaviour is None and not sold:
+            continue
+        user = features.users.at(lists.user_ids[i], as_of)
+        block = features.items.block.take(features.items.rows(as_of, codes))
+        for k, row in sold:
+            newer = item_features(block.keys[k : k + 1], {name: [value] for name, value in row.values.items()})
+            block.scalars[k, _STATISTICS], block.tiers[k] = newer.scalars[0, _STATISTICS], newer.tiers[0]
+        x[start:end] = assemble(
+            user if behaviour is None else _with_behaviour(user, behaviour.values),
+            block,
+            query_tokens=tokens([lists.queries[i]], MAX_QUERY_TOKENS)[0],
+            columns={name: column[start:end] for name, column in lists.columns.items()},
+        )
+    return x
+
+
+def _with_behaviour(user: UserFeatures, values: Mapping[str, Any]) -> UserFeatures:
+    """The user with another row of `USER_BEHAVIOUR`."""
+    newer = user_features(values)
+    scalars = user.scalars.copy()
+    scalars[_BEHAVIOUR] = newer.scalars[_BEHAVIOUR]
+    return replace(newer, scalars=scalars, taste=user.taste, taste_at=user.taste_at)
+
+
+def _snapshots(layout: Layout) -> list[int]:
+    """Event times of the batch's rows, µs since 1970."""
+    meta = json.loads(layout.feature_meta.read_text())
+    instants = [datetime.fromisoformat(text) for text in (meta["first"], meta["last"], *meta["week_starts"])]
+    first, last, *weeks = (round(at.timestamp() * 1e6) for at in instants)
+    return [at for at in weeks if first <= at <= last]
 
 
 def _compared(name: str, served: Float32Array, computed: Float32Array, blank: np.float32) -> Column:
@@ -136,6 +198,7 @@ def _users(layout: Layout) -> dict[str, str]:
         if not path.exists():
             raise FileNotFoundError(f"{path}: there are no feature tables; run `longtail train`")
         ids.update(pq.read_table(path, columns=["user_id"])["user_id"].unique().to_pylist())
+    ids |= entities(layout, USER_BEHAVIOUR)
     return {user_digest(user, key): user for user in ids}
 
 

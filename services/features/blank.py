@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ranking.features import PUSHED_VIEWS
+from ranking.features import PUSHED_VIEWS, View
 from ranking.layout import Layout
 
 _TYPES = {
@@ -23,8 +23,12 @@ def write_blanks(layout: Layout) -> None:
     for view in PUSHED_VIEWS:
         path = layout.pushed / f"{view.name}.parquet"
         if not path.exists():
-            fields = {f"{view.entity}_id": pa.string(), "event_timestamp": pa.timestamp("us", tz="UTC")}
-            fields |= {f.name: _TYPES[f.dtype] for f in view}
             draft = path.with_suffix(".draft")
-            pq.write_table(pa.schema(list(fields.items())).empty_table(), draft)
+            pq.write_table(schema_of(view).empty_table(), draft)
             draft.replace(path)
+
+
+def schema_of(view: View) -> pa.Schema:
+    """A view's rows as Parquet has them."""
+    fields = {f"{view.entity}_id": pa.string(), "event_timestamp": pa.timestamp("us", tz="UTC")}
+    return pa.schema(list((fields | {f.name: _TYPES[f.dtype] for f in view}).items()))

@@ -23,6 +23,7 @@ from services.features import history
 from services.features.blank import write_blanks
 from services.features.history import History
 from services.features.keeper import Keeper
+from services.features.pushed import PushedRows
 from services.features.rows import Catalogue
 from services.features.state import State
 from services.features.stream import Store, Stream
@@ -47,6 +48,7 @@ class Follower:
         *,
         poll_s: float,
         look_s: float,
+        keep_s: float,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Nothing is read yet.
@@ -60,12 +62,14 @@ class Follower:
             stop: set: `run` returns after the tick at hand.
             poll_s: how often a log without news is asked.
             look_s: how often it is asked whether the batch has run, and at least how long is waited after a failure.
+            keep_s: how long rows that were pushed are kept offline, in seconds.
             clock: seconds since 1970, for what rows are as of.
         """
         self._layout, self._events, self._store, self._keeper, self._stop = layout, events, store, keeper, stop
         self._forgotten = forgotten
         self._poll_s, self._look_s, self._clock = poll_s, look_s, clock
         self._state = State(layout.feature_state)
+        self._pushed = PushedRows(layout.pushed_rows, forgotten, keep_s=keep_s)
         self._stream: Stream | None = None
         self._history: History | None = None
         self._changes: Changes | None = None
@@ -87,6 +91,7 @@ class Follower:
                     self._told, said = stream.progress()._asdict(), now
                     if not (self._told["behind"] or self._told["waiting"]):
                         self._caught_up = time.monotonic()
+                self._pushed.write(all_of_them=False)
                 failure = self._say("")
                 self._stop.wait(0.0 if more else self._poll_s)
             except Exception as error:  # the thread's boundary: ended, no event would count any more
@@ -95,6 +100,7 @@ class Follower:
                     log.error("stream_failed", exc_info=not isinstance(error, LongtailError), extra={"detail": detail})
                 failure, self._stream = self._say(detail), None  # whatever it was: the next one asks anew what there is
                 self._stop.wait(min(self._look_s, 1.0))
+        self._pushed.write(all_of_them=True)
         self._state.close()
         self._events.close()
 
@@ -125,6 +131,7 @@ class Follower:
                 self._changes.bump,
                 self._forgotten,
                 history=found,
+                pushed=self._pushed.add,
                 clock=self._clock,
             )
         self._stream.overwritten(self._store.revision())

@@ -67,6 +67,7 @@ def keep(settings: Settings, *, store: Store | None = None, events: EventLog | N
         stop,
         poll_s=settings.event_poll_s,
         look_s=settings.registry_poll_s,
+        keep_s=settings.pushed_keep_days * 86400,
         clock=time.time if fixed is None else lambda: fixed,
     )
     # Threads that do not keep the process alive: reading Feast takes seconds now and then, and signals reach the main thread at once.

@@ -30,6 +30,9 @@ class Settings:
     )
     event_wait_s: float = field(default=5.0, metadata={"help": "longest to wait for the event log"})
     event_poll_s: float = field(default=0.02, metadata={"help": "how often the event log is asked for news"})
+    pushed_keep_days: float = field(
+        default=30.0, metadata={"help": "how long rows made of events are kept in Parquet files, for verify and for looking back"}
+    )
     as_of: str = field(
         default="", metadata={"help": "what rows made of events are as of, RFC 3339, when replaying historical data; empty: the wall clock"}
     )

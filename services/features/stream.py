@@ -34,6 +34,10 @@ _ROWS = 200  # of one view, pushed at once
 _STATISTICS = ENTITY_VIEWS[Entity.ITEM].index(ITEM_STATISTICS)
 
 
+Pushed = Callable[[View, Sequence[str], Mapping[str, Sequence[Any]], IntArray], None]
+"""As `Sink.push`."""
+
+
 class Store(FeatureStore, Sink, Protocol):
     """Where rows are pushed, and read where the batch knows what events do not say."""
 
@@ -73,6 +77,7 @@ class Stream:
         forgotten: Container[str],
         *,
         history: History,
+        pushed: Pushed,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Nothing is read yet.
@@ -86,11 +91,12 @@ class Stream:
             changed: told each user whose row was pushed.
             forgotten: users that no row is made of, whatever the state still has of them.
             history: what the state was begun from.
+            pushed: told every row that was pushed.
             clock: seconds since 1970: the instant that rows are as of, unless events are newer.
         """
         self._events, self._state, self._store, self._snapshot = events, state, store, snapshot
         self._catalogue, self._changed, self._history, self._clock = catalogue, changed, history, clock
-        self._forgotten = forgotten
+        self._forgotten, self._pushed_rows = forgotten, pushed
         self._popular: Popularity | None = None
         self._batch: dict[View, BatchRows] = {}
         self._rows: dict[View, Callable[[Due, int, Catalogue], Mapping[str, Any]]] = {
@@ -183,6 +189,7 @@ class Stream:
         if view is ITEM_WINDOWS:
             columns = {f.name: self._known_to_batch(view, f, ids, [f.default] * len(ids)) for f in view} | columns
         self._store.push(view, ids, columns, stamps)
+        self._pushed_rows(view, ids, columns, stamps)
         if view is ITEM_STATISTICS:
             times = stored.event_times.copy()
             times[_STATISTICS] = stamps / 1e6

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Protocol
 
 from ranking.errors import LongtailError, Unavailable
-from ranking.features import VIEWS, Entity
+from ranking.features import ALL_VIEWS, VIEWS, Entity
 from ranking.layout import Layout
 from ranking.privacy import user_digest
 from services.feature_store.changes import Changes
@@ -63,7 +63,8 @@ def forget(layout: Layout, users: Sequence[str], stores: Stores) -> list[Done]:
         raise ValueError("users: name at least one")
     Forgotten(layout.forgotten).add(users)
     steps = {name: partial(store.forget, users) for name, store in stores.items()}
-    steps |= {"served log": partial(_served, layout, users), "feature tables": partial(_tables, layout, users)}
+    steps |= {"served log": partial(_served, layout, users), "pushed rows": partial(_pushed, layout, users)}
+    steps |= {"feature tables": partial(_tables, layout, users)}
     done = [_done(name, step) for name, step in steps.items()]
     changes = Changes(layout.user_changes)
     for user in users:
@@ -102,6 +103,12 @@ def _served(layout: Layout, users: Sequence[str]) -> int:
     key = layout.served_key.read_bytes()
     digests = {user_digest(user, key) for user in users}
     return sum(without(path, "user", digests) for path in files)
+
+
+def _pushed(layout: Layout, users: Sequence[str]) -> int:
+    """Rows made of events, as they were pushed."""
+    folders = [layout.pushed_rows / view.name for view in ALL_VIEWS if view.entity is Entity.USER]
+    return sum(without(path, "user_id", set(users)) for folder in folders for path in sorted(folder.glob("*.parquet")))
 
 
 def _tables(layout: Layout, users: Sequence[str]) -> int:

@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 
 from cli import app
 from ranking.catalogue import markdown
-from ranking.features import ALL_VIEWS, DERIVED, MODEL_COLUMNS, REQUEST_COLUMNS, VIEWS
+from ranking.features import ALL_VIEWS, DERIVED, MODEL_COLUMNS, REQUEST_COLUMNS, SIDE_DERIVED, VIEWS
 
 
 def _rows() -> list[list[str]]:
@@ -17,7 +17,7 @@ def _rows() -> list[list[str]]:
 def test_every_feature_stands_there_once() -> None:
     """One row per feature of a view, request column and derived feature, all rows as wide as the head."""
     rows = _rows()
-    declared = [(f.name, v.name) for v in ALL_VIEWS for f in v] + [(f.name, "") for f in (*REQUEST_COLUMNS, *DERIVED)]
+    declared = [(f.name, v.name) for v in ALL_VIEWS for f in v] + [(f.name, "") for f in (*REQUEST_COLUMNS, *DERIVED, *SIDE_DERIVED)]
     assert sorted((row[0].strip("`"), row[1]) for row in rows) == sorted(declared)
     assert {len(row) for row in rows} == {9}
 

@@ -17,12 +17,13 @@ from typing import Any
 
 import duckdb
 
-from ranking.features import ITEM_REVIEWS, ITEM_STATISTICS, ITEM_TASTE, ITEM_WINDOWS, USER_BEHAVIOUR, USER_TASTE, schema_hash
+from ranking.features import ITEM_PROFILE, ITEM_REVIEWS, ITEM_STATISTICS, ITEM_TASTE, ITEM_WINDOWS, USER_BEHAVIOUR, USER_TASTE, schema_hash
 from ranking.layout import Layout
 from training.progress import Bar
 from training.stage import CORE, Staged, key_of, source_files, stage
 from training.tables import facts, reviews
 from training.tables.duck import connect, together
+from training.tables.embeddings import write_item_embedding
 from training.tables.grow import append, past
 from training.tables.history import write_history
 from training.tables.items import write_item_profile, write_item_statistics
@@ -45,6 +46,7 @@ def write_tables(
     until: datetime | None = None,
     older: Path | None = None,
     sentiment: Path | None = None,
+    embeddings: Path | None = None,
 ) -> dict[str, float]:
     """Write one Parquet file per feature view and what events go on from into the existing directory `out`.
 
@@ -59,6 +61,7 @@ def write_tables(
         until: the watermark (aware); no snapshot is later. The start of `last_week` by default.
         older: what an earlier run left; its snapshots are kept, and only later ones computed, if what they were computed from is unchanged.
         sentiment: file of what reviews say, see `reviews`; it need not be there.
+        embeddings: file of texts read so far, see `embeddings`; it need not be there.
 
     Returns:
         Seconds taken by part: facts, views, older; and of the views, which are written side by side, profiles, user_behaviour,
@@ -82,7 +85,7 @@ def write_tables(
         fresh = [at for at in snapshots if kept is None or at > kept]
         clock.lap("facts")
         with Bar("feature tables, week by week", 4 * len(fresh)) as bar:
-            rows = _write_views(db, out, _first_instant(canonical), watermark, fresh, older if kept else None, clock, bar)
+            rows = _write_views(db, out, _first_instant(canonical), watermark, fresh, older if kept else None, embeddings, clock, bar)
         clock.lap("views")
         if older and kept:
             rows |= {v.name: append(older / f"{v.name}.parquet", out / f"{v.name}.parquet") for v in GROWING}
@@ -108,6 +111,7 @@ def _write_views(
     watermark: datetime,
     fresh: Sequence[datetime],
     older: Path | None,
+    embeddings: Path | None,
     clock: _Clock,
     bar: Bar,
 ) -> dict[str, int]:
@@ -120,7 +124,9 @@ def _write_views(
 
     def items(own: duckdb.DuckDBPyConnection) -> dict[str, int]:
         with clock.part("profiles"):
-            written = {"item_profile": write_item_profile(own, out, known_at, Tokens())} | write_history(own, out, watermark)
+            written = {"item_profile": write_item_profile(own, out, known_at, Tokens())}
+            written["item_embedding"] = write_item_embedding(out / f"{ITEM_PROFILE.name}.parquet", embeddings, out)
+            written |= write_history(own, out, watermark)
         if fresh:
             with clock.part("item_statistics"):
                 written["item_statistics"] = write_item_statistics(own, out, fresh, bar.advance)

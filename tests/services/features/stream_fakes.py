@@ -146,6 +146,7 @@ class Shop:
             self.changed.append,
             self.forgotten,
             history=history or look(self.layout),
+            pushed=lambda *row: None,
             clock=lambda: self.now,
         )
 

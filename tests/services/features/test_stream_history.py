@@ -51,7 +51,9 @@ def follow(shop: Shop, *events: Event) -> Follower:
     shop.log.append(events)
     stop = threading.Event()
     keeper = Keeper(shop.store, shop.writer, refresh_s=60.0, batch=100, stop=stop)
-    follower = Follower(shop.layout, shop.log, shop.store, keeper, shop.forgotten, stop, poll_s=0.005, look_s=0.01, clock=lambda: shop.now)
+    follower = Follower(
+        shop.layout, shop.log, shop.store, keeper, shop.forgotten, stop, poll_s=0.005, look_s=0.01, keep_s=DAY, clock=lambda: shop.now
+    )
     thread = threading.Thread(target=follower.run)
     thread.start()
     while not _done(shop, follower):

@@ -18,11 +18,12 @@ from typer.testing import CliRunner
 
 from cli import app
 from ranking.errors import Unavailable
-from ranking.features import Entity
+from ranking.features import USER_SESSION, Entity
 from ranking.layout import Layout
 from ranking.privacy import user_digest
 from services.feature_store.changes import Changes
 from services.feature_store.feast import FeastStore
+from services.features.pushed import PushedRows
 from services.features.state import HistoryLines, State
 from services.feedback.log.sqlite import SqliteLog
 from services.feedback.types import Event, EventType, Outcome
@@ -80,6 +81,10 @@ def home(applied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layo
     layout.features.mkdir()
     pq.write_table(pa.table({"user_id": [GONE, STAYS], "orders_all": [1.0, 2.0]}), layout.features / "user_behaviour.parquet")
     pq.write_table(pa.table({"user_id": [STAYS, GONE, GONE], "basket": [1, 2, 2]}), layout.history)
+    kept = PushedRows(layout.pushed_rows, (), keep_s=3600.0)
+    row = {f.name: [None] * 2 for f in USER_SESSION}
+    kept.add(USER_SESSION, [GONE, STAYS], row, np.array([1, 2]))
+    kept.write(all_of_them=True)
     return layout
 
 
@@ -100,6 +105,7 @@ def test_every_store_forgets(home: Layout) -> None:
         "feature state": 3,
         "online store": 0,
         "served log": 2,
+        "pushed rows": 1,
         "feature tables": 1 + 2,
     }
     assert told["removed"]["online store"] > 0
@@ -141,7 +147,7 @@ def test_a_store_that_fails_is_told_and_keeps_no_other(home: Layout) -> None:
     done = forget(home, [GONE], {"event log": Down(), "online store": Online()})
     assert done[:2] == [Done("event log", 0, "event log: it is down"), Done("online store", 1)]
     assert "key of the served log is gone" in done[2].failed
-    assert done[3] == Done("feature tables", 1 + 2)
+    assert done[3:] == [Done("pushed rows", 1), Done("feature tables", 1 + 2)]
     assert GONE in Forgotten(home.forgotten)
 
 

@@ -15,6 +15,8 @@ import pytest
 
 from ranking.assemble import ItemFeatures, UserFeatures, item_features, user_features
 from ranking.features import (
+    EMBEDDING_WIDTH,
+    ITEM_EMBEDDING,
     ITEM_PROFILE,
     ITEM_REVIEWS,
     ITEM_STATISTICS,
@@ -54,7 +56,7 @@ def planted(small: Slice, lists: RankingLists, tmp_path_factory: pytest.TempPath
     """The slice's tables, and in each a row a microsecond after the last list for every user and item there is, with values of nobody."""
     layout = Layout(tmp_path_factory.mktemp("planted"))
     shutil.copytree(small.layout.features, layout.features)
-    _review_all(layout, lists)
+    _fill(layout, lists)
     for view in (*VIEWS, *SIDE_VIEWS):
         path = layout.features / f"{view.name}.parquet"
         table = pq.read_table(path)
@@ -65,8 +67,8 @@ def planted(small: Slice, lists: RankingLists, tmp_path_factory: pytest.TempPath
     return layout
 
 
-def _review_all(layout: Layout, lists: RankingLists) -> None:
-    """Sentiments of every item, a week before the lists and another week earlier: the slice comes without."""
+def _fill(layout: Layout, lists: RankingLists) -> None:
+    """Sentiments and embeddings of every item, a week before the lists and another week earlier: the slice comes without."""
     now = lists.times.max()
     rows = {
         "item_id": [item for item in lists.items for _ in range(2)],
@@ -75,6 +77,10 @@ def _review_all(layout: Layout, lists: RankingLists) -> None:
         "reviews": pa.array([1.0, 2.0] * len(lists.items), pa.float32()),
     }
     pq.write_table(pa.table(rows), layout.features / f"{ITEM_REVIEWS.name}.parquet")
+    vectors = [[float(of)] * EMBEDDING_WIDTH for _ in lists.items for of in (1, 2)]
+    rows = {name: rows[name] for name in ("item_id", "event_timestamp")}
+    rows |= {"embedding": pa.array(vectors, pa.list_(pa.float32())), "embedding_of": pa.array([1, 2] * len(lists.items), pa.int64())}
+    pq.write_table(pa.table(rows), layout.features / f"{ITEM_EMBEDDING.name}.parquet")
 
 
 def _spoilt(table: pa.Table, view: View) -> pa.Table:

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli import app
-from ranking.features import MODEL_COLUMNS, REQUEST_COLUMNS, schema_hash
+from ranking.features import ITEM_STATISTICS, MODEL_COLUMNS, REQUEST_COLUMNS, USER_BEHAVIOUR, View, schema_hash
 from ranking.layout import Layout
 from ranking.privacy import user_digest
 from tests.training.tables.slices import Slice
@@ -28,6 +28,8 @@ from training.tables.tokens import Tokens
 pytestmark = [pytest.mark.servers, pytest.mark.filterwarnings("ignore::DeprecationWarning")]  # ibis calls old names of duckdb's API
 KEY = b"k" * 32
 AS_MANY = 1000
+ANSWERED = np.datetime64("2026-01-10T12:00:00", "us")  # by the wall clock; what is served is older data, replayed
+SECOND = np.timedelta64(1, "s")
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +48,8 @@ def _rows(layout: Layout, lists: RankingLists) -> list[dict[str, Any]]:
     return [
         {
             "ranking_id": f"{lists.surface.value}-{g}",
+            "owner": lists.user_ids[g],
+            "time": ANSWERED,
             "as_of": lists.times[g],
             "user": user_digest(lists.user_ids[g], KEY),
             "item_id": lists.items[c],
@@ -70,7 +74,8 @@ def layout(applied: Slice, tmp_path: Path) -> Layout:
 def _write(layout: Layout, rows: list[dict[str, Any]], name: str = "1") -> None:
     layout.served.mkdir(parents=True, exist_ok=True)
     columns = {k: [row[k] for row in rows] for k in rows[0]}
-    columns["as_of"] = pa.array(np.array(columns["as_of"], "datetime64[us]")).cast(pa.timestamp("us", "UTC"))
+    for instant in ("time", "as_of"):
+        columns[instant] = pa.array(np.array(columns[instant], "datetime64[us]")).cast(pa.timestamp("us", "UTC"))
     columns["features"] = pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate(columns["features"])), len(MODEL_COLUMNS))
     pq.write_table(pa.table(columns), layout.served / f"{name}.parquet")
 
@@ -114,6 +119,61 @@ def test_a_value_of_the_future_is_skew(layout: Layout, served: list[dict[str, An
     _write(layout, early)
     found = verify(layout, rankings=AS_MANY)
     assert {"days_since_order", "purchases_all", "discovery"} <= {c.name for c in found.columns if c.mismatches}
+
+
+def _push(layout: Layout, view: View, row: dict[str, Any], event_time: np.datetime64, pushed_at: np.datetime64) -> None:
+    """A row as the feature process keeps it."""
+    folder = layout.pushed_rows / view.name
+    folder.mkdir(parents=True, exist_ok=True)
+    instants = {name: pa.scalar(at.astype("datetime64[us]")) for name, at in (("event_timestamp", event_time), ("pushed_at", pushed_at))}
+    columns = {name: pa.array([value]) for name, value in (row | instants).items()}
+    columns |= {name: columns[name].cast(pa.timestamp("us", "UTC")) for name in instants}
+    pq.write_table(pa.table(columns), folder / f"{len(list(folder.iterdir())):020d}-1.parquet")
+
+
+def _batch_row(layout: Layout, view: View, key: str, as_of: np.datetime64) -> dict[str, Any]:
+    rows = pq.read_table(layout.features / f"{view.name}.parquet", filters=[(f"{view.entity}_id", "=", key)]).to_pylist()
+    return max((row for row in rows if row["event_timestamp"].replace(tzinfo=None) <= as_of.item()), key=lambda row: row["event_timestamp"])
+
+
+def test_rows_pushed_between_batches_are_what_was_served(layout: Layout, served: list[dict[str, Any]]) -> None:
+    """Of a user and an item: from when it was in the store, the newest that was; before, and of other features, the batch's."""
+    rows = [row for row in served if row["ranking_id"] == served[-1]["ranking_id"]]
+    user, as_of = rows[0]["owner"], rows[0]["as_of"]
+    place, item = next((i, row["item_id"]) for i, row in enumerate(rows) if row["features"][MODEL_COLUMNS.index("purchases_all")] > 0)
+    batch = _batch_row(layout, USER_BEHAVIOUR, user, as_of)
+    for distinct, event_time, pushed_at in (
+        (70.0, as_of + SECOND, ANSWERED - SECOND),
+        (60.0, as_of, ANSWERED),  # came late: the store kept the newer one
+        (80.0, as_of + 2 * SECOND, ANSWERED + SECOND),  # was not there yet
+        (90.0, as_of - np.timedelta64(60, "D"), ANSWERED),  # older than the batch's
+    ):
+        _push(layout, USER_BEHAVIOUR, batch | {"distinct_items": distinct}, event_time, pushed_at)
+    sold = _batch_row(layout, ITEM_STATISTICS, item, as_of)
+    _push(layout, ITEM_STATISTICS, sold | {"discount_28d": 0.75}, as_of + SECOND, ANSWERED)
+
+    fresh = _changed(rows, place, "discount_28d", 0.75)
+    for i in range(len(fresh)):
+        fresh = _changed(fresh, i, "distinct_items", 70.0)
+    _write(layout, fresh)
+    assert verify(layout, rankings=AS_MANY).mismatches == 0
+    _write(layout, rows)
+    found = {c.name: c.mismatches for c in verify(layout, rankings=AS_MANY).columns if c.mismatches}
+    assert found == {"discount_28d": 1, "distinct_items": len(rows)}
+    _write(layout, [row | {"time": ANSWERED - 2 * SECOND} for row in rows])
+    assert verify(layout, rankings=AS_MANY).mismatches == 0
+
+
+def test_a_user_only_events_know_is_found(layout: Layout, served: list[dict[str, Any]]) -> None:
+    """The feature tables lack them; who they are is known from the rows that were pushed, and a file that is none of these is named."""
+    as_of = served[0]["as_of"]
+    batch = _batch_row(layout, USER_BEHAVIOUR, served[-1]["owner"], served[-1]["as_of"])
+    _push(layout, USER_BEHAVIOUR, batch | {"user_id": "newcomer"}, as_of, ANSWERED)
+    _write(layout, [row | {"user": user_digest("newcomer", KEY)} for row in served if row["ranking_id"] == served[0]["ranking_id"]])
+    assert verify(layout, rankings=AS_MANY).unknown_users == 0
+    pq.write_table(pa.table({"user_id": ["x"]}), layout.pushed_rows / USER_BEHAVIOUR.name / "00000000000000000009-1.parquet")
+    with pytest.raises(ValueError, match=r"0009-1\.parquet: has no column event_timestamp"):
+        verify(layout, rankings=AS_MANY)
 
 
 def test_only_the_latest_of_this_schema_are_compared(layout: Layout, served: list[dict[str, Any]]) -> None:

@@ -1,0 +1,70 @@
+"""Rows that the feature process made of events between two runs of the batch, as it kept them. Knows its files only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from ranking.features import View
+from ranking.layout import Layout
+
+
+class Row(NamedTuple):
+    """One row of one entity."""
+
+    pushed_at: int  # the wall clock once the store had it, µs since 1970
+    event_time: int  # of the row, µs since 1970
+    values: dict[str, Any]  # feature -> value
+
+
+class Pushed:
+    """The rows of one view, of some entities."""
+
+    def __init__(self, layout: Layout, view: View, ids: Iterable[str]) -> None:
+        """Read them.
+
+        Raises:
+            ValueError: a file is not one of these; names file and column.
+        """
+        self._rows: dict[str, list[Row]] = {}
+        key, wanted = f"{view.entity}_id", pa.array(sorted(set(ids)), pa.string())
+        for path in _files(layout, view):
+            table = pq.read_table(path, filters=ds.field(key).isin(wanted))
+            instants = [table[name].cast("int64").to_pylist() for name in ("pushed_at", "event_timestamp")]
+            values = table.select([f.name for f in view]).to_pylist()
+            for name, pushed_at, event_time, row in zip(table[key].to_pylist(), *instants, values, strict=True):
+                self._rows.setdefault(name, []).append(Row(pushed_at, event_time, row))
+
+    def standing(self, key: str, at: int, batch: int) -> Row | None:
+        """The row the online store had of an entity, None where it was the batch's, or none.
+
+        Args:
+            key: the entity's id.
+            at: the wall clock, µs since 1970.
+            batch: event time of the batch's row, µs since 1970: the newer one stands.
+        """
+        there = [row for row in self._rows.get(key, ()) if row.pushed_at <= at and row.event_time > batch]
+        return max(there, key=lambda row: row.event_time, default=None)
+
+
+def entities(layout: Layout, view: View) -> set[str]:
+    """Ids of all there are rows of."""
+    found: set[str] = set()
+    for path in _files(layout, view):
+        found.update(pq.read_table(path, columns=[f"{view.entity}_id"])[0].to_pylist())
+    return found
+
+
+def _files(layout: Layout, view: View) -> Sequence[Path]:
+    needed = [f"{view.entity}_id", "event_timestamp", "pushed_at", *(f.name for f in view)]
+    files = sorted((layout.pushed_rows / view.name).glob("*.parquet"))
+    for path in files:
+        there = pq.read_schema(path).names
+        if absent := [name for name in needed if name not in there]:
+            raise ValueError(f"{path}: has no column {', '.join(absent)}")
+    return files
