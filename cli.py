@@ -216,6 +216,63 @@ def release_rollback() -> None:
     out.print(f"release {done.id} is active")
 
 
+@release_app.command("verify")
+def release_verify(release: Annotated[str, typer.Argument(help="release id")]) -> None:
+    """Check a release without moving any traffic: files, digests, schema, golden scores on the running Triton."""
+    from deploy import lifecycle
+
+    with explained():
+        done = lifecycle.check(layout(), release, _triton(layout()))
+    out.print(f"release {done.id} is in order: {', '.join(f'{m.name} (version {m.version} of {m.model})' for m in done.members)}")
+
+
+@release_app.command("canary")
+def release_canary(
+    percent: Annotated[float, typer.Argument(min=0, max=100, help="share of the users it answers")],
+    release: Annotated[str, typer.Argument(help="release id; default: the one on trial")] = "",
+) -> None:
+    """Let a verified release answer a share of the users, always the same ones; raising the share keeps those who are in."""
+    _try(release, "canary", percent)
+
+
+@release_app.command("shadow")
+def release_shadow(
+    release: Annotated[str, typer.Argument(help="release id; default: the one on trial")] = "",
+    percent: Annotated[float, typer.Option(min=0, max=100, help="share of the users whose requests it ranks too")] = 100.0,
+) -> None:
+    """Let a verified release rank what the active one answers, unseen by anyone; `longtail release compare` tells the differences."""
+    _try(release, "shadow", percent)
+
+
+@release_app.command("promote")
+def release_promote() -> None:
+    """Make the release on trial the active one."""
+    from deploy import trials
+
+    with explained():
+        done = trials.promote(layout(), _triton(layout()))
+    out.print(f"release {done.id} is active")
+
+
+@release_app.command("end")
+def release_end() -> None:
+    """End the trial: every request is the active release's again."""
+    from deploy import trials
+
+    with explained():
+        ended = trials.end(layout(), _triton(layout()))
+    out.print(f"the trial of {ended.release} is ended" if ended else "no release was on trial")
+
+
+def _try(release: str, mode: str, percent: float) -> None:
+    from deploy import trials
+    from ranking.trial import Mode
+
+    with explained():
+        trial = trials.start(layout(), release, _triton(layout()), mode=Mode(mode), share=percent / 100)
+    out.print(f"release {trial.release} is on trial: {trial.mode} for {100 * trial.share:g} % of the users")
+
+
 @data_app.command("prepare")
 def data_prepare(
     source: Annotated[str, typer.Argument(help="name of the source; a wrong one is answered with those there are")],

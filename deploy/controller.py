@@ -1,7 +1,8 @@
 """The process that keeps Triton running and in the desired state: ``python -m deploy.controller``.
 
-Starts Triton, starts it again when it dies, and brings a fresh one (which loads nothing by itself) to the active release. Its
-state stands in ``<home>/run/triton.json``. Stops Triton when it is told to stop; should it be killed, Triton is told by the kernel.
+Starts Triton, starts it again when it dies, and brings a fresh one (which loads nothing by itself) to the active release and the one on
+trial. Its state stands in ``<home>/run/triton.json``. Stops Triton when it is told to stop; should it be killed, Triton is told by the
+kernel.
 """
 
 from __future__ import annotations
@@ -14,16 +15,18 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from deploy import lifecycle, store
+from deploy import lifecycle, store, verify
 from deploy.files import locked, write_atomically
 from deploy.triton import process, wheel
 from deploy.triton.client import TritonClient
 from ranking.errors import InvalidRelease, LongtailError, Unavailable
 from ranking.layout import Layout
+from ranking.pointer import Pointer
 from ranking.release import Release
 
 STATE = "triton.json"
@@ -67,6 +70,7 @@ class Controller:
         self._ports = ports
         self._server: process.TritonServer | None = None
         self._release: str | None = None
+        self._trial: str | None = None
 
     def run(self) -> NoReturn:
         """Serve until told to stop (SystemExit); Triton is stopped on the way out."""
@@ -112,20 +116,23 @@ class Controller:
                 raise
         release = lifecycle.reconcile(self._layout, self._server.address, otherwise=self._release)
         self._release = release.id if release else None
-        _log.info("Triton (pid %d) at %s serves release %s", self._server.pid, self._server.address, self._release)
-        self._watch(self._server, release)
+        self._trial = _on_trial(store.pointer(self._layout.releases))
+        beside = f" and {self._trial} on trial" if self._trial else ""
+        _log.info("Triton (pid %d) at %s serves release %s%s", self._server.pid, self._server.address, self._release, beside)
+        tried = [store.read_manifest(self._layout.releases, self._trial)] if self._trial else []
+        self._watch(self._server, [*([release] if release else []), *tried])
         if not self._server.alive():
             self._say(ready=False)
 
-    def _watch(self, server: process.TritonServer, release: Release | None) -> None:
+    def _watch(self, server: process.TritonServer, serving: Sequence[Release]) -> None:
         """Return when there is something to do: the server died or hangs, the pointer moved, or a model stopped answering.
 
         The last cannot be learnt from Triton: a model whose process has died stays READY and fails every request. A pointer that is
         gone has not moved: it names nothing to serve instead, so it is only said.
         """
         missed, next_probe, said = 0, time.monotonic() + _PROBE_S, None
-        while server.alive() and (active := store.active(self._layout.releases)) in (self._release, None):
-            error = self._missing(active)
+        while server.alive() and self._still(now := store.pointer(self._layout.releases)):
+            error = self._missing(now)
             if error != said:
                 self._say(ready=True, error=error)
                 said = error
@@ -133,7 +140,7 @@ class Controller:
             if time.monotonic() < next_probe:
                 continue
             try:
-                _probe(server.address, release)
+                _probe(server.address, serving)
                 missed = 0
             except Unavailable as silent:
                 missed += 1
@@ -141,13 +148,17 @@ class Controller:
                     _log.warning("Triton (pid %d) hangs and is started again: %s", server.pid, silent)
                     server.stop()
             except InvalidRelease as wrong:
-                _log.warning("release %s no longer answers as it should: %s", self._release, wrong)
+                _log.warning("what is served no longer answers as it should: %s", wrong)
                 return
             next_probe = time.monotonic() + _PROBE_S
 
-    def _missing(self, active: str | None) -> str:
+    def _still(self, now: Pointer | None) -> bool:
+        """Whether the pointer names what is served, or is gone."""
+        return now is None or (now.release, _on_trial(now)) == (self._release, self._trial)
+
+    def _missing(self, now: Pointer | None) -> str:
         """What to say where a release is served and the pointer names none."""
-        return f"{store.POINTER}: is missing; still serving {self._release}" if self._release and active is None else ""
+        return f"{store.POINTER}: is missing; still serving {self._release}" if self._release and now is None else ""
 
     def _say(self, *, ready: bool, error: str = "") -> None:
         host, ports = process.HOST, self._ports
@@ -164,13 +175,16 @@ class Controller:
         write_atomically(self._layout.run / STATE, json.dumps(asdict(state)) + "\n")
 
 
-def _probe(address: str, release: Release | None) -> None:
+def _on_trial(now: Pointer | None) -> str | None:
+    return now.trial.release if now and now.trial else None
+
+
+def _probe(address: str, serving: Sequence[Release]) -> None:
     """Raises Unavailable where Triton does not answer, InvalidRelease where a model does not answer as it should."""
     with TritonClient(address) as client:
-        if release:
-            lifecycle.verify(client, release)
-        else:
-            client.index()
+        client.index()
+        for release in serving:
+            verify.served(client, release)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -4,36 +4,35 @@ The order is fixed: version directories are written, Triton loads them beside th
 checked (index, readiness, metadata, golden outputs), and only then does the pointer move. Whatever fails before that leaves Triton
 serving what it served and the pointer where it was. One process at a time does this (a lock under the state directory).
 
-Gateways learn of a move of the pointer a little later and pin the release it left until then. So that release stays loaded whichever
-way the pointer moved, until it moves again, and it does not move again before everyone has noticed.
+Gateways learn of a move of the pointer a little later and pin what it left until then. So that stays loaded whichever way the pointer
+moved, until it moves again, and it does not move again before everyone has noticed.
 """
 
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from deploy import store
+from deploy import store, verify
 from deploy.files import locked
 from deploy.triton import repository, runtime
 from deploy.triton.client import TritonClient, TritonRefused
 from ranking.errors import InvalidRelease, LongtailError, Superseded, UnknownName
-from ranking.features import schema_hash
 from ranking.layout import Layout
 from ranking.pointer import Pointer
-from ranking.release import Member, Release, TensorSpec
+from ranking.release import Member, Release
 
 KEEP_PREVIOUS = 1  # releases kept loaded behind the active one, so that a rollback needs no loading
 _NOTICE_S = 1.0  # after which every gateway has noticed that the pointer moved: some of their polls of 0.25 s
-_MODEL_NAME = re.compile(r"^[a-z0-9][a-z0-9_-]{0,63}$")  # it becomes a directory
 _log = logging.getLogger(__name__)
 
 
 def activate(layout: Layout, release_id: str, address: str, *, instead_of: str | None = None) -> Release:
-    """Load `release_id` on the running Triton, verify it, and make it the active release.
+    """Load `release_id` on the running Triton, verify it, and make it the active release, which ends a trial.
 
     Afterwards the release that was active stays loaded, older ones are unloaded. Should that fail, the activation still stands: it is
     logged, and the next activation or reconciliation clears away.
@@ -50,18 +49,14 @@ def activate(layout: Layout, release_id: str, address: str, *, instead_of: str |
         Superseded: another release than `instead_of` became active meanwhile; it stays so.
         Unavailable: Triton did not answer; the active release is untouched.
     """
-    with locked(_lock(layout)), TritonClient(address) as client:
-        _settle(layout)
+    with turn(layout, address) as client:
         if instead_of is not None and (active := store.active(layout.releases)) != instead_of:
             raise Superseded(instead_of, active)
-        release = _bring_up(layout, client, release_id)
-        store.activate(layout.releases, release_id)
-        _clear_away(layout, client)
-    return release
+        return make_active(layout, client, release_id)
 
 
 def rollback(layout: Layout, address: str) -> Release:
-    """Make the release before the active one active again: verified like any other, usually loaded already.
+    """Make the release before the active one active again: verified like any other, usually loaded already. Ends a trial.
 
     The release rolled back from stays loaded until the pointer moves again.
 
@@ -70,19 +65,19 @@ def rollback(layout: Layout, address: str) -> Release:
         UnknownName: the earlier release is no longer in the store.
         Unavailable: Triton did not answer.
     """
-    with locked(_lock(layout)), TritonClient(address) as client:
-        _settle(layout)
-        release = _bring_up(layout, client, store.rollback_target(layout.releases))
+    with turn(layout, address) as client:
+        release = bring_up(layout, client, store.rollback_target(layout.releases))
         store.rollback(layout.releases)
-        _clear_away(layout, client)
+        clear_away(layout, client)
     return release
 
 
 def reconcile(layout: Layout, address: str, *, otherwise: str | None = None) -> Release | None:
-    """Bring Triton, whatever it serves now, to the desired state: the active release and the ones kept behind it, verified.
+    """Bring Triton, whatever it serves now, to the desired state: the active release, those kept behind it and the one on trial, verified.
 
-    A kept release that no longer verifies is reported and left out; it takes no traffic. The one that the pointer left last stays where
-    it is still loaded, but is not loaded for its own sake: what pinned it did not outlive the server it was loaded on.
+    A kept release that no longer verifies is reported and left out; it takes no traffic: were it on trial, its trial ends. What the
+    pointer left last stays where it is still loaded, but is not loaded for its own sake: what pinned it did not outlive the server it was
+    loaded on.
 
     Args:
         layout: the state directory.
@@ -100,31 +95,64 @@ def reconcile(layout: Layout, address: str, *, otherwise: str | None = None) -> 
         wanted, active = _wanted(layout) or ([otherwise] if otherwise else []), None
         for rank, release_id in enumerate(wanted):
             try:
-                release = _bring_up(layout, client, release_id)
+                release = bring_up(layout, client, release_id)
                 active = active or release
             except (InvalidRelease, UnknownName) as wrong:
                 if rank == 0:
                     raise
-                _log.warning("release %s is no longer there to roll back to: %s", release_id, wrong)
+                if not _end_trial_of(layout, release_id, wrong):
+                    _log.warning("release %s is no longer there to roll back to: %s", release_id, wrong)
         _retire(layout, client)
     return active
 
 
-def verify(client: TritonClient, release: Release) -> None:
-    """Check every member of `release` on its pinned version as Triton serves it now.
+@contextmanager
+def turn(layout: Layout, address: str) -> Iterator[TritonClient]:
+    """The one who moves the pointer or loads models, once everyone has noticed the pointer's last move."""
+    with locked(_lock(layout)), TritonClient(address) as client:
+        _settle(layout)
+        yield client
+
+
+def make_active(layout: Layout, client: TritonClient, release_id: str) -> Release:
+    """The part of `activate` that needs the `turn`."""
+    release = bring_up(layout, client, release_id)
+    store.activate(layout.releases, release_id)
+    clear_away(layout, client)
+    return release
+
+
+def check(layout: Layout, release_id: str, address: str) -> Release:
+    """Verify a release without moving any traffic: files, digests, manifest, schema, and its golden requests on Triton.
+
+    What is meant to be served already is asked as it stands. Any other is loaded beside it and taken away again.
+
+    Args:
+        layout: the state directory.
+        release_id: a release of the store.
+        address: host:port of Triton's gRPC endpoint.
 
     Raises:
-        InvalidRelease: naming the member and what is wrong.
+        UnknownName: the store holds no such release.
+        InvalidRelease: naming what is wrong.
         Unavailable: Triton did not answer.
     """
-    for i, member in enumerate(release.members):
-        _verify_member(client, f"members[{i}] ({member.name})", member)
+    with turn(layout, address) as client:
+        now, _ = store.look(layout.releases)
+        if release_id in kept(now):
+            release = store.read(layout.releases, release_id)
+            verify.manifest(release)
+            verify.served(client, release)
+        else:
+            release = bring_up(layout, client, release_id)
+            clear_away(layout, client)
+    return release
 
 
-def _bring_up(layout: Layout, client: TritonClient, release_id: str) -> Release:
+def bring_up(layout: Layout, client: TritonClient, release_id: str) -> Release:
     """Load and verify one release beside what is served; when it is wrong, take back what was loaded of it."""
     release = store.read(layout.releases, release_id)
-    _check_manifest(release)
+    verify.manifest(release)
     _mend(layout)
     served = _served(client)
     _, damaged = store.look(layout.releases)  # only a pointer that can be read tells what may make way
@@ -147,11 +175,24 @@ def _load_and_verify(layout: Layout, client: TritonClient, release: Release) -> 
     try:
         for i, member in enumerate(release.members):
             _load(layout, client, release, i, {v for model, v in served if model == member.model})
-        verify(client, release)
+        verify.served(client, release)
     except LongtailError as problem:
         # A release proven wrong loses what it has loaded, wanted or not; one that could not be asked keeps what it had.
-        _clear_away(layout, client, without=release.id if isinstance(problem, InvalidRelease) else None)
+        wrong = isinstance(problem, InvalidRelease)
+        if wrong:
+            _end_trial_of(layout, release.id, problem)
+        clear_away(layout, client, without=release.id if wrong else None)
         raise
+
+
+def _end_trial_of(layout: Layout, release_id: str, wrong: LongtailError) -> bool:
+    """End the trial where it is this release's, which is not served: no gateway is to send it requests. Whether it was."""
+    now, _ = store.look(layout.releases)
+    if now is None or now.trial is None or now.trial.release != release_id:
+        return False
+    _log.error("the trial of release %s ends: %s", release_id, wrong)
+    store.end_trial(layout.releases, f"the trial of {release_id} was ended: {wrong}")
+    return True
 
 
 def _served(client: TritonClient) -> set[tuple[str, int]]:
@@ -167,7 +208,7 @@ def _settle(layout: Layout) -> None:
     time.sleep(min(max(_NOTICE_S - age, 0.0), _NOTICE_S))
 
 
-def _clear_away(layout: Layout, client: TritonClient, *, without: str | None = None) -> None:
+def clear_away(layout: Layout, client: TritonClient, *, without: str | None = None) -> None:
     """`_retire` where the outcome is settled already, an error on its way or the pointer moved: whatever happens here is logged only."""
     try:
         _retire(layout, client, without=without)
@@ -178,7 +219,7 @@ def _clear_away(layout: Layout, client: TritonClient, *, without: str | None = N
 def _mend(layout: Layout) -> None:
     """Place torn version directories of the wanted releases anew: Triton loads them again with whatever is loaded next of their model."""
     now, _ = store.look(layout.releases)  # a damaged one tells of nothing to mend, and is itself mended by an activation
-    for release_id in _kept(now):
+    for release_id in kept(now):
         try:
             members = store.read_manifest(layout.releases, release_id).members
             if any(repository.torn(layout.triton_repository, member) for member in members):
@@ -226,69 +267,28 @@ def _place(layout: Layout, release: Release, i: int) -> None:
     repository.place(layout.triton_repository, member, model, choice)
 
 
-def _check_manifest(release: Release) -> None:
-    """What the manifest alone can tell and its parser does not."""
-    if release.feature_schema_hash != schema_hash():
-        raise InvalidRelease("feature_schema_hash", f"trained on {release.feature_schema_hash}, this code computes {schema_hash()}")
-    seen: set[tuple[str, int]] = set()
-    for i, member in enumerate(release.members):
-        key = f"members[{i}] ({member.name})"
-        if not _MODEL_NAME.match(member.model):
-            raise InvalidRelease(f"{key}.model", f"must match {_MODEL_NAME.pattern}, got {member.model!r}")
-        if (member.model, member.version) in seen:
-            raise InvalidRelease(f"{key}.version", f"version {member.version} of {member.model} is named twice")
-        seen.add((member.model, member.version))
-        if not member.golden.outputs:
-            raise InvalidRelease(f"{key}.golden.outputs", "need at least one: a model without an expected output cannot be verified")
-        try:
-            runtime.golden_arrays(member.golden.inputs, member.inputs)
-        except InvalidRelease as wrong:
-            raise InvalidRelease(f"{key}.{wrong.key}", wrong.reason) from None
-
-
-def _verify_member(client: TritonClient, key: str, member: Member) -> None:
-    """Four questions, because a load that returned proves nothing: index, readiness, metadata, golden outputs."""
-    name = f"version {member.version} of {member.model}"
-    seen = client.index().get((member.model, member.version))
-    if seen is None or seen.state != "READY":
-        raise InvalidRelease(
-            f"{key}.version", f"{name} is {seen.state if seen else 'unknown'} after loading: {seen.reason if seen else ''}"
-        )
-    if not client.model_ready(member.model, member.version):
-        raise InvalidRelease(f"{key}.version", f"{name} is not ready after loading")
-    signature = client.signature(member.model, member.version)
-    if sorted(signature.inputs, key=_by_name) != sorted(member.inputs, key=_by_name):
-        raise InvalidRelease(f"{key}.inputs", f"{name} takes {signature.inputs}, the manifest says {member.inputs}")
-    if [t.name for t in signature.outputs] != [member.output]:
-        raise InvalidRelease(f"{key}.output", f"{name} gives {[t.name for t in signature.outputs]}, the manifest says {member.output!r}")
-    try:
-        got = client.infer(member.model, member.version, runtime.golden_arrays(member.golden.inputs, member.inputs), member.output)
-    except TritonRefused as refused:
-        raise InvalidRelease(f"{key}.golden", f"{name} failed: {refused}") from None
-    problem = runtime.golden_error(member, got)
-    if problem:
-        raise InvalidRelease(f"{key}.golden", f"{name}: {problem}")
-
-
 def _wanted(layout: Layout) -> list[str]:
     """Ids of the releases that should be loaded, the active one first."""
-    return _kept(store.pointer(layout.releases))
+    return kept(store.pointer(layout.releases))
 
 
-def _kept(now: Pointer | None) -> list[str]:
-    return [now.release, *now.previous[:KEEP_PREVIOUS]] if now else []
+def kept(now: Pointer | None) -> list[str]:
+    """Ids of the releases that a pointer keeps loaded, the active one first, the one on trial last; each once."""
+    if now is None:
+        return []
+    return list(dict.fromkeys([now.release, *now.previous[:KEEP_PREVIOUS], *([now.trial.release] if now.trial else [])]))
 
 
 def _retire(layout: Layout, client: TritonClient, *, without: str | None = None, left: bool = True) -> None:
-    """Unload and delete every version that no release needs: the wanted ones and, with `left`, the one that the pointer left, without
-    the release `without`.
+    """Unload and delete every version that no release needs: the wanted ones and, with `left`, those that the pointer left, without the
+    release `without`.
 
     A missing pointer may have been lost, and gateways serve on what it named: then whatever is served of the store's releases stays.
     """
     served, folder = _served(client), layout.triton_repository
     keep: dict[str, dict[int, Member]] = defaultdict(dict)
-    wanted, last = _wanted(layout), store.left(layout.releases) if left else None
-    spared = [last] if last else [] if wanted else [row.id for row in store.list_releases(layout.releases)]
+    wanted, last = _wanted(layout), store.left(layout.releases) if left else ()
+    spared = last if last or wanted else [row.id for row in store.list_releases(layout.releases)]
     for release_id in dict.fromkeys([*wanted, *spared]):
         if release_id == without:
             continue
@@ -314,10 +314,6 @@ def _retire(layout: Layout, client: TritonClient, *, without: str | None = None,
         elif not stay and have:
             client.unload(model)
         repository.remove(folder, model, stay)
-
-
-def _by_name(spec: TensorSpec) -> str:
-    return spec.name
 
 
 def _lock(layout: Layout) -> Path:

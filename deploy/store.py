@@ -8,17 +8,19 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from deploy.files import write_atomically
 from ranking.errors import InvalidRelease, UnknownName
-from ranking.pointer import Pointer, pointer_text, read_pointer
+from ranking.pointer import Pointer, pointer_text, read_pointer, read_trial
 from ranking.release import MANIFEST, Release
+from ranking.trial import Trial
 
 POINTER = "ACTIVE"
-_LEFT = "left"  # key of the pointer file that only this room reads
+_LEFT, _ENDED = "left", "trial_ended"  # keys of the pointer file that only this room reads
 HISTORY = 20  # releases kept in the pointer: more than anyone rolls back, little enough to read
 _log = logging.getLogger(__name__)
 
@@ -118,25 +120,43 @@ def active(store: Path) -> str | None:
     return now.release if now else None
 
 
-def left(store: Path) -> str | None:
-    """The release that the pointer's last move left, None where there is none: requests under way may still name it.
-
-    After an activation it is the first of `previous`; after a rollback it stands nowhere else, since rollback never goes there.
+def trial_problem(store: Path) -> str:
+    """Why the pointer file's trial cannot be read, or why the last one was ended by the platform itself; empty where neither is so.
 
     Raises:
         InvalidRelease: the file is not a pointer.
     """
     if pointer(store) is None:
-        return None
-    release_id = json.loads((store / POINTER).read_text(encoding="utf-8")).get(_LEFT)
-    return release_id if isinstance(release_id, str) else None
+        return ""
+    text = (store / POINTER).read_text(encoding="utf-8")
+    try:
+        read_trial(text)
+    except InvalidRelease as wrong:
+        return f"{POINTER}.{wrong}"
+    ended = json.loads(text).get(_ENDED)
+    return ended if isinstance(ended, str) else ""
+
+
+def left(store: Path) -> tuple[str, ...]:
+    """The releases that the pointer's last move left, active or on trial until then: requests under way may still name them.
+
+    After an activation the active one is the first of `previous`; after a rollback it stands nowhere else, since rollback never goes
+    there.
+
+    Raises:
+        InvalidRelease: the file is not a pointer.
+    """
+    if pointer(store) is None:
+        return ()
+    found = json.loads((store / POINTER).read_text(encoding="utf-8")).get(_LEFT)
+    return tuple(i for i in (found if isinstance(found, list) else [found]) if isinstance(i, str))
 
 
 def activate(store: Path, release_id: str) -> Pointer:
-    """Point at `release_id`, in one step; the release that was active becomes the first of `previous`.
+    """Point at `release_id`, in one step, which ends a trial; the release that was active becomes the first of `previous`.
 
-    The caller has verified the release. Activating the active release changes nothing. A damaged pointer is written anew: what it
-    said of earlier releases is lost, which is logged.
+    The caller has verified the release. Activating the active release ends the trial and changes nothing else. A damaged pointer is
+    written anew: what it said of earlier releases is lost, which is logged.
 
     Raises:
         UnknownName: the store holds no such release.
@@ -148,11 +168,11 @@ def activate(store: Path, release_id: str) -> Pointer:
     if problem:
         _log.warning("%s; written anew, there is no earlier release to go back to", problem)
     if now is None:
-        return _point(store, release_id, (), left=None)
+        return _write(store, Pointer(release_id, now_utc()), left=())
     if now.release == release_id:
-        return now
+        return end_trial(store)
     earlier = tuple(i for i in now.previous if i not in (release_id, now.release))
-    return _point(store, release_id, (now.release, *earlier)[:HISTORY], left=now.release)
+    return _write(store, Pointer(release_id, now_utc(), (now.release, *earlier)[:HISTORY]), left=_in_use(now))
 
 
 def rollback_target(store: Path) -> str:
@@ -179,12 +199,83 @@ def rollback(store: Path) -> Pointer:
         raise UnknownName("release", target, known)
     now = pointer(store)
     assert now is not None
-    return _point(store, target, now.previous[1:], left=now.release)
+    return _write(store, Pointer(target, now_utc(), now.previous[1:]), left=_in_use(now))
 
 
-def _point(store: Path, release_id: str, previous: tuple[str, ...], *, left: str | None) -> Pointer:
-    new = Pointer(release_id, datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"), previous)
-    write_atomically(store / POINTER, json.dumps(json.loads(pointer_text(new)) | {_LEFT: left}) + "\n")
+def put_on_trial(store: Path, trial: Trial) -> Pointer:
+    """Put a release on trial beside the active one, or change its trial's mode and share. The caller has verified it.
+
+    Raises:
+        UnknownName: the store holds no such release.
+        InvalidRelease: nothing is active, it is the active one, or another one is on trial.
+    """
+    known, now = _ids(store), pointer(store)
+    if trial.release not in known:
+        raise UnknownName("release", trial.release, known)
+    check_trial(now, trial.release)
+    assert now is not None
+    return _write(store, replace(now, trial=trial), left=())
+
+
+def check_trial(now: Pointer | None, release_id: str) -> None:
+    """Whether a release may be on trial now.
+
+    Raises:
+        InvalidRelease: nothing is active, it is the active one, or another one is on trial.
+    """
+    if now is None:
+        raise InvalidRelease(POINTER, "names no active release for another to be tried beside")
+    if now.release == release_id:
+        raise InvalidRelease(f"{POINTER}.release", f"{release_id} is the active release already")
+    if now.trial is not None and now.trial.release != release_id:
+        raise InvalidRelease(f"{POINTER}.trial", f"{now.trial.release} is on trial: end or promote it first")
+
+
+def end_trial(store: Path, why: str = "") -> Pointer:
+    """End the trial, if there is one, or what stands in its place and cannot be read; the active release stays.
+
+    Args:
+        store: it.
+        why: kept for `trial_problem`, until the pointer moves again.
+
+    Raises:
+        InvalidRelease: nothing was ever activated.
+    """
+    now = pointer(store)
+    if now is None:
+        raise InvalidRelease(POINTER, "names no active release")
+    if now.trial is None and not trial_problem(store):
+        return now
+    return _write(store, replace(now, trial=None), left=(now.trial.release,) if now.trial else (), ended=why)
+
+
+def without(store: Path, gone: Collection[str]) -> None:
+    """Take releases that are about to be removed out of `previous`: what can be gone back to is there.
+
+    Raises:
+        InvalidRelease: the file is not a pointer.
+    """
+    now = pointer(store)
+    if now is None or not set(now.previous) & set(gone):
+        return
+    previous = tuple(i for i in now.previous if i not in gone)
+    _write(store, replace(now, previous=previous), left=left(store), ended=trial_problem(store))
+
+
+def now_utc() -> str:
+    """The instant as the pointer file says it: RFC 3339, seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _in_use(now: Pointer) -> tuple[str, ...]:
+    """What requests may name under this pointer."""
+    return (now.release, now.trial.release) if now.trial else (now.release,)
+
+
+def _write(store: Path, new: Pointer, *, left: Iterable[str], ended: str = "") -> Pointer:
+    """`left` never names what the new pointer has in use: those stay for their own sake."""
+    more = {_LEFT: [i for i in left if i not in _in_use(new)]} | ({_ENDED: ended} if ended else {})
+    write_atomically(store / POINTER, json.dumps(json.loads(pointer_text(new)) | more) + "\n")
     return new
 
 

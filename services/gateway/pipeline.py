@@ -12,14 +12,13 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
 from ranking.assemble import assemble
-from ranking.blend import Blended, BlendSpec, blend
-from ranking.errors import InvalidField, UnknownName
+from ranking.blend import Blended, blend
 from ranking.explain import Attributed, explain
 from ranking.fairness.floors import rank_by_score
 from ranking.fairness.groups import ListGroups
@@ -36,30 +35,20 @@ from ranking.types import (
     IntArray,
     Ranking,
     RankRequest,
-    Surface,
 )
 from services.gateway.attributions import Attributions
 from services.gateway.features import Features, ListFeatures
 from services.gateway.ledger.ledger import Ledger
+from services.gateway.plan import Plan, plan
 from services.gateway.policy import objectives
 from services.gateway.policy.arrange import Arranged, arrange, record, slow
 from services.gateway.policy.fairness import Fair, keeps_accounts
-from services.gateway.releases import LoadedRelease, Releases
+from services.gateway.releases import Releases
 from services.gateway.scoring import Scores, Scoring
 from services.gateway.served import Served
 
 _DECLARED_COLUMNS = frozenset(f.name for f in REQUEST_COLUMNS)
 _FEATURES_SHARE = 0.5  # of the budget: a hanging feature store leaves the models time to answer on defaults
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a valid request will be answered with."""
-
-    loaded: LoadedRelease
-    spec: BlendSpec
-    policy: FairnessPolicy
-    objectives: Mapping[str, BlendSpec]  # blends of further outcomes the policy weighs
 
 
 class Pipeline:
@@ -96,29 +85,8 @@ class Pipeline:
         self._observe = observe
 
     def plan(self, request: RankRequest) -> Plan:
-        """Which release, blends and policy answer.
-
-        Raises:
-            NotReady: no release is active.
-            UnknownName: the release, or its policy or surface, is not known.
-            InvalidField: the policy is not for this surface, or there are bids it has no use for.
-        """
-        loaded = self._releases.get(request.release)
-        release, surface = loaded.release, request.surface
-        if surface not in release.blends:
-            raise UnknownName("surface", surface.value, [s.value for s in release.blends])
-        name = request.policy or release.active_policy[surface]
-        if name not in release.policies:
-            raise UnknownName("policy", name, list(release.policies))
-        policy = release.policies[name]
-        if policy.surfaces and surface not in policy.surfaces:
-            allowed = ", ".join(f"SURFACE_{s.name}" for s in policy.surfaces)
-            raise InvalidField("policy", f"{name!r} is for {allowed} only, the request is for SURFACE_{surface.name}")
-        if surface is Surface.SEARCH and request.candidates.bid_micros is not None and not policy.ad_slots:
-            raise InvalidField(
-                "candidates.bid_micros", f"only allowed for SURFACE_ADS, or with a policy that has ad_slots; {name!r} has none"
-            )
-        return Plan(loaded, release.blends[surface], policy, objectives.blends_for(policy, release.objectives.get(surface, {})))
+        """As `plan.plan`."""
+        return plan(self._releases, request)
 
     async def rank(self, request: RankRequest, deadline: float, stage_ms: Mapping[str, float] | None = None) -> Ranking:
         """Rank one list.
@@ -129,7 +97,7 @@ class Pipeline:
             stage_ms: time already spent, by stage; part of the answer.
 
         Raises:
-            NotReady, UnknownName, InvalidField: as `plan`.
+            NotReady, UnknownName, InvalidField: as `plan.plan`.
         """
         stages = _Stages(stage_ms or {})
         plan = self.plan(request)

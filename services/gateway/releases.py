@@ -1,7 +1,8 @@
-"""Which release answers: follows the pointer file of the release store and keeps the last few releases usable for pinned requests.
+"""Which releases answer: follows the pointer file of the release store to the active one and the one on trial, and keeps the last few
+usable for pinned requests.
 
 Only reads. A release is checked whole before it answers anything; one that cannot be trusted is refused, logged once, and the old one
-keeps serving.
+keeps serving, or the active one what was to be tried.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +21,9 @@ from tokenizers import Tokenizer
 
 from ranking.errors import InvalidRelease, LongtailError, NotReady, UnknownName
 from ranking.features import MAX_QUERY_TOKENS, schema_hash
-from ranking.pointer import parse_pointer
+from ranking.pointer import parse_pointer, read_pointer, read_trial
 from ranking.release import MANIFEST, Release
+from ranking.trial import Trial
 from ranking.types import IntArray
 
 log = logging.getLogger(__name__)
@@ -50,6 +53,14 @@ class LoadedRelease:
         else:
             self._tokens.move_to_end(text)
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class OnTrial:
+    """A release on trial."""
+
+    trial: Trial
+    loaded: LoadedRelease
 
 
 def load(store: Path, release_id: str) -> LoadedRelease:
@@ -87,7 +98,7 @@ def load(store: Path, release_id: str) -> LoadedRelease:
 
 
 class Releases:
-    """The active release and the ones before it."""
+    """The active release, the ones before it, and the one on trial."""
 
     def __init__(self, store: Path, pointer: Path, *, kept: int, on_active: Callable[[str], Awaitable[None]] | None = None) -> None:
         """Nothing is read before `poll`.
@@ -96,7 +107,8 @@ class Releases:
             store: one directory per release.
             pointer: the file that names the active one.
             kept: how many releases stay usable, the active one included.
-            on_active: told the id of each release that becomes active; one that raises is told again at the next poll.
+            on_active: told the id of each release that becomes active, and again when what is on trial beside it changes; one that
+                raises is told again at the next poll.
         """
         self._store = store
         self._pointer = pointer
@@ -104,8 +116,9 @@ class Releases:
         self._on_active = on_active
         self._loaded: OrderedDict[str, LoadedRelease] = OrderedDict()  # the active one last
         self._active: LoadedRelease | None = None
-        self._told: LoadedRelease | None = None
-        self._seen: tuple[str, int] | None = None
+        self._trial: OnTrial | None = None
+        self._told: tuple[LoadedRelease, OnTrial | None] | None = None
+        self._seen: tuple[str, int, int] | None = None
         self._unreadable = False
         self._failure = ""
 
@@ -113,8 +126,12 @@ class Releases:
     def active(self) -> LoadedRelease | None:
         return self._active
 
+    @property
+    def trial(self) -> OnTrial | None:
+        return self._trial
+
     def get(self, pin: str) -> LoadedRelease:
-        """The active release, or the pinned one.
+        """The active release, or the pinned one, which may be the one on trial.
 
         Raises:
             NotReady: no release is active.
@@ -124,9 +141,10 @@ class Releases:
             raise NotReady("no release is active yet")
         if not pin:
             return self._active
-        if pin not in self._loaded:
-            raise UnknownName("release", pin, list(self._loaded))
-        return self._loaded[pin]
+        found = self._held(pin)
+        if found is None:
+            raise UnknownName("release", pin, [*self._loaded, *([self._trial.trial.release] if self._trial else [])])
+        return found
 
     async def poll(self) -> None:
         """Look at the pointer once and switch if it names another release that can be trusted.
@@ -137,11 +155,11 @@ class Releases:
         seen = await asyncio.to_thread(self._look)
         if seen is not None and seen != self._seen:
             self._seen = seen
-            await self._follow(seen)
-        if self._on_active is not None and self._active is not None and self._told is not self._active:
-            active = self._active
-            await self._on_active(active.release.id)
-            self._told = active
+            await self._follow(seen[0])
+        if self._on_active is not None and self._active is not None and self._told != (self._active, self._trial):
+            telling = (self._active, self._trial)
+            await self._on_active(self._active.release.id)
+            self._told = telling
 
     async def watch(self, every_s: float) -> None:
         """Poll forever; a failing poll is logged, once while it goes on failing alike, and the next one is made."""
@@ -157,27 +175,51 @@ class Releases:
             else:
                 self._failure = ""
 
-    async def _follow(self, seen: tuple[str, int]) -> None:
+    async def _follow(self, text: str) -> None:
         try:
-            release_id = parse_pointer(seen[0])
-            if self._active is not None and release_id == self._active.release.id:
-                return
-            loaded = self._loaded[release_id] if release_id in self._loaded else await asyncio.to_thread(load, self._store, release_id)
+            loaded = await self._load(parse_pointer(text))
         except LongtailError as error:
             serving = self._active.release.id if self._active else None
-            log.error("release_refused", extra={"pointer": seen[0][:200], "detail": str(error), "serving": serving})
+            log.error("release_refused", extra={"pointer": text[:200], "detail": str(error), "serving": serving})
+            self._trial = None  # it was to be tried beside another one
             return
+        on_trial = await self._load_trial(text)
+        # Nothing is awaited from here on: a request sees what was before or what is now, never a mixture.
+        if on_trial != self._trial:
+            log.info("trial", extra={"trial": on_trial.trial if on_trial else None})
+        self._trial = on_trial
+        if loaded is self._active:
+            return
+        release_id = loaded.release.id
         self._loaded[release_id] = loaded
         self._loaded.move_to_end(release_id)
         while len(self._loaded) > self._kept:
             self._loaded.popitem(last=False)
-        self._active = loaded  # one assignment: a request sees the old release or the new one, never a mixture
+        self._active = loaded
         log.info("release_active", extra={"release": release_id})
 
-    def _look(self) -> tuple[str, int] | None:
-        """The pointer's text and when its release's manifest last changed; None while there is no pointer to follow.
+    async def _load_trial(self, text: str) -> OnTrial | None:
+        """What the pointer's text has on trial; None where that is nothing, or cannot be trusted, which is logged."""
+        try:
+            trial = read_trial(text)
+            return OnTrial(trial, await self._load(trial.release)) if trial else None
+        except LongtailError as error:
+            log.error("trial_refused", extra={"pointer": text[:200], "detail": str(error)})
+            return None
 
-        The second part makes a refused release be looked at again once it has been mended.
+    async def _load(self, release_id: str) -> LoadedRelease:
+        held = self._held(release_id)
+        return await asyncio.to_thread(load, self._store, release_id) if held is None else held
+
+    def _held(self, release_id: str) -> LoadedRelease | None:
+        if self._trial is not None and self._trial.trial.release == release_id:
+            return self._trial.loaded
+        return self._loaded.get(release_id)
+
+    def _look(self) -> tuple[str, int, int] | None:
+        """The pointer's text and when the manifests of its releases last changed; None while there is no pointer to follow.
+
+        Those make a refused release be looked at again once it has been mended.
         """
         try:
             text = self._pointer.read_text()
@@ -190,6 +232,14 @@ class Releases:
             return None
         self._unreadable = False
         try:
-            return text, (self._store / parse_pointer(text) / MANIFEST).stat().st_mtime_ns
-        except (LongtailError, OSError):
-            return text, 0
+            pointer = read_pointer(text)
+        except LongtailError:
+            return text, 0, 0
+        return text, self._changed(pointer.release), self._changed(pointer.trial.release) if pointer.trial else 0
+
+    def _changed(self, release_id: str) -> int:
+        """When the release's manifest last changed, 0 where there is none."""
+        try:
+            return (self._store / release_id / MANIFEST).stat().st_mtime_ns
+        except OSError:
+            return 0

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict
 
 import grpc
 from longtail.features.v1.online_feature_service_pb2_grpc import add_OnlineFeatureServiceServicer_to_server
@@ -96,9 +97,19 @@ async def running(
 
         async def serving(release: str) -> None:
             await server.set_serving(serving=True)
-            await asyncio.to_thread(status.write, told, address=server.address, metrics=scraped, ready=True)
-            warming.add(task := asyncio.create_task(attributions.warm(releases.get(release).release)))
-            task.add_done_callback(warming.discard)
+            tried = releases.trial
+            await asyncio.to_thread(
+                status.write,
+                told,
+                address=server.address,
+                metrics=scraped,
+                ready=True,
+                release=release,
+                trial=asdict(tried.trial) if tried else None,
+            )
+            for one in (releases.get(release), *([tried.loaded] if tried else [])):
+                warming.add(task := asyncio.create_task(attributions.warm(one.release)))
+                task.add_done_callback(warming.discard)
 
         releases = Releases(layout.releases, layout.pointer, kept=settings.releases_kept, on_active=serving)
         metrics = Metrics(ledger, lambda: releases.active.release if releases.active else None)

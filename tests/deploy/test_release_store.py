@@ -6,6 +6,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ranking.errors import InvalidRelease, UnknownName
 from ranking.layout import Layout
 from ranking.pointer import Pointer, parse_pointer, pointer_text, read_pointer
 from ranking.release import MANIFEST
+from ranking.trial import Mode, Trial
 from tests.deploy.releases import alter, build_release
 
 IDS = st.from_regex(r"[a-z0-9][a-z0-9._-]{0,63}", fullmatch=True)
@@ -109,22 +111,22 @@ def test_the_pointer_says_what_its_last_move_left(tmp_path: Path) -> None:
     """Whichever way the pointer moves, the release it came from is remembered; what does not move it changes nothing."""
     for version, name in enumerate(["r1", "r2"], start=1):
         build_release(tmp_path, name, version)
-    assert store.left(tmp_path) is None
+    assert store.left(tmp_path) == ()
     store.activate(tmp_path, "r1")
-    assert store.left(tmp_path) is None
+    assert store.left(tmp_path) == ()
     store.activate(tmp_path, "r2")
-    assert store.left(tmp_path) == "r1"
+    assert store.left(tmp_path) == ("r1",)
     store.activate(tmp_path, "r2")
-    assert store.left(tmp_path) == "r1"
+    assert store.left(tmp_path) == ("r1",)
     store.rollback(tmp_path)
-    assert (store.active(tmp_path), store.left(tmp_path)) == ("r1", "r2")
+    assert (store.active(tmp_path), store.left(tmp_path)) == ("r1", ("r2",))
 
 
 def test_a_pointer_that_says_less_is_still_one(tmp_path: Path) -> None:
-    """A pointer written without the release it left, or with nonsense there, left none."""
-    for more in ("", ', "left": 7'):
+    """A pointer written without what it left, or with nonsense there, left none; one of an older version names one release."""
+    for more, left in (("", ()), (', "left": 7', ()), (', "left": "r0"', ("r0",))):
         (tmp_path / store.POINTER).write_text('{"release": "r1", "activated": "", "previous": []' + more + "}")
-        assert (store.active(tmp_path), store.left(tmp_path)) == ("r1", None)
+        assert (store.active(tmp_path), store.left(tmp_path)) == ("r1", left)
 
 
 def test_only_what_is_in_the_store_can_be_pointed_at(tmp_path: Path) -> None:
@@ -201,3 +203,73 @@ def test_the_pointer_is_where_readers_look(layout: Layout) -> None:
     build_release(layout.releases, "r1", 1)
     store.activate(layout.releases, "r1")
     assert json.loads(layout.pointer.read_text())["release"] == "r1"
+
+
+def _on_trial(release: str, share: float = 0.5) -> Trial:
+    return Trial(release, Mode.CANARY, share, release, "2026-01-01T00:00:00Z")
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Path:
+    """A store of r1, r2 and r3 in which r1 is active."""
+    for version, name in enumerate(["r1", "r2", "r3"], start=1):
+        build_release(tmp_path, name, version)
+    store.activate(tmp_path, "r1")
+    return tmp_path
+
+
+def test_a_trial_stands_beside_the_active_release_and_changes(three: Path) -> None:
+    """Starting and changing a trial leaves the active release and its history alone; ending it leaves what was tried."""
+    before = store.pointer(three)
+    assert before is not None
+    for share in (0.1, 0.5, 0.2):
+        assert store.put_on_trial(three, _on_trial("r2", share)) == store.pointer(three) == replace(before, trial=_on_trial("r2", share))
+        assert store.left(three) == ()
+    assert store.end_trial(three) == store.pointer(three) == before
+    assert store.left(three) == ("r2",)
+    assert store.end_trial(three) == before  # once more changes nothing
+    assert store.left(three) == ("r2",)
+
+
+@pytest.mark.parametrize("moved_to", ["r1", "r2", "r3", "back"])
+def test_every_move_of_the_pointer_ends_the_trial(three: Path, moved_to: str) -> None:
+    """Activating the active one, the tried one or another one, or going back, is one write after which nothing is on trial."""
+    store.activate(three, "r3")
+    store.activate(three, "r1")
+    store.put_on_trial(three, _on_trial("r2"))
+    now = store.rollback(three) if moved_to == "back" else store.activate(three, moved_to)
+    active = "r3" if moved_to == "back" else moved_to
+    assert (now.release, now.trial) == (active, None)
+    assert store.pointer(three) == now
+    assert set(store.left(three)) == {"r1", "r2"} - {active}  # requests under way may name them
+
+
+def test_what_cannot_be_tried_now_is_refused(three: Path) -> None:
+    """An unknown release, the active one, one beside another's trial, or any while nothing is active: the pointer stays as it was."""
+    with pytest.raises(UnknownName, match="r9"):
+        store.put_on_trial(three, _on_trial("r9"))
+    with pytest.raises(InvalidRelease, match=r"ACTIVE\.release: r1 is the active release already"):
+        store.put_on_trial(three, _on_trial("r1"))
+    now = store.put_on_trial(three, _on_trial("r2"))
+    with pytest.raises(InvalidRelease, match=r"ACTIVE\.trial: r2 is on trial: end or promote it first"):
+        store.put_on_trial(three, _on_trial("r3"))
+    assert store.pointer(three) == now
+    (three / store.POINTER).unlink()
+    for change in (store.end_trial, lambda s: store.put_on_trial(s, _on_trial("r2"))):
+        with pytest.raises(InvalidRelease, match="names no active release"):
+            change(three)
+
+
+def test_a_damaged_trial_keeps_nobody_from_the_active_release(three: Path) -> None:
+    """The pointer is read without it, its key is named for whoever asks, and ending it writes a whole pointer."""
+    store.put_on_trial(three, _on_trial("r2"))
+    path = three / store.POINTER
+    path.write_text(path.read_text().replace('"share": 0.5', '"share": 5'))
+    assert (store.active(three), store.trial_problem(three)) == ("r1", "ACTIVE.trial.share: must be a number within [0, 1], got '5'")
+    store.end_trial(three)
+    assert store.trial_problem(three) == ""
+    store.put_on_trial(three, _on_trial("r2"))
+    store.end_trial(three, "r2 was wrong")
+    assert store.trial_problem(three) == "r2 was wrong"
+    store.activate(three, "r2")
+    assert store.trial_problem(three) == ""
