@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -23,12 +24,15 @@ class FeatureMetrics:
         """All counts 0."""
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        said = {"registry": self.registry}
-        self._applied = Counter("longtail_features_events_applied", "Events taken in", **said)
-        self._refused = Counter("longtail_features_events_refused", "Events that could not be counted", **said)
-        self._rows = Counter("longtail_features_rows_pushed", "Rows that the online store took", ["view"], **said)
-        self._push = Histogram("longtail_features_push_seconds", "One push of rows of a view", ["view"], buckets=_PUSH_S, **said)
-        self._retries = Counter("longtail_features_retries", "Times the stream failed and went on from where it was", **said)
+        self._applied = Counter("longtail_features_events_applied", "Events taken in", registry=self.registry)
+        self._refused = Counter("longtail_features_events_refused", "Events that could not be counted", registry=self.registry)
+        self._rows = Counter("longtail_features_rows_pushed", "Rows that the online store took", ["view"], registry=self.registry)
+        self._push = Histogram(
+            "longtail_features_push_seconds", "One push of rows of a view", ["view"], buckets=_PUSH_S, registry=self.registry
+        )
+        self._retries = Counter(
+            "longtail_features_retries", "Times the stream failed and went on from where it was", registry=self.registry
+        )
 
     def took_in(self, applied: int, refused: int) -> None:
         """Events of the log, once they are in the state."""
@@ -51,8 +55,12 @@ class FeatureMetrics:
             stream: `Follower.status`.
             snapshot_age_s: seconds since the store had what the item snapshot says; NaN where there is none.
         """
+
+        def value(key: str) -> float:
+            return float(stream().get(key, 0))
+
         for name, (key, text) in _GAUGES.items():
-            Gauge(name, text, registry=self.registry).set_function(lambda key=key: float(stream().get(key, 0)))
+            Gauge(name, text, registry=self.registry).set_function(partial(value, key))
         Gauge(
             "longtail_snapshot_age_seconds", "Since the feature store had what the item snapshot says", registry=self.registry
         ).set_function(snapshot_age_s)
