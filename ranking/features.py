@@ -446,7 +446,7 @@ def cosines(history: NDArray[Any], items: NDArray[Any]) -> NDArray[np.float64]:
     if history.shape[1:] != items.shape[1:]:
         raise ValueError(f"items: must be vectors of width {history.shape[1:]} as the history's, got {items.shape[1:]}")
     lengths = np.outer(np.linalg.norm(history, axis=1), np.linalg.norm(items, axis=1))
-    return np.divide(history @ items.T, lengths, out=np.zeros(lengths.shape), where=lengths > 0)
+    return np.asarray(np.divide(history @ items.T, lengths, out=np.zeros(lengths.shape), where=lengths > 0))
 
 
 def interest(weights: NDArray[Any], similarities: NDArray[Any], ratings: NDArray[Any]) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ import sys
 from services.features.process import keep
 from services.features.settings import load
 from services.rpc import log
+from services.rpc.ports import PortTakenError
 from services.rpc.settings import InvalidSettingError
 from services.snapshot.errors import SnapshotTakenError
 
@@ -21,7 +22,7 @@ def main() -> int:
         if not keep(settings):
             logging.shutdown()
             os._exit(0)  # not by Python's own end, which would wait for a thread that reads Feast
-    except (InvalidSettingError, SnapshotTakenError) as error:
+    except (InvalidSettingError, PortTakenError, SnapshotTakenError) as error:
         print(f"features: {error}", file=sys.stderr)
         return 2
     return 0

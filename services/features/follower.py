@@ -23,6 +23,7 @@ from services.features import history
 from services.features.blank import write_blanks
 from services.features.history import History
 from services.features.keeper import Keeper
+from services.features.metrics import FeatureMetrics
 from services.features.pushed import PushedRows
 from services.features.rows import Catalogue
 from services.features.state import State
@@ -49,6 +50,7 @@ class Follower:
         poll_s: float,
         look_s: float,
         keep_s: float,
+        metrics: FeatureMetrics,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Nothing is read yet.
@@ -63,12 +65,13 @@ class Follower:
             poll_s: how often a log without news is asked.
             look_s: how often it is asked whether the batch has run, and at least how long is waited after a failure.
             keep_s: how long rows that were pushed are kept offline, in seconds.
+            metrics: of what the stream does.
             clock: seconds since 1970, for what rows are as of.
         """
         self._layout, self._events, self._store, self._keeper, self._stop = layout, events, store, keeper, stop
         self._forgotten = forgotten
         self._poll_s, self._look_s, self._clock = poll_s, look_s, clock
-        self._state = State(layout.feature_state)
+        self._state, self._metrics = State(layout.feature_state), metrics
         self._pushed = PushedRows(layout.pushed_rows, forgotten, keep_s=keep_s)
         self._stream: Stream | None = None
         self._history: History | None = None
@@ -95,6 +98,7 @@ class Follower:
                 failure = self._say("")
                 self._stop.wait(0.0 if more else self._poll_s)
             except Exception as error:  # the thread's boundary: ended, no event would count any more
+                self._metrics.failed()
                 detail = str(error) or type(error).__name__
                 if detail != failure:  # once while it goes on failing alike
                     log.error("stream_failed", exc_info=not isinstance(error, LongtailError), extra={"detail": detail})
@@ -132,6 +136,7 @@ class Follower:
                 self._forgotten,
                 history=found,
                 pushed=self._pushed.add,
+                metrics=self._metrics,
                 clock=self._clock,
             )
         self._stream.overwritten(self._store.revision())

@@ -6,6 +6,7 @@ import logging
 import signal
 import threading
 import time
+from contextlib import ExitStack
 from typing import Any, Protocol
 
 from ranking.errors import LongtailError
@@ -15,6 +16,7 @@ from services.feature_store.feast import FeastStore
 from services.features import keeper, stream
 from services.features.follower import Follower
 from services.features.keeper import Keeper
+from services.features.metrics import FeatureMetrics
 from services.features.settings import Settings
 from services.feedback.log.event_log import EventLog
 from services.feedback.log.sqlite import SqliteLog
@@ -22,6 +24,7 @@ from services.privacy import forget as privacy
 from services.privacy.forget import forget_again
 from services.privacy.forgotten import Forgotten
 from services.rpc import status
+from services.rpc.scraping import scraped
 from services.snapshot.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -48,6 +51,7 @@ def keep(settings: Settings, *, store: Store | None = None, events: EventLog | N
 
     Raises:
         SnapshotTakenError: another process keeps this snapshot.
+        PortTakenError: the address of the metrics is in use.
     """
     stop = stop or _stop_signal()
     layout = Layout(settings.home)
@@ -57,7 +61,7 @@ def keep(settings: Settings, *, store: Store | None = None, events: EventLog | N
         log.info("snapshot_absent", extra={"detail": writer.problem})
     forgotten = Forgotten(layout.forgotten)
     keeping = _Keeping(settings, store or FeastStore(settings.feature_repo, settings.home), writer, forgotten, stop)
-    fixed = settings.fixed_time
+    fixed, metrics = settings.fixed_time, FeatureMetrics()
     follower = Follower(
         layout,
         events or _events(settings, layout),
@@ -68,22 +72,29 @@ def keep(settings: Settings, *, store: Store | None = None, events: EventLog | N
         poll_s=settings.event_poll_s,
         look_s=settings.registry_poll_s,
         keep_s=settings.pushed_keep_days * 86400,
+        metrics=metrics,
         clock=time.time if fixed is None else lambda: fixed,
     )
+    metrics.follow(follower.status, keeping.snapshot_age_s)
     # Threads that do not keep the process alive: reading Feast takes seconds now and then, and signals reach the main thread at once.
     threads = [threading.Thread(target=run, name=name, daemon=True) for name, run in (("keeper", keeping.run), ("stream", follower.run))]
+    exposing = ExitStack()
     try:
+        address = ""
+        if settings.feature_metrics_address != "off":
+            address = exposing.enter_context(scraped(settings.feature_metrics_address, metrics.registry))
         for thread in threads:
             thread.start()
         ended = False
         while not ended:
-            status.write(told, **keeping.status(), stream=follower.status())
+            status.write(told, **keeping.status(), stream=follower.status(), metrics=address)
             ended = stop.wait(_SAY_S)
         deadline = time.monotonic() + _STOP_S
         for thread in threads:
             thread.join(max(deadline - time.monotonic(), 0.0))
     finally:
         status.remove(told)
+        exposing.close()
     if any(thread.is_alive() for thread in threads):
         return False
     writer.close()
@@ -110,6 +121,11 @@ class _Keeping:
                     log.error("snapshot_failed", exc_info=not isinstance(error, LongtailError), extra={"detail": said})
                 self._failure = said
             self._stop.wait(self._poll_s)
+
+    def snapshot_age_s(self) -> float:
+        """Seconds since the store had what the snapshot says; NaN while there is none."""
+        now = self.keeper.snapshot
+        return time.time() - now.as_of if now else float("nan")
 
     def status(self) -> dict[str, Any]:
         """Whether there is a snapshot, and why it is not made anew: for `longtail up` and `status`."""

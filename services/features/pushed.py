@@ -76,7 +76,12 @@ class PushedRows:
 
     def _write(self, view: View, waiting: _Waiting) -> None:
         schema = schema_of(view).append(pa.field("pushed_at", _INSTANT))
-        columns = {f"{view.entity}_id": waiting.ids, "event_timestamp": waiting.stamps, **waiting.columns, "pushed_at": waiting.pushed_at}
+        columns: dict[str, Sequence[Any]] = {
+            f"{view.entity}_id": waiting.ids,
+            "event_timestamp": waiting.stamps,
+            **waiting.columns,
+            "pushed_at": waiting.pushed_at,
+        }
         arrays = [_array(columns[name], schema.field(name).type) for name in schema.names]
         table = pa.table(arrays, schema=schema)
         if view.entity is Entity.USER:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from services.rpc import settings
+from services.rpc.ports import is_address
 from services.rpc.settings import InvalidSettingError, check_redis, moment, variable
 
 
@@ -33,6 +34,10 @@ class Settings:
     pushed_keep_days: float = field(
         default=30.0, metadata={"help": "how long rows made of events are kept in Parquet files, for verify and for looking back"}
     )
+    feature_metrics_address: str = field(  # not the gateway's name: one environment starts both, and a port has one owner
+        default="127.0.0.1:0",
+        metadata={"help": "host:port of Prometheus metrics over HTTP; port 0 takes a free one, named in run/features.json; off: none"},
+    )
     as_of: str = field(
         default="", metadata={"help": "what rows made of events are as of, RFC 3339, when replaying historical data; empty: the wall clock"}
     )
@@ -44,6 +49,8 @@ class Settings:
             value = getattr(self, f.name)
             if isinstance(value, int | float) and not (math.isfinite(value) and value > 0):
                 raise InvalidSettingError(f"{variable(f.name)}: must be finite and greater than 0, got {value!r}")
+        if self.feature_metrics_address != "off" and not is_address(self.feature_metrics_address):
+            raise InvalidSettingError(f"{variable('feature_metrics_address')}: must be host:port, got {self.feature_metrics_address!r}")
         check_redis("event_log", self.event_log)
         moment("as_of", self.as_of)
         if self.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):

@@ -23,6 +23,7 @@ from ranking.types import FloatArray, IntArray
 from services.feature_store.items import items_of
 from services.feature_store.port import ENTITY_VIEWS, FeatureRows, FeatureStore, Sink
 from services.features.history import BatchRows, History
+from services.features.metrics import FeatureMetrics
 from services.features.purchases import Happening, PoisonError, happening
 from services.features.rows import Catalogue, Popularity, item_row, user_row, windows_row
 from services.features.state import Due, State
@@ -78,6 +79,7 @@ class Stream:
         *,
         history: History,
         pushed: Pushed,
+        metrics: FeatureMetrics,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Nothing is read yet.
@@ -92,11 +94,12 @@ class Stream:
             forgotten: users that no row is made of, whatever the state still has of them.
             history: what the state was begun from.
             pushed: told every row that was pushed.
+            metrics: of events and pushes.
             clock: seconds since 1970: the instant that rows are as of, unless events are newer.
         """
         self._events, self._state, self._store, self._snapshot = events, state, store, snapshot
         self._catalogue, self._changed, self._history, self._clock = catalogue, changed, history, clock
-        self._forgotten, self._pushed_rows = forgotten, pushed
+        self._forgotten, self._pushed_rows, self._metrics = forgotten, pushed, metrics
         self._popular: Popularity | None = None
         self._batch: dict[View, BatchRows] = {}
         self._rows: dict[View, Callable[[Due, int, Catalogue], Mapping[str, Any]]] = {
@@ -143,6 +146,7 @@ class Stream:
             now=int(self._clock() * 1e6),
             refused=refused,
         )
+        self._metrics.took_in(len(happenings), refused)
         return len(rows) == _EVENTS
 
     def _push(self) -> bool:
@@ -188,7 +192,9 @@ class Stream:
             columns = {f.name: self._known_to_batch(view, f, ids, _or_default(stored, f)) for f in view} | columns
         if view is ITEM_WINDOWS:
             columns = {f.name: self._known_to_batch(view, f, ids, [f.default] * len(ids)) for f in view} | columns
+        started = time.perf_counter()
         self._store.push(view, ids, columns, stamps)
+        self._metrics.pushed(view.name, len(ids), time.perf_counter() - started)
         self._pushed_rows(view, ids, columns, stamps)
         if view is ITEM_STATISTICS:
             times = stored.event_times.copy()

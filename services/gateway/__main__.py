@@ -9,7 +9,7 @@ import sys
 from services.gateway.server import serve
 from services.gateway.settings import load
 from services.rpc import log
-from services.rpc.server import PortTakenError
+from services.rpc.ports import PortTakenError
 from services.rpc.settings import InvalidSettingError
 
 

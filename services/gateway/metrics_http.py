@@ -1,53 +1,22 @@
-"""The address Prometheus scrapes: the metrics over HTTP, on a thread of its own."""
+"""The address Prometheus scrapes, for a process that lives on an event loop."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
-import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, make_server
+from contextlib import ExitStack, asynccontextmanager
 
-from prometheus_client import CollectorRegistry, make_wsgi_app
-from prometheus_client.exposition import ThreadingWSGIServer
+from prometheus_client import CollectorRegistry
 
-from services.rpc.server import PortTakenError
-
-_POLL_S = 0.1  # how soon a stop is noticed
-
-
-class _Quiet(WSGIRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
-        """A scrape every few seconds is no event."""
-
-
-class _Server6(ThreadingWSGIServer):
-    address_family = socket.AF_INET6
+from services.rpc.scraping import scraped
 
 
 @asynccontextmanager
 async def exposed(address: str, registry: CollectorRegistry) -> AsyncIterator[str]:
-    """Answer scrapes while the context lasts; gives the address, `host:port`.
-
-    Args:
-        address: `host:port`; port 0 takes a free one.
-        registry: what to expose.
-
-    Raises:
-        PortTakenError: naming the address.
-    """
-    host, _, port = address.rpartition(":")
-    kind, app = (_Server6 if host.startswith("[") else ThreadingWSGIServer), make_wsgi_app(registry)
+    """As `scraped`; the loop does not wait for its end."""
+    server = ExitStack()
+    bound = server.enter_context(scraped(address, registry))
     try:
-        server = make_server(host.strip("[]"), int(port), app, kind, _Quiet)
-    except OSError as error:
-        raise PortTakenError(f"cannot listen on {address} for metrics: {error.strerror}") from None
-    thread = threading.Thread(target=server.serve_forever, args=(_POLL_S,), name="metrics", daemon=True)
-    thread.start()
-    try:
-        yield f"{host}:{server.server_port}"
+        yield bound
     finally:
-        await asyncio.to_thread(server.shutdown)
-        server.server_close()
+        await asyncio.to_thread(server.close)

@@ -16,6 +16,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from services.rpc.interceptor import CallInterceptor
+from services.rpc.ports import PortTakenError
 
 log = logging.getLogger(__name__)
 
@@ -23,10 +24,6 @@ MAX_MESSAGE_BYTES = 16 * 1024 * 1024  # a batch of 32 lists × 1,000 candidates 
 MAX_ANSWER_BYTES = 24 * 1024 * 1024  # its answer, with a group for every candidate and as many explanations as a batch may ask for
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-
-
-class PortTakenError(RuntimeError):
-    """The listen address could not be bound."""
 
 
 @dataclass(frozen=True, slots=True)

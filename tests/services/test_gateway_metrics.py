@@ -23,7 +23,7 @@ from services.gateway.ledger.ledger import Ledger
 from services.gateway.ledger.store import Key, keys_of
 from services.gateway.metrics import GROUPS, Metrics, registry
 from services.gateway.metrics_http import exposed
-from services.rpc.server import PortTakenError
+from services.rpc.ports import PortTakenError
 from tests.services.ledger_fakes import Clock, Place
 
 FLOOR = GroupRule("popularity_tier", {"tail": Share(0.3)})

@@ -23,7 +23,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from ranking.layout import Layout
 from services.gateway.features import Features
 from services.gateway.servicer import NAME
-from services.rpc.server import PortTakenError
+from services.rpc.ports import PortTakenError
 from tests.services.gateway_fakes import Gateway, eventually, gateway, search
 
 ROOT = Path(__file__).resolve().parents[2]

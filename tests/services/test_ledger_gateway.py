@@ -14,7 +14,7 @@ from ranking.layout import Layout
 from services.gateway.ledger.sqlite import SqliteStore
 from services.gateway.server import running
 from services.gateway.settings import Settings
-from services.rpc.server import PortTakenError
+from services.rpc.ports import PortTakenError
 from tests.services.gateway_fakes import FakeModels, FakeStore, Gateway, add_policy, eventually, floors, gateway, reasons, search
 
 TAIL = ("popularity_tier", "tail")

@@ -47,7 +47,7 @@ def projected(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     signs = np.random.default_rng(_SEED).integers(0, 2, (vectors.shape[1], EMBEDDING_WIDTH)).astype(np.float32) * 2 - 1
     shorter = vectors @ signs
     lengths = np.linalg.norm(shorter, axis=1, keepdims=True)
-    return np.divide(shorter, lengths, out=np.zeros_like(shorter), where=lengths > 0)
+    return np.asarray(np.divide(shorter, lengths, out=np.zeros_like(shorter), where=lengths > 0))
 
 
 def read_texts(profile: Path, kept: Path, encode: Encode, done: Callable[[int, int], None] = lambda read, new: None) -> int:

@@ -17,6 +17,7 @@ from ranking.types import IntArray
 from services.feature_store.items import items_of
 from services.feature_store.port import ENTITY_VIEWS, FeatureRows
 from services.features.history import History, look
+from services.features.metrics import FeatureMetrics
 from services.features.rows import Catalogue
 from services.features.state import State
 from services.features.stream import Stream
@@ -137,6 +138,7 @@ class Shop:
             rows = self.store.read(Entity.ITEM, ITEMS)
             features, names = items_of(ITEMS, rows)
             self.writer.build(ITEMS, features, rows.event_times, names, as_of=now)
+        self.metrics = FeatureMetrics()
         self.stream = Stream(
             self.log,
             self.state,
@@ -147,6 +149,7 @@ class Shop:
             self.forgotten,
             history=history or look(self.layout),
             pushed=lambda *row: None,
+            metrics=self.metrics,
             clock=lambda: self.now,
         )
 

@@ -52,7 +52,17 @@ def follow(shop: Shop, *events: Event) -> Follower:
     stop = threading.Event()
     keeper = Keeper(shop.store, shop.writer, refresh_s=60.0, batch=100, stop=stop)
     follower = Follower(
-        shop.layout, shop.log, shop.store, keeper, shop.forgotten, stop, poll_s=0.005, look_s=0.01, keep_s=DAY, clock=lambda: shop.now
+        shop.layout,
+        shop.log,
+        shop.store,
+        keeper,
+        shop.forgotten,
+        stop,
+        poll_s=0.005,
+        look_s=0.01,
+        keep_s=DAY,
+        metrics=shop.metrics,
+        clock=lambda: shop.now,
     )
     thread = threading.Thread(target=follower.run)
     thread.start()
