@@ -273,6 +273,38 @@ def _try(release: str, mode: str, percent: float) -> None:
     out.print(f"release {trial.release} is on trial: {trial.mode} for {100 * trial.share:g} % of the users")
 
 
+@app.command()
+def train_ranker(
+    source: Annotated[str, typer.Option(help="a source with judged queries: esci")] = "esci",
+    path: Annotated[Path | None, typer.Option(help="folder of the source's files; default: what `longtail data prepare` made")] = None,
+    anew: Annotated[bool, typer.Option("--anew", help="train even where these data and this program made one already")] = False,
+) -> None:
+    """Train the rankers of typed queries (ensemble, and BERT alone) and keep them in the state directory; cross-validated figures last."""
+    from training.relevance import train as ranker
+
+    with explained():
+        if source != ranker.SOURCE:
+            raise UnknownName("source", source, [ranker.SOURCE])
+        made = ranker.train(layout(), path=path, anew=anew)
+        said = json.loads((made.path / "ranker.json").read_text())
+    print(json.dumps({"ranker": str(made.path), "reused": made.reused, "late": said["late"], "metrics": said["metrics"]}))
+
+
+@app.command()
+def evaluate(
+    source: Annotated[str, typer.Option(help="what the labelled files are of: esci")],
+    judgments: Annotated[Path | None, typer.Option(help="CSV with the columns query, asin, esci_label, gain")] = None,
+    products: Annotated[Path | None, typer.Option(help="products as JSON lines, gzipped; default: the prepared ones")] = None,
+    ranker: Annotated[str | None, typer.Option(help="by name: ensemble (default), late, maxsim, cosine, bm25, rating_count")] = None,
+) -> None:
+    """Score a named ranker on labelled files given by path: one JSON object last."""
+    from training import evaluate as judging
+
+    with explained():
+        found = judging.judge(layout(), source, ranker=ranker, files={"judgments": judgments, "products": products})
+    print(json.dumps(found))
+
+
 @data_app.command("prepare")
 def data_prepare(
     source: Annotated[str, typer.Argument(help="name of the source; a wrong one is answered with those there are")],
@@ -487,6 +519,20 @@ def bench_training(
 
     with explained():
         result = bench.run(layout(), quick=quick, shoppers=shoppers, reviews=reviews, only=only or ())
+    print(json.dumps(result))
+
+
+@bench_app.command("relevance")
+def bench_relevance(
+    path: Annotated[Path | None, typer.Option(help="folder of the ESCI files; default: what `longtail data prepare esci` made")] = None,
+    cuts: Annotated[int, typer.Option(min=1, help="ways to cut the queries into folds: shows how much of a figure is the cut's")] = 1,
+) -> None:
+    """Rankers of typed queries on queries apart, beside plain ones: a table, and one JSON object last."""
+    from training.relevance import bench
+
+    with explained():
+        result = bench.run(layout(), path=path, cuts=cuts)
+        print(bench.table(result))
     print(json.dumps(result))
 
 

@@ -82,6 +82,11 @@ class Layout:
         return self.home / "training"
 
     @property
+    def rankers(self) -> Path:
+        """Rankers of typed queries by source, trained apart from releases, and what their encoder read."""
+        return self.home / "rankers"
+
+    @property
     def serving(self) -> Path:
         """The clock that replayed, historical data are served at: JSON, key "as_of". Absent: the wall clock."""
         return self.home / "serving.json"

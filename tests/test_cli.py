@@ -32,6 +32,11 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("policy apply nowhere.json", "no Triton runs from this state directory; start it with `longtail up`"),
         ("policy check nowhere.json", "No such file or directory: 'nowhere.json'"),
         ("release rollback", "no Triton runs from this state directory; start it with `longtail up`"),
+        ("train-ranker", "`longtail data prepare esci --path FOLDER` makes it"),
+        ("evaluate --source esci --judgments nowhere.csv", "`longtail data prepare esci --path FOLDER` makes it"),
+        ("evaluate --source esci", "--judgments: source 'esci' needs it"),
+        ("evaluate --source shoes", "source: 'shoes' is not known"),
+        ("bench relevance", "`longtail data prepare esci --path FOLDER` makes it"),
         ("bench rank --quick", "`make demo` or `longtail train` makes it"),
     ],
 )
@@ -47,6 +52,7 @@ def test_what_is_missing_is_named(words: str, message: str) -> None:
     ("words", "named"),
     [
         ("rank --surface shop", "--surface"),
+        ("bench relevance --cuts 0", "--cuts"),
         ("rank", "--surface"),
         ("rank --surface ads --candidates 0", "--candidates"),
         ("rank --surface ads --candidates 1001", "--candidates"),

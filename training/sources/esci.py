@@ -84,6 +84,16 @@ def judgments(folder: Path) -> list[Judged]:
     return [Judged(query, tuple(a for a, _ in rows), tuple(g for _, g in rows)) for query, rows in pairs.items()]
 
 
+def read_items(file: Path) -> Iterator[dict[str, Any]]:
+    """Rows of the canonical table ``items`` from a file like `products.jsonl.gz`.
+
+    Raises:
+        FileNotFoundError: the file is not there.
+        ValueError: naming the file and the line that is not a product.
+    """
+    return map(_item, _records(file))
+
+
 def files(path: Path) -> tuple[Path, ...]:
     """The two files of the form that the folder holds.
 
@@ -126,7 +136,7 @@ def write_tables(out: Path, path: Path) -> None:
                        bool_or(small_version = 1) AS small, any_value(split) AS split
                 FROM raw_examples WHERE product_locale = 'us' GROUP BY ALL ORDER BY query, item_id"""
         else:
-            db.register("raw_products", pa.Table.from_pylist([_item(row) for row in _catalogue(path)], schema=_ITEMS))
+            db.register("raw_products", pa.Table.from_pylist(list(read_items(_file(path, PRODUCTS))), schema=_ITEMS))
             items = write_items(db, "FROM raw_products", out)
             rows = [(j.query, a, g) for j in judgments(path) for a, g in zip(j.products, j.gains, strict=True)]
             columns = [pa.array(c, t) for c, t in zip(zip(*rows, strict=True), (pa.string(), pa.string(), pa.float64()), strict=False)]
@@ -163,19 +173,30 @@ def _item(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _catalogue(folder: Path) -> Iterator[dict[str, Any]]:
-    """Each line of `products.jsonl.gz`, with what every product must say."""
+def _records(file: Path) -> Iterator[dict[str, Any]]:
+    """Each line of a file of products, with what every product must say.
+
+    Raises:
+        FileNotFoundError: the file is not there.
+        ValueError: naming the line that is not a product.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: not there; wanted products, one JSON object per line, gzipped")
     number = 0
-    with gzip.open(_file(folder, PRODUCTS), "rt", encoding="utf-8") as lines:
+    with gzip.open(file, "rt", encoding="utf-8") as lines:
         try:
             for number, line in enumerate(lines, 1):  # noqa: B007 (the handler says where it went wrong)
                 row = json.loads(line)
                 needed = {"title": row["title"], "brand": row["brand"], "category": tuple(row["category"] or ())}
                 yield row | needed | {"asin": str(row["asin"]), "rating_count": _whole(row["rating_count"] or 0)}
         except (KeyError, TypeError, ValueError) as wrong:
-            raise ValueError(f"{PRODUCTS} line {number}: not a product ({wrong!r})") from wrong
+            raise ValueError(f"{file.name} line {number}: not a product ({wrong!r})") from wrong
         except (EOFError, zlib.error, gzip.BadGzipFile) as wrong:
-            raise ValueError(f"{folder / PRODUCTS}: damaged after line {number} ({wrong})") from wrong
+            raise ValueError(f"{file}: damaged after line {number} ({wrong})") from wrong
+
+
+def _catalogue(folder: Path) -> Iterator[dict[str, Any]]:
+    return _records(_file(folder, PRODUCTS))
 
 
 def _whole(count: Any) -> int:
