@@ -536,6 +536,31 @@ def bench_relevance(
     print(json.dumps(result))
 
 
+@bench_app.command("bert")
+def bench_bert(
+    quick: Annotated[bool, typer.Option("--quick", help="an encoder of random weights: shows that it runs")] = False,
+    reviews: Annotated[Path | None, typer.Option(help="folder with reviews.csv.gz, the clothing reviews; adds their part")] = None,
+    esci: Annotated[Path | None, typer.Option(help="folder with products.jsonl.gz and judgments.csv: adds real queries")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="a part by name; may be repeated; the others keep what was measured")] = None,
+) -> None:
+    """BERT's heads by ways of tuning, sentiment, transfer, fusion with images, precisions; writes reports/bert.html."""
+    from training.bert import bench
+
+    with explained():
+        result = bench.run(layout(), quick=quick, reviews=reviews, judgments=esci, only=only or ())
+    print(json.dumps(result))
+
+
+@report_app.command("bert")
+def report_bert() -> None:
+    """The page of the last `longtail bench bert`, written again without measuring anything."""
+    from training.bert import bench
+
+    with explained():
+        page = bench.rewrite(layout())
+    print(page)
+
+
 @report_app.command("users")
 def report_users(source: Annotated[str, typer.Option(help="a prepared source with events")] = "completejourney") -> None:
     """What users do: segments, categories, repeats, the tail over time, funnels by surface; writes reports/users-SOURCE.html."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -46,6 +46,8 @@ class Task:
 class Similarity(nn.Module):
     """Log-odds of a pair: scale · cos(q, d) + w · [|q - d|, q ⊙ d] + b, with w = 0 at the start."""
 
+    outputs = 1
+
     def __init__(self, width: int, *, bias: float = -3.0) -> None:
         super().__init__()
         self.scale = nn.Parameter(torch.tensor(5.0))
@@ -53,7 +55,7 @@ class Similarity(nn.Module):
         nn.init.zeros_(self.linear.weight)
         nn.init.constant_(self.linear.bias, bias)
 
-    def forward(self, states: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor) -> torch.Tensor:
+    def forward(self, states: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor, **_: Any) -> torch.Tensor:
         """(n, 1) of (n, L, width) states."""
         q, d = pooled(states, attention_mask, token_type_ids)
         return self.scale * (q * d).sum(-1, keepdim=True) + self.linear(compared(q, d))  # type: ignore[no-any-return]
@@ -64,11 +66,12 @@ class Classes(nn.Module):
 
     def __init__(self, width: int, outputs: int, *, dropout: float = 0.1) -> None:
         super().__init__()
+        self.outputs = outputs
         self.dropout, self.linear = nn.Dropout(dropout), nn.Linear(width, outputs)
         nn.init.normal_(self.linear.weight, std=0.02)
         nn.init.zeros_(self.linear.bias)
 
-    def forward(self, states: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor) -> torch.Tensor:
+    def forward(self, states: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor, **_: Any) -> torch.Tensor:
         """(n, outputs) of (n, L, width) states."""
         seen = attention_mask.to(states.dtype).unsqueeze(-1)
         mean = (states * seen).sum(1) / seen.sum(1).clamp(min=1.0)

@@ -30,10 +30,15 @@ class Heads(nn.Module):
         token_type_ids: torch.Tensor,
         labels: torch.Tensor | None = None,
         lists: torch.Tensor | None = None,
+        features: torch.Tensor | None = None,
+        images: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
-        """Outputs of all heads beside each other, (n, Σ outputs), as `logits`; given `labels` (n, tasks) also their `loss`."""
+        """Outputs of all heads beside each other, (n, Σ outputs), as `logits`; given `labels` (n, tasks) also their `loss`.
+
+        `features` (n, f) and `images` (n, w), NaN where there is none, are for heads that fuse them with the texts.
+        """
         states = self.encoder(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids).last_hidden_state
-        outputs = [self.heads[task.name](states, attention_mask, token_type_ids) for task in self.tasks]
+        outputs = [self.heads[task.name](states, attention_mask, token_type_ids, features=features, images=images) for task in self.tasks]
         logits = torch.cat(outputs, dim=1)
         if labels is None:
             return {"logits": logits}
@@ -48,5 +53,5 @@ class Heads(nn.Module):
 
     def split(self, logits: torch.Tensor) -> dict[str, torch.Tensor]:
         """`logits` by task, (n, outputs) each."""
-        sizes = [int(self.heads[task.name].linear.out_features) for task in self.tasks]  # type: ignore[union-attr, arg-type]
+        sizes = [int(self.heads[task.name].outputs) for task in self.tasks]  # type: ignore[arg-type]
         return dict(zip((task.name for task in self.tasks), logits.split(sizes, dim=1), strict=True))

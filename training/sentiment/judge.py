@@ -16,7 +16,7 @@ from training.sentiment import reviews as source
 from training.sentiment.model import METHODS, Read, Sentiment
 from training.sentiment.reviews import CLASSES, Reviews
 
-_DRAWS, _SEED = 500, 11
+_DRAWS, _SEED, _POINTS = 500, 11, 200
 
 
 def judge(reviews: Path, model: Path, *, method: str = "bert") -> dict[str, Any]:
@@ -74,6 +74,16 @@ def figures(told: Read, reviews: Reviews) -> dict[str, Any]:
             for i, name in enumerate(CLASSES)
         },
     }
+
+
+def curves(told: Read, reviews: Reviews) -> dict[str, list[list[float]]]:
+    """Precision over recall of each class against the others, at most 200 points [recall, precision] each."""
+    found = {}
+    for i, name in enumerate(CLASSES):
+        curve = metrics.precision_recall_curve(told.scores[:, i], reviews.classes == i)
+        kept = np.unique(np.linspace(0, len(curve.recall) - 1, _POINTS).astype(np.int64))
+        found[name] = [[round(float(curve.recall[k]), 4), round(float(curve.precision[k]), 4)] for k in kept]
+    return found
 
 
 def _macro_f1_of_draws(predicted: NDArray[np.int64], truth: NDArray[np.int64], draws: NDArray[np.int64]) -> FloatArray:

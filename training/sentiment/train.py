@@ -19,14 +19,14 @@ from training.bert.heads import task
 from training.bert.model import Heads
 from training.sentiment import words
 from training.sentiment.decide import best_offsets, decide
-from training.sentiment.judge import figures
+from training.sentiment.judge import curves, figures
 from training.sentiment.model import TASKS, Facts, Sentiment, special, tokenised
 from training.sentiment.reviews import Reviews
 from training.splits import stratified
 
 RATIO = (8, 1, 1)  # training, validation (offsets and blend), test (the figures that are printed)
 WEIGHTS = {"sentiment": 1.0, "stars": 0.3, "recommended": 0.3}
-SETTINGS = Settings(epochs=2, learning_rate=1e-4, head_rate=10.0, layer_decay=0.85, frozen=2, batch=24, share=0.4)
+SETTINGS = Settings(epochs=3, learning_rate=1e-4, head_rate=10.0, layer_decay=0.85, batch=24, share=1 / 3)
 _SHARES = np.linspace(0.0, 1.0, 11)
 
 
@@ -64,8 +64,15 @@ def train(
     model.encoder = tuning.plain(model.encoder)
     facts = fitted(Sentiment(model, lexical, Facts(seed=settings.seed)), valid)
     made = Sentiment(model, lexical, facts)
-    measured = {name: figures(read, test) for name, read in made.read(test).items()}
-    told = {"reviews": len(reviews), "seconds": round(ran.seconds, 1), "steps": ran.steps, "test": measured, "history": ran.history}
+    read = made.read(test)
+    told = {
+        "reviews": len(reviews),
+        "seconds": round(ran.seconds, 1),
+        "steps": ran.steps,
+        "test": {name: figures(one, test) for name, one in read.items()},
+        "pr": {name: curves(one, test) for name, one in read.items() if name in ("bert", "words")},
+        "history": ran.history,
+    }
     Sentiment(model, lexical, replace(facts, training=told)).save(out)
     shutil.rmtree(checkpoints, ignore_errors=True)
     return told

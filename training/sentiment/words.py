@@ -38,7 +38,8 @@ class Words:
         """(n, 3) log-probabilities of the classes, and (n,) probability of "recommended"."""
         vectorizer = _vectorizer(vocabulary={term: i for i, term in enumerate(self.vocabulary)})
         vectorizer.idf_ = self.idf.astype(np.float64)
-        logits = np.asarray(vectorizer.transform(texts_of(reviews)) @ self.coefficients.T.astype(np.float64)) + self.intercepts
+        logits = np.asarray(vectorizer.transform(texts_of(reviews)) @ self.coefficients.T.astype(np.float64), np.float64)
+        logits += self.intercepts
         classes = logits[:, :3] - np.logaddexp.reduce(logits[:, :3], axis=1, keepdims=True)
         return classes, sigmoid(logits[:, 3])
 

@@ -1,0 +1,224 @@
+"""The parts of `longtail bench bert`: what is trained and measured in each, on which data, and the figures it gives.
+
+A part returns what it found (JSON, for the report) and its figures (key -> number). A quick run has an encoder of random weights, two
+layers deep: it shows that everything runs, and no figure of it means anything.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ranking.layout import Layout
+from ranking.text import SpecialTokens
+from training.bert import compare, encoder, examples, fusing, transfer, variants
+from training.bert.fit import Settings
+from training.bert.heads import task
+from training.bert.lists import Lists, esci, shop
+from training.bert.tuning import METHODS
+from training.splits import by_group, stratified
+from training.toolbox.bench import NotBrought
+
+Found = tuple[dict[str, Any], dict[str, float]]
+Part = Callable[[], Found]
+SOURCE, TARGET = ("kitchen", "garden", "office", "sports", "clothing"), ("toys", "beauty", "electronics", "pets", "music")
+HEADS = ("click", "list", "click+satisfaction")
+_SMALL = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much of everything.
+
+    Attributes:
+        train: lists that rankers are trained on, and `test` lists they are measured on.
+        candidates: of a list.
+        reviews: (train, validation, test) of the comparison of readers.
+        pool: of transfer's lists of the target.
+        seeds: of transfer's draws.
+        epochs: of a ranker, and `reading` those of a reader.
+        fusing: (train, test) lists of fusion, and its epochs.
+        queries: of ESCI; 0: all.
+    """
+
+    train: int
+    test: int
+    candidates: int
+    reviews: tuple[int, int, int]
+    pool: int
+    sizes: tuple[int, ...]
+    seeds: int
+    epochs: int
+    reading: int
+    fusing: tuple[int, int, int]
+    queries: int = 0
+
+
+FULL = Size(300, 300, 10, (4000, 1500, 1500), 200, transfer.SIZES, 3, 3, 2, (300, 300, 8))
+QUICK = Size(6, 6, 4, (40, 20, 20), 6, (2, 4), 1, 1, 1, (6, 6, 1), 8)
+
+
+def parts(layout: Layout, *, quick: bool, reviews: Path | None, judgments: Path | None) -> Mapping[str, Part]:
+    """The parts by name, in the order in which they run.
+
+    Args:
+        layout: the state directory.
+        quick: at small size.
+        reviews: the clothing reviews' file or folder.
+        judgments: the folder of the ESCI files.
+    """
+    size, special = QUICK if quick else FULL, frames()
+
+    def made() -> Any:
+        return encoder.untrained(**_SMALL) if quick else encoder.load()
+
+    def scratch() -> Any:
+        return encoder.untrained(seed=3, **(_SMALL if quick else {}))
+
+    return {
+        "sentiment": lambda: sentiment(layout),
+        "rankers": lambda: rankers(made, special, size, judgments),
+        "readers": lambda: readers(made, special, size, reviews),
+        "transfer": lambda: moved(made, scratch, special, size, judgments),
+        "fusion": lambda: fusion(made, special, size),
+        "variants": lambda: forms(made, special, size, layout),
+    }
+
+
+def sentiment(layout: Layout) -> Found:
+    """What the stored sentiment model said of its test reviews when it was trained, and complaints where they were listed."""
+    from training.sentiment import complaints_file, folder
+
+    stored = folder(layout) / "sentiment.json"
+    if not stored.is_file():
+        raise NotBrought(f"{stored}: not there; `python -m training.sentiment train FILE` makes it")
+    told = json.loads(stored.read_text(encoding="utf-8"))["training"]
+    listed = complaints_file(layout)
+    complaints = json.loads(listed.read_text(encoding="utf-8")) if listed.is_file() else {}
+    bert, words = told["test"]["bert"], told["test"]["words"]
+    figures = {
+        "sentiment_macro_f1": bert["macro_f1"],
+        "sentiment_roc_auc": bert["roc_auc"],
+        "sentiment_gain": bert["macro_f1"] - words["macro_f1"],
+        "sentiment_blend_macro_f1": told["test"]["blend"]["macro_f1"],
+    }
+    return {**told, "complaints": complaints}, figures
+
+
+def rankers(made: compare.Encoder, special: SpecialTokens, size: Size, judgments: Path | None) -> Found:
+    """Heads × methods on lists of the generated shop and, where it is brought, on real queries; examples and errors of the best."""
+    settings = Settings(epochs=size.epochs, batch=8)
+    every = shop(size.train + size.test, candidates=size.candidates)
+    train, test = every.take(np.arange(size.train)), every.take(np.arange(size.train, len(every)))
+    rows = compare.rankers(made, "imbalanced_shop", train, test, special, heads=HEADS, methods=tuple(METHODS), settings=settings)
+    shown = train, test
+    if judgments is not None:
+        queries = esci(judgments, queries=size.queries, candidates=20)
+        held = by_group(np.arange(len(queries)), (2, 1)) == 1
+        shown = queries.take(np.flatnonzero(~held)), queries.take(np.flatnonzero(held))
+        rows += compare.rankers(made, "esci", *shown, special, heads=("list",), methods=tuple(METHODS), settings=settings)
+    told = examples.told(made, *shown, special, settings=settings)
+    figures = {}
+    for data in dict.fromkeys(row.data for row in rows):
+        figures |= _gap([row for row in rows if row.data == data and row.head == "list"], f"peft_{data}")
+    return {"rows": [row.to_json() for row in rows], **told}, figures
+
+
+def readers(made: compare.Encoder, special: SpecialTokens, size: Size, reviews: Path | None) -> Found:
+    """The sentiment head by every method, on fewer reviews than the model that is kept."""
+    if reviews is None:
+        raise NotBrought("its data are yours to bring: --reviews, the folder with reviews.csv.gz")
+    from training.sentiment.model import tokenised
+    from training.sentiment.reviews import read
+
+    found = read(reviews)
+    count = sum(size.reviews)
+    drawn = found.take(np.random.default_rng(0).permutation(len(found))[:count])
+    part = stratified(np.arange(len(drawn)), drawn.ratings, size.reviews)
+    pairs = [tokenised(drawn.take(np.flatnonzero(part == i))) for i in range(3)]
+    settings = Settings(epochs=size.reading, batch=16, layer_decay=0.85)
+    rows = compare.readers(made, *pairs, special, methods=tuple(METHODS), settings=settings)
+    return {"rows": [row.to_json() for row in rows]}, _gap(rows, "peft_sentiment")
+
+
+def moved(made: compare.Encoder, scratch: compare.Encoder, special: SpecialTokens, size: Size, judgments: Path | None) -> Found:
+    """Half of the generated shop's departments to the other half, and the shop to real queries where they are brought."""
+    settings = Settings(epochs=size.epochs, batch=4)
+    source = shop(size.train, candidates=size.candidates, departments=SOURCE)
+    target = shop(size.pool + size.test, candidates=size.candidates, departments=TARGET)
+    pool, test = target.take(np.arange(size.pool)), target.take(np.arange(size.pool, len(target)))
+    runs: list[tuple[tuple[str, str], Lists, Lists]] = [(("five departments of the shop", "the other five"), pool, test)]
+    if judgments is not None:
+        queries = esci(judgments, queries=size.queries, candidates=20)
+        held = by_group(np.arange(len(queries)), (1, 1)) == 1
+        runs.append((("the generated shop", "esci"), queries.take(np.flatnonzero(~held)), queries.take(np.flatnonzero(held))))
+    points, figures = [], {}
+    for names, labelled, judged in runs:
+        found = transfer.curves(
+            names,
+            source,
+            labelled,
+            judged,
+            special,
+            pretrained=made,
+            untrained=scratch,
+            settings=settings,
+            sizes=size.sizes,
+            seeds=size.seeds,
+        )
+        points += found
+        prefix = "transfer_esci" if names[1] == "esci" else "transfer"
+        for point in found:
+            if point.start == transfer.TRANSFERRED and point.lists:
+                for other, key in ((transfer.UNTRAINED, "scratch"), (transfer.PRETRAINED, "pretrained")):
+                    figures[f"{prefix}_{point.lists}_over_{key}"] = point.gains[other][0]
+                    figures[f"{prefix}_{point.lists}_over_{key}_low"] = point.gains[other][1]
+    return {"points": [point.to_json() for point in points]}, figures
+
+
+def fusion(made: compare.Encoder, special: SpecialTokens, size: Size) -> Found:
+    """Fusion where the truth is known."""
+    train, test, epochs = size.fusing
+    settings = Settings(epochs=epochs, batch=16, learning_rate=3e-4)
+    rows = fusing.measure(made, special, train=train, test=test, settings=settings)
+    by = {(row.name, row.missing): row for row in rows}
+    gated = {share: by["gated", share].ndcg10[0] for share in fusing.MISSING}
+    figures = {
+        "fusion_gated_over_best_alone": by["gated", 0.0].gain[0],
+        "fusion_concatenation_over_best_alone": by["concatenation", 0.0].gain[0],
+        "fusion_gated_without_images_over_text": gated[1.0] - by["text", 1.0].ndcg10[0],
+    }
+    return {"rows": [row.to_json() for row in rows]}, figures
+
+
+def forms(made: compare.Encoder, special: SpecialTokens, size: Size, layout: Layout) -> Found:
+    """A ranker trained on the generated shop in fp32, bf16 and int8."""
+    every = shop(size.train + size.test, candidates=size.candidates)
+    train, test = every.take(np.arange(size.train)), every.take(np.arange(size.train, len(every)))
+    settings = Settings(epochs=size.epochs, batch=8)
+    model, *_ = compare.trained(made(), train.pairs, [task("list")], special, settings=settings)
+    rows = variants.measure(variants.served(model), layout.training / "bert-variants", test, special)
+    figures = {}
+    for row in rows:
+        key = f"{row.name}_{row.runtime.replace('-', '_')}"
+        figures |= {f"variant_{key}_ms": row.milliseconds, f"variant_{key}_ndcg10": row.ndcg10[0]}
+    return {"rows": [row.to_json() for row in rows]}, figures
+
+
+def frames() -> SpecialTokens:
+    """The framing ids of the pretrained tokenizer."""
+    from tokenizers import Tokenizer
+
+    return encoder.special_tokens(Tokenizer.from_file(str(encoder.pretrained() / "tokenizer.json")))
+
+
+def _gap(rows: list[compare.Tuned], key: str) -> dict[str, float]:
+    """The better of LoRA and AdaLoRA against full tuning, and the share of parameters it trains."""
+    best = max((row for row in rows if row.method in ("lora", "adalora")), key=lambda row: row.quality[0])
+    assert best.gain is not None  # only full tuning has none
+    return {f"{key}_gap": best.gain[0], f"{key}_gap_low": best.gain[1], f"{key}_share": best.trainable / best.total}
