@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from ranking.layout import Layout
-from ranking.types import TIERS, FloatArray
+from ranking.types import TIERS, FloatArray, IntArray
 from training.host import host
-from training.relevance import crossval, measure, train
+from training.relevance import crossval, ensemble, measure, train
 from training.relevance.encoder import Reader
 from training.relevance.features import Matrix, matrix
 from training.relevance.judged import Lists
+from training.relevance.learners import LEARNERS
 from training.relevance.library import negated
 from training.relevance.pool import z_scores
 from training.relevance.rankers import bm25, rating_count
@@ -27,6 +28,15 @@ from training.stage import key_of, source_files
 WANTED: dict[str, list[Any]] = {"ensemble.ndcg10": [">=", 0.77], "late.ndcg10": [">=", 0.71]}
 BASELINE = {"late": "maxsim", "ensemble": "blend"}
 """What a trained ranker is compared with: the best of its kind that nothing was learnt for."""
+LEFT_OUT: dict[str, tuple[str, ...]] = {
+    "standing in the list": ("z_", "rank_", "near_", "shared_", "smooth_"),
+    "the encoder": ("cosine", "maxsim", "penalised", "weakest", "two_weakest", "first_token", "last_token", "title_", "unwanted_maxsim",
+                    "unwanted_cosine", "without_", "z_cosine", "rank_cosine", "z_maxsim", "rank_maxsim", "z_penalised", "rank_penalised",
+                    "z_weakest", "rank_weakest", "z_last", "rank_last", "z_title_maxsim", "rank_title_maxsim", "near_", "smooth_"),
+    "what is not wanted": ("unwanted_", "denied_", "negated", "without_", "penalised", "z_penalised", "rank_penalised", "smooth_penalised"),
+    "price and ratings": ("log_", "rating", "z_log_", "rank_log_", "z_rating", "rank_rating"),
+}  # fmt: skip
+"""Groups of features by how their names begin: ridge without each shows what the group is worth."""
 _PLAIN = ("cosine_typed", "cosine", "maxsim", "penalised", "bm25_title", "cover_head")
 
 
@@ -52,11 +62,12 @@ def run(layout: Layout, *, path: Path | None = None, cuts: int = 1, encoder: Rea
         scores |= learnt if seed == 0 else {}
         for name, values in learnt.items():
             spread.setdefault(name, []).append(round(float(measure.ndcg(values, lists).mean()), 4))
+    scores |= crossval.out_of_fold(lists, _others(lists, features), what="other learners, and ridge without some features")
     apart = negated(lists)
     methods = {name: measure.figures(values, lists, library.catalogue, apart) for name, values in scores.items()}
     for name, reached in spread.items():
         methods[name]["ndcg10_by_cut"] = reached
-    for name, other in BASELINE.items():
+    for name, other in (BASELINE | {f"ridge without {group}": "ridge" for group in LEFT_OUT}).items():
         value, interval = measure.difference(scores[name], scores[other], lists)
         methods[name] |= {"against": other, "difference": value, "difference_interval": interval}
     figures = {f"{name}.ndcg10": methods[name]["ndcg10"] for name in methods}
@@ -70,6 +81,26 @@ def run(layout: Layout, *, path: Path | None = None, cuts: int = 1, encoder: Rea
         "met": {name: figures[name] is not None and figures[name] >= bound for name, (_, bound) in WANTED.items()},
         "methods": methods,
     }
+
+
+def _others(lists: Lists, features: Matrix) -> crossval.Method:
+    """Learners that the ensemble left out, and ridge without a group of features."""
+
+    def method(train: IntArray, test: IntArray) -> dict[str, FloatArray]:
+        seen, unseen = features.values[lists.rows(train)], features.values[lists.rows(test)]
+        judged, asked = lists.take(train), lists.take(test)
+        found = {
+            name: learn(seen, judged.gains, judged.offsets, 0).scores(unseen, asked.offsets)
+            for name, learn in LEARNERS.items()
+            if name not in ensemble.CHOSEN
+        }
+        for group, starts in LEFT_OUT.items():
+            kept = [i for i, name in enumerate(features.names) if not name.startswith(starts)]
+            fitted = LEARNERS["ridge"](seen[:, kept], judged.gains, judged.offsets, 0)
+            found[f"ridge without {group}"] = fitted.scores(unseen[:, kept], asked.offsets)
+        return found
+
+    return method
 
 
 def plain(lists: Lists, features: Matrix) -> dict[str, FloatArray]:

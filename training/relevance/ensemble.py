@@ -13,6 +13,8 @@ from ranking.types import FloatArray, IntArray
 from training.relevance.learners import LEARNERS, READERS, Features, Learnt
 from training.relevance.pool import z_scores
 
+CHOSEN = ("regression", "extra_trees", "ridge")
+"""Learners of the ensemble: of those there are, the three that are best alone and least alike (docs/benchmarks/relevance.md)."""
 SEEDS = (0, 1, 2)
 SEEDLESS = ("ridge",)
 _SUFFIX = ".txt"
@@ -57,19 +59,20 @@ class Ensemble:
         )
 
 
-def fit(features: Features, gains: FloatArray, offsets: IntArray, *, names: Sequence[str] = (), seeds: Sequence[int] = SEEDS) -> Ensemble:
+def fit(
+    features: Features, gains: FloatArray, offsets: IntArray, *, names: Sequence[str] = CHOSEN, seeds: Sequence[int] = SEEDS
+) -> Ensemble:
     """Train every learner; the same rows, seeds and names give the same ensemble.
 
     Args:
         features: (N, d).
         gains: (N,) within [0, 1].
         offsets: (L + 1,) list boundaries.
-        names: learners; default: all.
+        names: learners.
         seeds: of those that draw.
     """
-    chosen = names or tuple(LEARNERS)
     return Ensemble(
-        {name: tuple(LEARNERS[name](features, gains, offsets, s) for s in (seeds[:1] if name in SEEDLESS else seeds)) for name in chosen}
+        {name: tuple(LEARNERS[name](features, gains, offsets, s) for s in (seeds[:1] if name in SEEDLESS else seeds)) for name in names}
     )
 
 

@@ -18,8 +18,9 @@ import numpy as np
 from ranking.errors import UnknownName
 from ranking.types import FloatArray
 from training.artefacts import write_json
+from training.relevance import semantic
 from training.relevance.ensemble import Ensemble
-from training.relevance.features import Matrix, matrix
+from training.relevance.features import Matrix
 from training.relevance.judged import Lists
 from training.relevance.late import Late
 from training.relevance.library import Library, asked, by_list
@@ -42,12 +43,12 @@ def bm25(lists: Lists, library: Library) -> FloatArray:
 
 def cosine(lists: Lists, library: Library) -> FloatArray:
     """The pretrained encoder's cosine of the query as typed and the title."""
-    return matrix(lists, library).column("cosine_typed")
+    return semantic.features(lists, library)["cosine_typed"]
 
 
 def maxsim(lists: Lists, library: Library) -> FloatArray:
     """The pretrained encoder's token-level MaxSim with the title, the part that is not wanted cut from the query."""
-    return matrix(lists, library).column("maxsim")
+    return semantic.features(lists, library)["maxsim"]
 
 
 PLAIN: Mapping[str, Callable[[Lists, Library], FloatArray]] = {

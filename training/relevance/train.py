@@ -11,7 +11,6 @@ from training.relevance import catalogue, crossval, ensemble, judged, late, meas
 from training.relevance.encoder import MiniLM, Reader
 from training.relevance.features import Matrix, matrix
 from training.relevance.judged import Lists
-from training.relevance.learners import LEARNERS
 from training.relevance.library import Library, negated
 from training.relevance.rankers import TRAINED, Trained
 from training.stage import Staged, source_files, stage
@@ -20,7 +19,7 @@ SOURCE = "esci"
 SETTINGS: dict[str, Any] = {
     "folds": crossval.FOLDS,
     "seeds": list(ensemble.SEEDS),
-    "learners": list(LEARNERS),
+    "learners": list(ensemble.CHOSEN),
     "encoder": "all-MiniLM-L6-v2",
 }
 
