@@ -206,11 +206,11 @@ ITEM_WINDOWS = View(
                 "float32",
                 0.0,
                 "changes",
-                f"days on which its median price was more than {PRICE_STEP_PERCENT} % off the one before, of the last whole days: {days}",
+                f"of the last {days} days (whole, UTC) those with a median price more than {PRICE_STEP_PERCENT} % off the one before",
             )
             for window, days in DAY_WINDOWS.items()
         ),
-        Feature("price_changes_all", "float32", 0.0, "changes", "the same of all whole days"),
+        Feature("price_changes_all", "float32", 0.0, "changes", "the same of all days; days on which it did not sell are passed over"),
     ),
 )
 

@@ -84,6 +84,7 @@ class Follower:
         failure, looked, said = "", float("-inf"), float("-inf")
         while not self._stop.is_set():
             try:
+                self._pushed.write(all_of_them=False)
                 now = time.monotonic()
                 if self._stream is None or now - looked >= self._look_s:
                     stream, looked = self._look(), now
@@ -94,7 +95,6 @@ class Follower:
                     self._told, said = stream.progress()._asdict(), now
                     if not (self._told["behind"] or self._told["waiting"]):
                         self._caught_up = time.monotonic()
-                self._pushed.write(all_of_them=False)
                 failure = self._say("")
                 self._stop.wait(0.0 if more else self._poll_s)
             except Exception as error:  # the thread's boundary: ended, no event would count any more
