@@ -264,6 +264,41 @@ def release_end() -> None:
     out.print(f"the trial of {ended.release} is ended" if ended else "no release was on trial")
 
 
+@release_app.command("compare")
+def release_compare(
+    release: Annotated[str, typer.Argument(help="release id; default: the one on trial, else the latest that was")] = "",
+    event_log: Annotated[
+        str, typer.Option(envvar="LONGTAIL_EVENT_LOG", help="the event log's Redis, as for the gateway; empty: SQLite")
+    ] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
+) -> None:
+    """How a release on trial fares beside the active one, with 95 % intervals; says so where it is too little to tell."""
+    from services.gateway.trials import compare, events, log
+
+    with explained(), events.opened(layout(), event_log) as feedback:
+        sections = compare.compare(log.read(layout().trials), feedback, release or _on_trial(layout()))
+    if as_json:
+        print(json.dumps({section.mode: section.to_json() for section in sections}))
+        return
+    for section in sections:
+        table = Table("", *(Column(name, justify="right") for name in (section.active, section.tried, "difference", "95 %")), "")
+        for f in section.figures:
+            low, high = (f"{v:+.4g}" for v in f.difference[1:])
+            table.add_row(f.name, f"{f.active:.4g}", f"{f.tried:.4g}", f"{f.difference.value:+.4g}", escape(f"[{low}, {high}]"), f.verdict)
+        out.print(f"{section.mode}: {section.requests[0]:,} requests of {section.active}, {section.requests[1]:,} of {section.tried}")
+        out.print(table)
+        for note in section.notes:
+            out.print(escape(note))
+
+
+def _on_trial(state: Layout) -> str:
+    """Id of the release on trial, empty for none."""
+    from deploy import store
+
+    now, _ = store.look(state.releases)
+    return now.trial.release if now and now.trial else ""
+
+
 def _try(release: str, mode: str, percent: float) -> None:
     from deploy import trials
     from ranking.trial import Mode
