@@ -264,6 +264,55 @@ def release_end() -> None:
     out.print(f"the trial of {ended.release} is ended" if ended else "no release was on trial")
 
 
+@release_app.command("status")
+def release_status(as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False) -> None:
+    """What is active, what was, what is on trial, what Triton serves and what the gateway answers with. Exit status 1 with a problem."""
+    from deploy import standing
+
+    with explained():
+        found = standing.standing(layout())
+    if as_json:
+        print(json.dumps(found))
+    else:
+        trial, triton, gateway = found["trial"], found["triton"], found["gateway"]
+        table = Table("", "", show_header=False)
+        table.add_row("active", f"{found['active']} since {found['activated']}" if found["active"] else "none")
+        table.add_row("previous", ", ".join(found["previous"]) or "none")
+        table.add_row(
+            "on trial", f"{trial['release']}: {trial['mode']} for {100 * trial['share']:g} % since {trial['started']}" if trial else "none"
+        )
+        serves = (
+            [f"{model} {version} {state}" for model, versions in (triton["serves"] or {}).items() for version, state in versions.items()]
+            if triton
+            else []
+        )
+        table.add_row(
+            "Triton", f"{triton['address']}: {', '.join(serves) or triton['error'] or 'nothing loaded'}" if triton else "not running"
+        )
+        tried = gateway and gateway["trial"]
+        beside = f", {tried['release']} on trial ({tried['mode']}, {100 * tried['share']:g} %)" if tried else ""
+        table.add_row("gateway", f"{gateway['address']}: {gateway['release'] or 'no release'}{beside}" if gateway else "not running")
+        out.print(table)
+        for problem in found["problems"]:
+            out.print(f"[red]{escape(problem)}[/]")
+    if found["problems"]:
+        raise typer.Exit(1)
+
+
+@release_app.command("gc")
+def release_gc(
+    keep: Annotated[int, typer.Option(min=0, help="how many releases to keep beyond those needed, the newest")] = 5,
+) -> None:
+    """Remove releases that are neither active, to be rolled back to, on trial, nor named by requests under way."""
+    from deploy import garbage
+
+    with explained():
+        gone = garbage.collect(layout(), keep)
+    for one in gone:
+        out.print(f"removed {one.release} of {one.created}: {one.freed / 2**20:,.1f} MiB")
+    out.print(f"{len(gone)} releases removed, {sum(one.freed for one in gone) / 2**20:,.1f} MiB freed")
+
+
 @release_app.command("compare")
 def release_compare(
     release: Annotated[str, typer.Argument(help="release id; default: the one on trial, else the latest that was")] = "",

@@ -53,7 +53,7 @@ async def until(gw: Gateway, expected: dict[str, str]) -> None:
 async def two(home: Path) -> AsyncIterator[Gateway]:
     """A gateway that serves `r1`, beside which lies `r2` with other scores."""
     build_release(Layout(home).releases, "r2", 2, bias=5.0)
-    async with gateway(home) as gw:
+    async with gateway(home, budget_ms=200_000) as gw:
         gw.models.bias = {2: 5.0}
         yield gw
 
@@ -221,7 +221,7 @@ async def test_a_shadow_leaves_no_trace(home: Path) -> None:
     owed = []
     for on in (False, True):
         (home / "exposure.db").unlink(missing_ok=True)
-        async with gateway(home, metrics_address="127.0.0.1:0") as gw:
+        async with gateway(home, metrics_address="127.0.0.1:0", budget_ms=200_000) as gw:
             gw.models.bias = {2: 5.0}
             if on:
                 await following(gw, shadow())

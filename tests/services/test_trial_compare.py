@@ -86,7 +86,7 @@ def test_a_canarys_arms_are_joined_with_feedback(tmp_path: Path) -> None:
 
 
 def test_only_what_is_alike_is_compared() -> None:
-    """Lines beside an earlier active release, of an earlier share, or of another release on trial are left out; each mode has its section."""
+    """Lines beside an earlier active release, of an earlier share, or of another release are left out; each mode has its section."""
     units = LEAST_UNITS
     earlier = [replace(line, active="r0", time=0.0) for line in [*shadows(units), *canary(units)]]
     smaller = [replace(line, time=1.5) for line in canary(units, 0.1)]
