@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,9 +27,10 @@ class Freed:
 def collect(layout: Layout, keep: int) -> list[Freed]:
     """Remove every release that is neither active, nor the one to roll back to, on trial, or left by the pointer's last move.
 
-    Of the others the newest `keep` stay: releases not yet active are among them, and those further back in the history. One whose
-    manifest cannot be read stays too, as do publications under way, which have no manifest under their name yet. What goes is taken out
-    of the history first.
+    The one with the highest model version stays as well: the next release's version is one more, and a number that is given twice would
+    find the scores of another model in the gateways' caches. Of the others the newest `keep` stay: releases not yet active are among
+    them, and those further back in the history. One whose manifest cannot be read stays too, as do publications under way, which have no
+    manifest under their name yet. What goes is taken out of the history first.
 
     Args:
         layout: the state directory.
@@ -50,11 +52,21 @@ def collect(layout: Layout, keep: int) -> list[Freed]:
         now = store.pointer(releases)
         if now is None:
             raise InvalidRelease(store.POINTER, "names no active release: nobody can tell which are needed")
+        readable = [row for row in store.list_releases(releases) if not row.problem]
         needed = {*lifecycle.kept(now), *store.left(releases)}
-        others = [row for row in store.list_releases(releases) if row.id not in needed and not row.problem]
+        highest = _highest(releases, [row.id for row in readable])
+        if highest and not needed & set(highest):
+            needed.add(highest[-1])
+        others = [row for row in readable if row.id not in needed]
         going = others[: max(len(others) - keep, 0)]
         store.without(releases, [row.id for row in going])
         return [Freed(row.id, row.created, _remove(releases, row.id)) for row in going]
+
+
+def _highest(releases: Path, ids: Sequence[str]) -> list[str]:
+    """Those with the highest model version: several where policies alone differ."""
+    versions = {i: max(member.version for member in store.read_manifest(releases, i).members) for i in ids}
+    return [i for i in ids if versions[i] == max(versions.values())]
 
 
 def _remove(releases: Path, release_id: str) -> int:

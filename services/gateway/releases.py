@@ -13,7 +13,7 @@ import json
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -187,7 +187,7 @@ class Releases:
         on_trial = await self._load_trial(text, loaded.release.id)
         # Nothing is awaited from here on: a request sees what was before or what is now, never a mixture.
         if on_trial != self._trial:
-            log.info("trial", extra={"trial": on_trial.trial if on_trial else None})
+            log.info("trial", extra={"trial": asdict(on_trial.trial) if on_trial else None})
         self._trial = on_trial
         if loaded is self._active:
             return

@@ -14,7 +14,7 @@ from ranking.fairness.policy import FairnessPolicy
 from ranking.layout import Layout
 from ranking.release import MANIFEST
 from ranking.trial import Mode, Trial
-from tests.deploy.releases import build_release
+from tests.deploy.releases import alter, build_release
 
 
 @pytest.fixture
@@ -36,12 +36,20 @@ def bytes_of(path: Path) -> int:
 
 
 def test_what_is_needed_and_the_newest_stay(nine: Layout) -> None:
-    """The active release, the one to roll back to and the newest of the others stay; the rest goes oldest first, its bytes told."""
+    """Active, to roll back to, of the highest version, and the newest of the others stay; the rest goes oldest first, its bytes told."""
     sizes = {name: bytes_of(nine.releases / name) for name in left_in(nine)}
-    gone = collect(nine, 3)
+    gone = collect(nine, 2)
     assert [(one.release, one.freed) for one in gone] == [(name, sizes[name]) for name in ("r1", "r2", "r3", "r6")]
     assert left_in(nine) == {"r4", "r5", "r7", "r8", "r9"}
-    assert collect(nine, 3) == []
+    assert collect(nine, 2) == []
+
+
+def test_no_version_is_given_twice(nine: Layout) -> None:
+    """The release of the highest model version stays, however old it is: gateways remember scores by model and version."""
+    build_release(nine.releases, "old", 59)
+    alter(nine.releases, "old", lambda m: m.update(created="2025-01-01T00:00:00Z"))
+    collect(nine, 0)
+    assert left_in(nine) == {"r4", "r5", "old"}
 
 
 def test_history_names_only_what_is_there(nine: Layout) -> None:
@@ -49,7 +57,7 @@ def test_history_names_only_what_is_there(nine: Layout) -> None:
     collect(nine, 0)
     now = store.pointer(nine.releases)
     assert now is not None
-    assert (now.release, now.previous, left_in(nine)) == ("r5", ("r4",), {"r4", "r5"})
+    assert (now.release, now.previous, left_in(nine)) == ("r5", ("r4",), {"r4", "r5", "r9"})
     assert store.rollback(nine.releases).release == "r4"
     with pytest.raises(InvalidRelease, match="no earlier release"):
         store.rollback(nine.releases)
@@ -61,10 +69,10 @@ def test_what_is_tried_and_what_was_left_stay(nine: Layout) -> None:
     assert "r1" not in {one.release for one in collect(nine, 5)}
     store.end_trial(nine.releases)
     collect(nine, 0)
-    assert left_in(nine) == {"r1", "r4", "r5"}
+    assert left_in(nine) == {"r1", "r4", "r5", "r9"}
     store.rollback(nine.releases)
     collect(nine, 0)
-    assert left_in(nine) == {"r4", "r5"}
+    assert left_in(nine) == {"r4", "r5", "r9"}
 
 
 def test_what_is_being_published_or_cannot_be_read_stays(nine: Layout) -> None:
@@ -74,7 +82,7 @@ def test_what_is_being_published_or_cannot_be_read_stays(nine: Layout) -> None:
     (nine.releases / "copying").mkdir()
     (nine.releases / "r1" / MANIFEST).write_text("{")
     collect(nine, 0)
-    assert left_in(nine) == {"r1", "r4", "r5"}
+    assert left_in(nine) == {"r1", "r4", "r5", "r9"}
     assert (nine.releases / ".publishing-r10" / MANIFEST).exists()
     assert (nine.releases / "copying").exists()
 
@@ -108,9 +116,9 @@ def test_what_a_killed_run_left_is_removed(nine: Layout, monkeypatch: pytest.Mon
     with monkeypatch.context() as patch:
         patch.setattr("deploy.garbage.shutil.rmtree", killed)
         with pytest.raises(KeyboardInterrupt):
-            collect(nine, 3)
+            collect(nine, 2)
     assert "r1" not in left_in(nine)
-    collect(nine, 3)
+    collect(nine, 2)
     assert left_in(nine) == {"r4", "r5", "r7", "r8", "r9"}
     assert not list(nine.releases.glob(".*"))
 

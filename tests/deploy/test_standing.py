@@ -10,7 +10,9 @@ from dataclasses import asdict
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from cli import app
 from deploy import controller, lifecycle, local, store, trials
 from deploy.standing import standing
 from deploy.triton.process import TritonServer
@@ -59,3 +61,31 @@ def test_all_of_it_is_told(layout: Layout, triton: TritonServer, anything: int) 
     assert (told["trial"], told["problems"], told["follows"]) == (None, ["r2 was wrong"], False)
     assert told["triton"]["serves"] is None
     assert "did not answer" in told["triton"]["error"]
+
+
+def test_the_commands_of_a_trial(layout: Layout, triton: TritonServer, anything: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A release goes from verify over shadow and canary to promotion by the words of the command line; what cannot be is one line."""
+    for version in (1, 2):
+        build_release(layout.releases, f"r{version}", version)
+    lifecycle.activate(layout, "r1", triton.address)
+    _remember(layout, anything, triton.address, release="r1")
+    monkeypatch.setenv("LONGTAIL_HOME", str(layout.home))
+
+    def run(words: str, status: int = 0) -> str:
+        done = CliRunner().invoke(app, ["release", *words.split()])
+        assert done.exit_code == status, done.output
+        return " ".join(done.output.split())
+
+    assert run("verify r2") == "release r2 is in order: trees (version 2 of trees), bert (version 2 of bert)"
+    assert "r9" in run("verify r9", 1)
+    assert "no release is on trial: name the one to try" in run("canary 5", 1)
+    assert run("shadow r2") == "release r2 is on trial: shadow for 100 % of the users"
+    assert run("canary 12.5") == "release r2 is on trial: canary for 12.5 % of the users"
+    assert "trees 1 READY, trees 2 READY" in run("status")
+    assert "the log of trials has no line of it" in run("compare", 1)
+    assert run("end") == "the trial of r2 is ended"
+    assert run("end") == "no release was on trial"
+    assert "no release is on trial" in run("promote", 1)
+    run("canary 50 r2")
+    assert run("promote") == "release r2 is active"
+    assert run("rollback") == "release r1 is active"
