@@ -313,6 +313,32 @@ def release_gc(
     out.print(f"{len(gone)} releases removed, {sum(one.freed for one in gone) / 2**20:,.1f} MiB freed")
 
 
+@release_app.command("push")
+def release_push(
+    release: Annotated[str, typer.Argument(help="release id")],
+    url: Annotated[str, typer.Argument(help="a release store elsewhere: any URL that fsspec knows, s3://bucket/releases for example")],
+) -> None:
+    """Copy a release, verified, to a store elsewhere. Of two that push one name, one wins; the other gets an error."""
+    from deploy import elsewhere
+
+    with explained():
+        done = elsewhere.push(layout().releases, release, url)
+    out.print(f"release {done.id} is at {escape(url)}")
+
+
+@release_app.command("pull")
+def release_pull(
+    release: Annotated[str, typer.Argument(help="release id; a wrong one is answered with those there are")],
+    url: Annotated[str, typer.Argument(help="where it was pushed to")],
+) -> None:
+    """Copy a release from a store elsewhere into this one, verified; nobody serves it before it is activated."""
+    from deploy import elsewhere
+
+    with explained():
+        done = elsewhere.pull(url, release, layout().releases)
+    out.print(f"release {done.id} is in {layout().releases}")
+
+
 @release_app.command("compare")
 def release_compare(
     release: Annotated[str, typer.Argument(help="release id; default: the one on trial, else the latest that was")] = "",

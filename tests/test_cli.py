@@ -38,6 +38,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("release shadow r0001-x", "no Triton runs from this state directory; start it with `longtail up`"),
         ("release promote", "no Triton runs from this state directory; start it with `longtail up`"),
         ("release end", "no Triton runs from this state directory; start it with `longtail up`"),
+        ("release pull r0001-x memory://nowhere", "release: 'r0001-x' is not known; known: none"),
+        ("release push r0001-x memory://nowhere", "release: 'r0001-x' is not known; known: none"),
         ("release gc", "names no active release: nobody can tell which are needed"),
         ("bench rank --quick", "`make demo` or `longtail train` makes it"),
     ],
