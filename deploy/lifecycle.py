@@ -91,7 +91,7 @@ def reconcile(layout: Layout, address: str, *, otherwise: str | None = None) -> 
         InvalidRelease, UnknownName: the active release or the pointer is damaged.
         Unavailable: Triton did not answer.
     """
-    with locked(_lock(layout)), TritonClient(address) as client:
+    with locked(lock_of(layout)), TritonClient(address) as client:
         wanted, active = _wanted(layout) or ([otherwise] if otherwise else []), None
         for rank, release_id in enumerate(wanted):
             try:
@@ -109,7 +109,7 @@ def reconcile(layout: Layout, address: str, *, otherwise: str | None = None) -> 
 @contextmanager
 def turn(layout: Layout, address: str) -> Iterator[TritonClient]:
     """The one who moves the pointer or loads models, once everyone has noticed the pointer's last move."""
-    with locked(_lock(layout)), TritonClient(address) as client:
+    with locked(lock_of(layout)), TritonClient(address) as client:
         _settle(layout)
         yield client
 
@@ -316,5 +316,6 @@ def _retire(layout: Layout, client: TritonClient, *, without: str | None = None,
         repository.remove(folder, model, stay)
 
 
-def _lock(layout: Layout) -> Path:
+def lock_of(layout: Layout) -> Path:
+    """The file whose lock is held by the one who moves the pointer, loads models or removes releases."""
     return layout.triton_repository.with_name("lock")

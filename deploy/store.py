@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,13 +43,18 @@ def read(store: Path, release_id: str) -> Release:
         InvalidRelease: naming the manifest key or the file that is wrong.
     """
     release = read_manifest(store, release_id)
-    directory = store / release_id
-    _verify(directory, "tokenizer", release.tokenizer.path, release.tokenizer.sha256)
-    for i, member in enumerate(release.members):
-        _verify(directory, f"members[{i}]", member.path, member.sha256)
-        if member.explainer is not None:
-            _verify(directory, f"members[{i}].explainer", member.explainer.path, member.explainer.sha256)
+    for key, path, sha256 in files(release):
+        _verify(store / release_id, key, path, sha256)
     return release
+
+
+def files(release: Release) -> Iterator[tuple[str, str, str]]:
+    """Every file that a manifest names: its key there, its path in the release directory, its digest."""
+    yield "tokenizer", release.tokenizer.path, release.tokenizer.sha256
+    for i, member in enumerate(release.members):
+        yield f"members[{i}]", member.path, member.sha256
+        if member.explainer is not None:
+            yield f"members[{i}].explainer", member.explainer.path, member.explainer.sha256
 
 
 def read_manifest(store: Path, release_id: str) -> Release:

@@ -132,6 +132,11 @@ class Layout:
         return self.home / "logs" / "served"
 
     @property
+    def trials(self) -> Path:
+        """How requests fared while a release was on trial: JSON lines in files named by their age; no line knows a user."""
+        return self.home / "logs" / "trials"
+
+    @property
     def served_key(self) -> Path:
         """The key by which those files know a user."""
         return self.home / "served.key"

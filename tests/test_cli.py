@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from cli import app
 from deploy import store
 from ranking.fairness.policy import FairnessPolicy
+from ranking.trial import Mode, Trial
 from tests.deploy.releases import build_release
 
 runner = CliRunner()
@@ -37,6 +38,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("evaluate --source esci", "--judgments: source 'esci' needs it"),
         ("evaluate --source shoes", "source: 'shoes' is not known"),
         ("bench relevance", "`longtail data prepare esci --path FOLDER` makes it"),
+        ("release verify r0001-x", "no Triton runs from this state directory; start it with `longtail up`"),
+        ("release canary 10 r0001-x", "no Triton runs from this state directory; start it with `longtail up`"),
+        ("release shadow r0001-x", "no Triton runs from this state directory; start it with `longtail up`"),
+        ("release promote", "no Triton runs from this state directory; start it with `longtail up`"),
+        ("release end", "no Triton runs from this state directory; start it with `longtail up`"),
+        ("release pull r0001-x memory://nowhere", "release: 'r0001-x' is not known; known: none"),
+        ("release push r0001-x memory://nowhere", "release: 'r0001-x' is not known; known: none"),
+        ("release gc", "names no active release: nobody can tell which are needed"),
         ("bench rank --quick", "`make demo` or `longtail train` makes it"),
     ],
 )
@@ -59,6 +68,10 @@ def test_what_is_missing_is_named(words: str, message: str) -> None:
         ("rank --surface ads --top-k -1", "--top-k"),
         ("train --profile huge", "--profile"),
         ("features compute --until soon", "--until"),
+        ("release canary 101", "percent"),
+        ("release canary some", "percent"),
+        ("release shadow r1 --percent -1", "--percent"),
+        ("release gc --keep -1", "--keep"),
     ],
 )
 def test_a_wrong_option_is_named(words: str, named: str) -> None:
@@ -83,6 +96,35 @@ def test_a_damaged_pointer_is_explained(home: Path) -> None:
         result = runner.invoke(app, words)
         assert result.exit_code == status
         assert "ACTIVE" in result.output
+
+
+def test_releases_stand_and_go(home: Path) -> None:
+    """Status tells pointer, trial and what does not run; what is wrong ends it with status 1; gc says what it removed."""
+    releases = home / "releases"
+    for version in (1, 2, 3):
+        build_release(releases, f"r{version}", version)
+        store.activate(releases, f"r{version}")
+    store.put_on_trial(releases, Trial("r2", Mode.CANARY, 0.25, "r2", "2026-01-01T00:00:00Z"))
+    told = json.loads(runner.invoke(app, ["release", "status", "--json"]).stdout)
+    assert (told["active"], told["previous"], told["trial"]["release"], told["triton"], told["gateway"]) == (
+        "r3",
+        ["r2", "r1"],
+        "r2",
+        None,
+        None,
+    )
+    shown = runner.invoke(app, ["release", "status"])
+    assert shown.exit_code == 0
+    for words in ("r3 since", "r2, r1", "r2: canary for 25 % since 2026-01-01T00:00:00Z", "not running"):
+        assert words in shown.output
+    gone = runner.invoke(app, ["release", "gc", "--keep", "0"])
+    assert "removed r1 of 2026-01-01T00:00:01Z" in gone.output
+    assert "1 releases removed" in gone.output
+    pointer = releases / store.POINTER
+    pointer.write_text(pointer.read_text().replace('"share": 0.25', '"share": 25'))
+    wrong = runner.invoke(app, ["release", "status"])
+    assert wrong.exit_code == 1
+    assert "ACTIVE.trial.share: must be a number within [0, 1], got '25'" in wrong.output
 
 
 def test_policies_are_listed_shown_and_checked(home: Path, tmp_path: Path) -> None:

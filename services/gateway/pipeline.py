@@ -12,7 +12,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -39,11 +39,11 @@ from ranking.types import (
 from services.gateway.attributions import Attributions
 from services.gateway.features import Features, ListFeatures
 from services.gateway.ledger.ledger import Ledger
-from services.gateway.plan import Plan, plan
+from services.gateway.plan import Plan, plan, planned
 from services.gateway.policy import objectives
 from services.gateway.policy.arrange import Arranged, arrange, record, slow
 from services.gateway.policy.fairness import Fair, keeps_accounts
-from services.gateway.releases import Releases
+from services.gateway.releases import LoadedRelease, Releases
 from services.gateway.scoring import Scores, Scoring
 from services.gateway.served import Served
 
@@ -62,8 +62,10 @@ class Pipeline:
         ledger: Ledger,
         attributions: Attributions,
         *,
+        rehearsal: Scoring | None = None,
         keep: Callable[[Served], None] | None = None,
         observe: Callable[[RankRequest, Ranking, FairnessPolicy, Sequence[ListGroups]], None] | None = None,
+        answered: Callable[[RankRequest, Plan, Ranking, ListFeatures], None] | None = None,
     ) -> None:
         """Wire the parts.
 
@@ -73,16 +75,20 @@ class Pipeline:
             scoring: the members.
             ledger: what groups are owed and advertisers spent.
             attributions: of scores to features, for full explanations.
+            rehearsal: the members where nobody waits for them; its work must not stand in the way of `scoring`'s. None: `scoring`.
             keep: handed every answer and what it was made of; must neither raise nor wait.
             observe: handed every answer, its policy and the groups of its results, for the metrics; must neither raise nor wait.
+            answered: handed every answer, its plan and its features, for trials; must neither raise nor wait.
         """
         self._releases = releases
         self._features = features
         self._scoring = scoring
         self._ledger = ledger
         self._attributions = attributions
+        self._rehearsal = rehearsal or scoring
         self._keep = keep
         self._observe = observe
+        self._answered = answered
 
     def plan(self, request: RankRequest) -> Plan:
         """As `plan.plan`."""
@@ -101,11 +107,44 @@ class Pipeline:
         """
         stages = _Stages(stage_ms or {})
         plan = self.plan(request)
+        now = time.monotonic()
+        until = now + _FEATURES_SHARE * max(deadline - now, 0.0)
+        found = await self._features.get(request.user_id, request.candidates.item_ids, until)
+        stages.end("features")
+        made = await self._make(request, plan, found, self._scoring, deadline, stages)
+        ranking, ordered = made.ranking, made.ordered
+        record(request.surface, ordered, ranking, self._ledger)
+        if self._keep is not None:
+            scored, kept = made.scored, ordered.auction.kept
+            self._keep(Served(time.time(), found.as_of, request, ranking, scored.members, scored.logits, made.matrix, kept, ordered.key))
+        if self._observe is not None:
+            fair = ordered.fair
+            self._observe(request, ranking, plan.policy, [rule.take(fair.ranking.order) for rule in fair.groups])
+        if self._answered is not None:
+            self._answered(request, plan, ranking, found)
+        return ranking
+
+    async def rehearse(self, request: RankRequest, loaded: LoadedRelease, found: ListFeatures, deadline: float) -> Ranking:
+        """Rank one list as `rank` would with a given release, and leave no trace: no account, log or metric knows of it.
+
+        Args:
+            request: validated; is not explained.
+            loaded: to rank with.
+            found: the list's features.
+            deadline: monotonic seconds.
+
+        Raises:
+            UnknownName, InvalidField: the release does not know the request's policy or surface.
+        """
+        asked = replace(request, explain=Explain.NONE)
+        return (await self._make(asked, planned(asked, loaded), found, self._rehearsal, deadline, _Stages({}))).ranking
+
+    async def _make(
+        self, request: RankRequest, plan: Plan, found: ListFeatures, scoring: Scoring, deadline: float, stages: _Stages
+    ) -> _Made:
+        """From features to the answer. Reads the ledger and changes nothing."""
         release, policy = plan.loaded.release, plan.policy
         candidates = request.candidates
-        now = time.monotonic()
-        found = await self._features.get(request.user_id, candidates.item_ids, now + _FEATURES_SHARE * max(deadline - now, 0.0))
-        stages.end("features")
         matrix = assemble(
             found.user,
             found.items,
@@ -113,7 +152,7 @@ class Pipeline:
             columns=candidates.columns,
         )
         stages.end("assemble")
-        scored = await self._scoring.score(
+        scored = await scoring.score(
             plan.loaded,
             plan.spec,
             matrix=matrix,
@@ -171,12 +210,7 @@ class Pipeline:
             fairness=_in_request(fair, kept),
             stage_ms=stages.total({f"score.{name}": ms for name, ms in scored.member_ms.items()}),
         )
-        record(request.surface, ordered, ranking, self._ledger)
-        if self._keep is not None:
-            self._keep(Served(time.time(), found.as_of, request, ranking, scored.members, scored.logits, matrix, kept, ordered.key))
-        if self._observe is not None:
-            self._observe(request, ranking, policy, [rule.take(fair.ranking.order) for rule in fair.groups])
-        return ranking
+        return _Made(ranking, ordered, scored, matrix)
 
     async def _explain(
         self,
@@ -222,6 +256,16 @@ class Pipeline:
             attributions=attributed,
         )
         return explanations, degraded
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """An answer, and what it was made of."""
+
+    ranking: Ranking
+    ordered: Arranged
+    scored: Scores
+    matrix: Float32Array
 
 
 class _Stages:

@@ -13,7 +13,7 @@ import json
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +61,7 @@ class OnTrial:
 
     trial: Trial
     loaded: LoadedRelease
+    beside: str  # the active release
 
 
 def load(store: Path, release_id: str) -> LoadedRelease:
@@ -183,10 +184,10 @@ class Releases:
             log.error("release_refused", extra={"pointer": text[:200], "detail": str(error), "serving": serving})
             self._trial = None  # it was to be tried beside another one
             return
-        on_trial = await self._load_trial(text)
+        on_trial = await self._load_trial(text, loaded.release.id)
         # Nothing is awaited from here on: a request sees what was before or what is now, never a mixture.
         if on_trial != self._trial:
-            log.info("trial", extra={"trial": on_trial.trial if on_trial else None})
+            log.info("trial", extra={"trial": asdict(on_trial.trial) if on_trial else None})
         self._trial = on_trial
         if loaded is self._active:
             return
@@ -198,11 +199,11 @@ class Releases:
         self._active = loaded
         log.info("release_active", extra={"release": release_id})
 
-    async def _load_trial(self, text: str) -> OnTrial | None:
+    async def _load_trial(self, text: str, active: str) -> OnTrial | None:
         """What the pointer's text has on trial; None where that is nothing, or cannot be trusted, which is logged."""
         try:
             trial = read_trial(text)
-            return OnTrial(trial, await self._load(trial.release)) if trial else None
+            return OnTrial(trial, await self._load(trial.release), active) if trial else None
         except LongtailError as error:
             log.error("trial_refused", extra={"pointer": text[:200], "detail": str(error)})
             return None

@@ -15,6 +15,7 @@ from longtail.feedback.v1.feedback_service_pb2_grpc import add_FeedbackServiceSe
 from longtail.ranking.v1.ranking_service_pb2_grpc import add_RankingServiceServicer_to_server
 
 from ranking.layout import Layout
+from ranking.types import Ranking, RankRequest
 from services.feature_store.changes import Changes
 from services.feature_store.feast import FeastStore
 from services.feature_store.port import FeatureStore
@@ -24,7 +25,7 @@ from services.feedback.recorder import Recorder
 from services.feedback.servicer import NAME as FEEDBACK
 from services.feedback.servicer import FeedbackServicer
 from services.gateway.attributions import Attributions
-from services.gateway.features import Features
+from services.gateway.features import Features, ListFeatures
 from services.gateway.ledger.ledger import Ledger
 from services.gateway.ledger.sqlite import SqliteStore
 from services.gateway.ledger.store import LedgerStore
@@ -32,12 +33,15 @@ from services.gateway.metrics import Metrics, registry
 from services.gateway.metrics_http import exposed
 from services.gateway.pipeline import Pipeline
 from services.gateway.ports import ModelServer
-from services.gateway.releases import Releases
+from services.gateway.releases import LoadedRelease, Releases
 from services.gateway.scoring import Scoring
 from services.gateway.served import ServedLog
 from services.gateway.servicer import NAME, RankingServicer
 from services.gateway.settings import Settings
 from services.gateway.snapshot_metrics import SnapshotMetrics
+from services.gateway.trials.log import TrialLog
+from services.gateway.trials.metrics import TrialMetrics
+from services.gateway.trials.observer import Trials
 from services.gateway.triton import Triton
 from services.online.read import Reader
 from services.online.servicer import NAME as ONLINE
@@ -48,6 +52,7 @@ from services.rpc.server import Options, Server, stop_signal
 from services.snapshot.latest import Latest
 
 log = logging.getLogger(__name__)
+_SHADOW_PART = 8  # of the text scores kept and under way, what shadows may have beside
 
 
 @asynccontextmanager
@@ -97,7 +102,7 @@ async def running(
 
         async def serving(release: str) -> None:
             await server.set_serving(serving=True)
-            tried = releases.trial
+            on_trial = releases.trial
             await asyncio.to_thread(
                 status.write,
                 told,
@@ -105,18 +110,45 @@ async def running(
                 metrics=scraped,
                 ready=True,
                 release=release,
-                trial=asdict(tried.trial) if tried else None,
+                trial=asdict(on_trial.trial) if on_trial else None,
             )
-            for one in (releases.get(release), *([tried.loaded] if tried else [])):
+            for one in (releases.get(release), *([on_trial.loaded] if on_trial else [])):
                 warming.add(task := asyncio.create_task(attributions.warm(one.release)))
                 task.add_done_callback(warming.discard)
 
         releases = Releases(layout.releases, layout.pointer, kept=settings.releases_kept, on_active=serving)
         metrics = Metrics(ledger, lambda: releases.active.release if releases.active else None)
+        lines = TrialLog(layout.trials, queue=settings.trial_queue, lines=settings.trial_lines, files=settings.trial_files)
+        closing.push_async_callback(asyncio.to_thread, lines.close)
+        tried = TrialMetrics(lambda: lines.dropped)
+        shadow = Scoring(  # its own: what nobody waits for takes no room in the cache and the backlog of what somebody does
+            models,
+            cache=max(settings.score_cache // _SHADOW_PART, 1),
+            chunk=settings.text_chunk,
+            backlog=max(settings.text_backlog // _SHADOW_PART, 1),
+            timeout_s=settings.triton_timeout_s,
+        )
+        closing.push_async_callback(shadow.close)
+
+        async def rehearse(request: RankRequest, loaded: LoadedRelease, found: ListFeatures, deadline: float) -> Ranking:
+            return await pipeline.rehearse(request, loaded, found, deadline)  # made below: each of the two needs the other
+
+        trials = Trials(lines, tried, rehearse, at_once=settings.shadows_at_once, budget_s=settings.budget_ms / 1e3)
+        closing.push_async_callback(trials.close)
         attributions = Attributions(layout.releases)
         closing.callback(attributions.close)
         keep = served.offer if served else None
-        pipeline = Pipeline(releases, features, scoring, ledger, attributions, keep=keep, observe=metrics.observe)
+        pipeline = Pipeline(
+            releases,
+            features,
+            scoring,
+            ledger,
+            attributions,
+            rehearsal=shadow,
+            keep=keep,
+            observe=metrics.observe,
+            answered=trials.answered,
+        )
         servicer = RankingServicer(pipeline, budget_s=settings.budget_ms / 1e3, margin_s=settings.margin_ms / 1e3)
 
         recorder = Recorder(events or _events(settings, layout))
@@ -140,7 +172,9 @@ async def running(
         )
         scraped = ""
         if settings.metrics_address != "off":
-            scraped = await closing.enter_async_context(exposed(settings.metrics_address, registry(metrics, SnapshotMetrics(snapshot))))
+            scraped = await closing.enter_async_context(
+                exposed(settings.metrics_address, registry(metrics, SnapshotMetrics(snapshot), tried))
+            )
         closing.push_async_callback(asyncio.to_thread, status.remove, told)  # not before the port is ours: it may be another gateway's
         closing.push_async_callback(server.stop)
         await asyncio.to_thread(status.write, told, address=server.address, metrics=scraped, ready=False)

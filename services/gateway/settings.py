@@ -91,6 +91,12 @@ class Settings:
     served_rows: int = field(default=100_000, metadata={"help": "rows after which a file of served results is written"})
     served_s: float = field(default=60.0, metadata={"help": "age at which a file of served results is written, however few rows it has"})
     served_files: int = field(default=100, metadata={"help": "files of served results kept; the oldest go"})
+    shadows_at_once: int = field(
+        default=2, metadata={"help": "lists ranked at a time with a release on trial in the shadow; requests that find as many are not"}
+    )
+    trial_queue: int = field(default=4096, metadata={"help": "lines of the log of trials waiting beyond which new ones are lost"})
+    trial_lines: int = field(default=50_000, metadata={"help": "lines after which a file of the log of trials is closed"})
+    trial_files: int = field(default=20, metadata={"help": "files of the log of trials kept; the oldest go"})
     max_concurrent_rpcs: int = field(
         default=256, metadata={"help": "calls of each service at once; those beyond it get RESOURCE_EXHAUSTED"}
     )

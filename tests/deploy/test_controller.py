@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy import controller, lifecycle, store
+from deploy import controller, lifecycle, store, trials
 from deploy.triton import process
 from deploy.triton.client import TritonClient
 from ranking.errors import LongtailError
 from ranking.layout import Layout
+from ranking.trial import Mode
 from tests.deploy.releases import alter, build_release, features_batch, trees_logits
 from tests.deploy.servers import use_installed
 
@@ -276,3 +277,30 @@ def test_without_the_wheel_it_says_what_to_do(layout: Layout) -> None:
     assert done.returncode == 1
     assert "Triton is not installed" in done.stderr
     assert "nvidia-pytriton==0.7.0" in done.stderr
+
+
+def test_a_trial_is_served_and_a_wrong_one_ended(layout: Layout) -> None:
+    """A fresh Triton gets the release on trial beside the active one; once it is wrong its trial ends and the active one serves."""
+    for version in (1, 2):
+        build_release(layout.releases, f"r{version}", version, bias=float(version))
+    port = process.free_port()
+    with _running(layout, port):
+        _until(_ready(layout, None), layout)
+        address = _state(layout).grpc
+        lifecycle.activate(layout, "r1", address)
+        trials.start(layout, "r2", address, mode=Mode.CANARY, share=0.5)
+        _until(_ready(layout, "r1"), layout)
+        first = _state(layout).triton_pid
+        os.kill(first, signal.SIGKILL)
+        _until(_ready(layout, "r1", other_than=first), layout)
+        _assert_scores(address, 1, 1.0)
+        _assert_scores(address, 2, 2.0)
+        second = _state(layout).triton_pid
+        alter(layout.releases, "r2", lambda m: m["members"][0]["golden"]["outputs"].__setitem__(0, 9.0))
+        os.kill(second, signal.SIGKILL)
+        _until(_ready(layout, "r1", other_than=second), layout)
+        _until(lambda: store.trial_problem(layout.releases).startswith("the trial of r2 was ended: members[0] (trees).golden"), layout)
+        now = store.pointer(layout.releases)
+        assert now is not None
+        assert (now.release, now.trial) == ("r1", None)
+        _assert_scores(address, 1, 1.0)

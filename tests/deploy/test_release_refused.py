@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deploy import lifecycle, store
+from deploy import lifecycle, store, trials
 from deploy.triton.client import TritonClient, TritonRefused
 from deploy.triton.process import TritonServer
 from ranking.errors import InvalidRelease, UnknownName
 from ranking.features import MODEL_COLUMNS
 from ranking.layout import Layout
+from ranking.trial import Mode
 from tests.deploy.releases import (
     TREES_WEIGHTS,
     alter,
@@ -116,7 +117,7 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Layout, 
 
 @pytest.mark.parametrize("wrong", WRONG)
 def test_a_wrong_release_never_takes_traffic(serving: tuple[Layout, TritonServer], wrong: str) -> None:
-    """It is refused by name, the active release serves as before, and nothing of the wrong one stays behind."""
+    """Activated, tried or only verified, it is refused by name, the active release serves as before, and nothing of it stays behind."""
     layout, server = serving
     name, version = wrong.lower().replace(" ", "-"), 100 + list(WRONG).index(wrong)
     build_release(layout.releases, name, version)
@@ -125,8 +126,13 @@ def test_a_wrong_release_never_takes_traffic(serving: tuple[Layout, TritonServer
     before = sorted(layout.triton_repository.rglob("*"))
     pointer = layout.pointer.read_bytes()
 
-    with pytest.raises(InvalidRelease, match=message):
-        lifecycle.activate(layout, name, server.address)
+    for attempt in (
+        lambda: lifecycle.activate(layout, name, server.address),
+        lambda: trials.start(layout, name, server.address, mode=Mode.CANARY, share=1.0),
+        lambda: lifecycle.check(layout, name, server.address),
+    ):
+        with pytest.raises(InvalidRelease, match=message):
+            attempt()
 
     assert layout.pointer.read_bytes() == pointer
     assert ready(server.address) == both(1)

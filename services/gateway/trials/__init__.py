@@ -1,0 +1,1 @@
+"""What becomes of requests that meet a release on trial: both arms written down, shadows ranked and compared."""
