@@ -402,16 +402,20 @@ def train_ranker(
 
 @app.command()
 def evaluate(
-    source: Annotated[str, typer.Option(help="what the labelled files are of: esci")],
+    source: Annotated[str, typer.Option(help="what the labelled files are of: esci, clothing_reviews")],
     judgments: Annotated[Path | None, typer.Option(help="CSV with the columns query, asin, esci_label, gain")] = None,
     products: Annotated[Path | None, typer.Option(help="products as JSON lines, gzipped; default: the prepared ones")] = None,
-    ranker: Annotated[str | None, typer.Option(help="by name: ensemble (default), late, maxsim, cosine, bm25, rating_count")] = None,
+    reviews: Annotated[Path | None, typer.Option(help="CSV with the columns Title, Review Text, Rating, Recommended IND")] = None,
+    ranker: Annotated[
+        str | None,
+        typer.Option(help="esci: ensemble (default), late, maxsim, cosine, bm25, rating_count; reviews: bert (default), words, blend"),
+    ] = None,
 ) -> None:
-    """Score a named ranker on labelled files given by path: one JSON object last."""
+    """Score a named ranker, or reader of reviews, on labelled files given by path: one JSON object last."""
     from training import evaluate as judging
 
     with explained():
-        found = judging.judge(layout(), source, ranker=ranker, files={"judgments": judgments, "products": products})
+        found = judging.judge(layout(), source, ranker=ranker, files={"judgments": judgments, "products": products, "reviews": reviews})
     print(json.dumps(found))
 
 

@@ -37,6 +37,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("evaluate --source esci --judgments nowhere.csv", "`longtail data prepare esci --path FOLDER` makes it"),
         ("evaluate --source esci", "--judgments: source 'esci' needs it"),
         ("evaluate --source shoes", "source: 'shoes' is not known"),
+        ("evaluate --source clothing_reviews", "--reviews: source 'clothing_reviews' needs it"),
+        ("evaluate --source esci --reviews r.csv", "--reviews: source 'esci' does not read it"),
         ("bench relevance", "`longtail data prepare esci --path FOLDER` makes it"),
         ("release verify r0001-x", "no Triton runs from this state directory; start it with `longtail up`"),
         ("release canary 10 r0001-x", "no Triton runs from this state directory; start it with `longtail up`"),

@@ -9,7 +9,7 @@ from typing import Any
 from ranking.errors import UnknownName
 from ranking.layout import Layout
 
-JUDGES = {"esci": "training.relevance.evaluate"}
+JUDGES = {"esci": "training.relevance.evaluate", "clothing_reviews": "training.sentiment.evaluate"}
 """Module by source; it offers `judge(layout, *, ranker=…, FILE=PATH …) -> dict`, ready for JSON. A new source is one more line."""
 
 
