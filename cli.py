@@ -461,7 +461,7 @@ def features_compute(
 
 @features_app.command("embed")
 def features_embed() -> None:
-    """What items' texts mean, as vectors (`item_embedding`): texts nobody has read yet are read, about a minute for 20,000 on two cores."""
+    """What items' texts mean, as vectors (`item_embedding`): texts nobody has read yet are read, some minutes for 20,000."""
     from training import embed
 
     with explained():

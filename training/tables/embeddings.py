@@ -1,7 +1,7 @@
 """The table of `ITEM_EMBEDDING`: what items' texts mean to the pretrained sentence encoder.
 
 Each text is read once, ever: its embedding is kept by its digest, beside the tables. The batch only looks up what was read; reading is a
-step of its own (`read_texts`), for it takes about a minute where everything else is new. Reads the item profile's table.
+step of its own (`read_texts`), for it takes minutes where everything is new. Reads the item profile's table.
 """
 
 from __future__ import annotations
