@@ -39,12 +39,10 @@ class States:
     Attributes:
         values: (t, d) float16 or float32, the texts' tokens one after the other.
         offsets: (n + 1,) where each text begins.
-        ids: (t,) token ids.
     """
 
     values: NDArray[Any]
     offsets: NDArray[np.int64]
-    ids: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -88,7 +86,6 @@ class MiniLM:
         self._cache, self._threads = cache, threads
         self._encoder: Any = None
         self._tokens = Tokens()
-        self._special = None
 
     def lower(self, texts: Sequence[str]) -> States:
         if self._cache is None:
@@ -99,11 +96,11 @@ class MiniLM:
             path.parent.mkdir(parents=True, exist_ok=True)
             building = path.with_name(f".{path.name}.{os.getpid()}")
             with building.open("wb") as file:
-                np.savez(file, values=states.values, offsets=states.offsets, ids=states.ids)
+                np.savez(file, values=states.values, offsets=states.offsets)
             building.replace(path)
             return states
         with np.load(path, allow_pickle=False) as kept:
-            return States(kept["values"], kept["offsets"], kept["ids"])
+            return States(kept["values"], kept["offsets"])
 
     def upper(self) -> nn.Module:
         return Upper(copy.deepcopy(self._model().encoder.layer[-UPPER:])).eval()
@@ -137,7 +134,7 @@ class MiniLM:
                     values[offsets[i] : offsets[i + 1]] = states[row, : len(framed[i])]
         finally:
             torch.set_num_threads(before)
-        return States(values, offsets, np.concatenate(framed) if framed else np.zeros(0, np.int64))
+        return States(values, offsets)
 
 
 def digest(texts: Sequence[str]) -> str:
@@ -168,4 +165,4 @@ def finish(upper: nn.Module, states: States) -> States:
             done = upper(values, mask).numpy()
             for row, i in enumerate(chosen.tolist()):
                 out[states.offsets[i] : states.offsets[i + 1]] = done[row, : states.offsets[i + 1] - states.offsets[i]]
-    return States(out, states.offsets, states.ids)
+    return States(out, states.offsets)

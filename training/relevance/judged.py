@@ -41,11 +41,6 @@ class Lists:
         """Rows of list i."""
         return slice(int(self.offsets[i]), int(self.offsets[i + 1]))
 
-    @property
-    def of_row(self) -> IntArray:
-        """(N,) the list of each row."""
-        return np.repeat(np.arange(len(self)), np.diff(self.offsets))
-
     def take(self, chosen: IntArray) -> Lists:
         """Some of the lists, in the order of (m,) `chosen`."""
         rows = self.rows(chosen)

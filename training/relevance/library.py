@@ -27,7 +27,7 @@ class Read:
         self.vectors: NDArray[np.float32] = (sums / np.linalg.norm(sums, axis=1, keepdims=True)).astype(np.float32)
         """(n, d) sentence vectors of length 1: the mean of the token states."""
         norms = np.linalg.norm(states.values, axis=1, keepdims=True)
-        self.tokens = States((states.values / norms).astype(np.float32), states.offsets, states.ids)
+        self.tokens = States((states.values / norms).astype(np.float32), states.offsets)
         """Token states of length 1."""
 
 

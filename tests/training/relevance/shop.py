@@ -73,7 +73,7 @@ class Letters:
         framed = [["[", *text.lower().split(), "]"] for text in texts]
         ids = [int.from_bytes(hashlib.blake2b(word.encode(), digest_size=4).digest(), "big") for text in framed for word in text]
         values = np.array([np.random.default_rng(i).normal(size=WIDTH) for i in ids], np.float16)
-        return States(values, np.concatenate([[0], np.cumsum([len(text) for text in framed])]).astype(np.int64), np.array(ids, np.int64))
+        return States(values, np.concatenate([[0], np.cumsum([len(text) for text in framed])]).astype(np.int64))
 
     def upper(self) -> nn.Module:
         return _Same()

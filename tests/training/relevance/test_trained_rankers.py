@@ -76,7 +76,7 @@ def test_no_query_is_scored_by_a_model_that_saw_it(loaded: tuple[Library, Lists,
 
     scores = crossval.out_of_fold(lists, method)["index"]
     assert sorted(seen) == list(range(len(lists)))
-    np.testing.assert_array_equal(scores, lists.of_row)
+    np.testing.assert_array_equal(scores, np.repeat(np.arange(len(lists)), np.diff(lists.offsets)))
     turned = lists.take(np.arange(len(lists))[::-1])
     np.testing.assert_array_equal(crossval.folds(turned)[::-1], crossval.folds(lists))
 
@@ -113,7 +113,7 @@ def test_every_named_ranker_is_judged_on_a_file(state: Layout, folder: Path, ran
     found = evaluate.judge(state, **files, ranker=ranker, encoder=shop.Letters())
     low, high = found["ndcg10_interval"]
     assert low <= found["ndcg10"] <= high
-    assert 0 < found["ndcg10"] <= found["ndcg"] <= 1 or found["ndcg10"] <= 1
+    assert 0 < found["ndcg10"] <= 1
     assert found["unknown_products"] == 0
     assert sum(tier["shown"] for tier in found["exposure"].values()) == pytest.approx(1, abs=1e-3)
     assert found["negation"]["queries"] + found["no_negation"]["queries"] == found["queries"] == len(shop.judgments())
