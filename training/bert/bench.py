@@ -122,6 +122,9 @@ def _store(layout: Layout, *, quick: bool) -> Path:
 
 def _read(store: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(store.read_text()))
+        read = dict(json.loads(store.read_text()))
     except ValueError as error:
         raise ValueError(f"{store}: damaged, delete it and measure again: {error}") from None
+    if not isinstance(read.get("parts"), dict):
+        raise ValueError(f"{store}: holds no parts, delete it and measure again")
+    return read

@@ -43,7 +43,7 @@ class Pairs:
 
     def __post_init__(self) -> None:
         p = len(self.first)
-        given = {"second": self.second, **{f"labels.{k}": v for k, v in self.labels.items()}}
+        given: dict[str, Any] = {"second": self.second, **{f"labels.{k}": v for k, v in self.labels.items()}}
         given |= {k: v for k, v in (("features", self.features), ("images", self.images)) if v is not None}
         for name, values in given.items():
             if len(values) != p:

@@ -131,7 +131,7 @@ def fit(
     order = Buckets(pairs.lengths(), settings.batch, settings.seed, common=common, share=settings.share)
     steps = steps_of(settings, len(order))
 
-    class Ordered(Trainer):  # type: ignore[misc]
+    class Ordered(Trainer):
         """Reads an epoch in the buckets' order."""
 
         def _get_train_sampler(self, train_dataset: Any = None) -> Buckets:
@@ -160,8 +160,8 @@ def fit(
     return Fitted(
         trainer.state.global_step,
         perf_counter() - start,
-        [(line["step"], float(line["loss"])) for line in log if "loss" in line],
-        [(line["step"], _figures(line)) for line in log if "eval_loss" in line],
+        [(int(line["step"]), float(line["loss"])) for line in log if "loss" in line],
+        [(int(line["step"]), _figures(line)) for line in log if "eval_loss" in line],
     )
 
 
@@ -254,7 +254,7 @@ def _arguments(settings: Settings, out: Path, steps: int, *, judged: bool) -> An
 def _callbacks(settings: Settings, bar: Bar, stop_at: int) -> list[Any]:
     from transformers import EarlyStoppingCallback, TrainerCallback
 
-    class Steps(TrainerCallback):  # type: ignore[misc]
+    class Steps(TrainerCallback):
         """Moves the bar, lets AdaLoRA move its ranks, and stops where a test wants the run to be interrupted."""
 
         def on_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:

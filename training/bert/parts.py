@@ -28,7 +28,7 @@ Found = tuple[dict[str, Any], dict[str, float]]
 Part = Callable[[], Found]
 SOURCE, TARGET = ("kitchen", "garden", "office", "sports", "clothing"), ("toys", "beauty", "electronics", "pets", "music")
 HEADS = ("click", "list", "click+satisfaction")
-_SMALL = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
+_SMALL: dict[str, Any] = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ def rankers(made: compare.Encoder, special: SpecialTokens, size: Size, judgments
         shown = queries.take(np.flatnonzero(~held)), queries.take(np.flatnonzero(held))
         rows += compare.rankers(made, "esci", *shown, special, heads=("list",), methods=tuple(METHODS), settings=settings)
     told = examples.told(made, *shown, special, settings=settings)
-    figures = {}
+    figures: dict[str, float] = {}
     for data in dict.fromkeys(row.data for row in rows):
         figures |= _gap([row for row in rows if row.data == data and row.head == "list"], f"peft_{data}")
     return {"rows": [row.to_json() for row in rows], **told}, figures
@@ -140,9 +140,9 @@ def readers(made: compare.Encoder, special: SpecialTokens, size: Size, reviews: 
     count = sum(size.reviews)
     drawn = found.take(np.random.default_rng(0).permutation(len(found))[:count])
     part = stratified(np.arange(len(drawn)), drawn.ratings, size.reviews)
-    pairs = [tokenised(drawn.take(np.flatnonzero(part == i))) for i in range(3)]
+    train, valid, test = (tokenised(drawn.take(np.flatnonzero(part == i))) for i in range(3))
     settings = Settings(epochs=size.reading, batch=16, layer_decay=0.85)
-    rows = compare.readers(made, *pairs, special, methods=tuple(METHODS), settings=settings)
+    rows = compare.readers(made, train, valid, test, special, methods=tuple(METHODS), settings=settings)
     return {"rows": [row.to_json() for row in rows]}, _gap(rows, "peft_sentiment")
 
 
@@ -203,7 +203,7 @@ def forms(made: compare.Encoder, special: SpecialTokens, size: Size, layout: Lay
     settings = Settings(epochs=size.epochs, batch=8)
     model, *_ = compare.trained(made(), train.pairs, [task("list")], special, settings=settings)
     rows = variants.measure(variants.served(model), layout.training / "bert-variants", test, special)
-    figures = {}
+    figures: dict[str, float] = {}
     for row in rows:
         key = f"{row.name}_{row.runtime.replace('-', '_')}"
         figures |= {f"variant_{key}_ms": row.milliseconds, f"variant_{key}_ndcg10": row.ndcg10[0]}

@@ -31,7 +31,7 @@ ABOUT = {
     "lists.",
     "fusion": "Made-up lists whose truth is known: the style a query asks for is told in four titles of ten and seen in every image. "
     "The encoder is frozen; one image in five is missing in training.",
-    "variants": "One ranker; 100 pairs on this host. A precision the host does not compute in is emulated, and slower for it.",
+    "variants": "One ranker; 100 pairs on this host. Where the host does not compute in bf16, the runtime uses fp32.",
 }
 _COLOURS = ("#0969da", "#1a7f37", "#8c959f", "#b42318", "#8250df", "#bc4c00")
 
@@ -188,7 +188,7 @@ def _fusion(found: Mapping[str, Any]) -> list[str]:
 def _variants(found: Mapping[str, Any]) -> list[str]:
     rows = []
     for v in found["rows"]:
-        speed = f"{v['milliseconds']:.1f} ms" + ("" if v["native"] else "<small>emulated</small>")
+        speed = f"{v['milliseconds']:.1f} ms" + ("" if v["native"] else "<small>computed in fp32</small>")
         name, size = f"{escape(v['name'])}, {escape(v['runtime'])}", f"{v['megabytes']:.0f} MB"
         rows.append(("", (name, speed, size, _interval(v["ndcg10"]), _gain(v["loss"]), f"{v['error']:.4f}")))
     return [page.html_table(("variant", "100 pairs", "file", "NDCG@10", "against fp32", "largest difference of a score"), rows)]

@@ -39,7 +39,7 @@ class Variant:
         name: precision, and the runtime it runs on.
         megabytes: of the file.
         milliseconds: median for 100 pairs.
-        native: the host computes in this precision; where it does not, it is emulated and its speed says nothing of hosts that do.
+        native: the host computes in this precision; where it does not, the runtime uses fp32, which says nothing of hosts that do.
         ndcg10: value, low, high over lists.
         loss: the paired difference to fp32; 0 for that one.
         error: largest difference of a score to fp32, in log-odds.
