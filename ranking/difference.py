@@ -33,12 +33,14 @@ def difference(order: IntArray, probabilities: FloatArray, other_order: IntArray
         other_probabilities: (l,) of those.
     """
     top = min(PLACES, max(len(order), len(other_order)))
-    overlap = len(np.intersect1d(order[:top], other_order[:top])) / top if top else np.nan
-    common, here, there = np.intersect1d(order, other_order, return_indices=True)
-    if not len(common):
-        return Difference(float(overlap), np.nan, np.nan, np.nan)
+    overlap = len(set(order[:top].tolist()) & set(other_order[:top].tolist())) / top if top else float("nan")
+    place = {item: i for i, item in enumerate(order.tolist())}
+    pairs = [(place[item], i) for i, item in enumerate(other_order.tolist()) if item in place]
+    if not pairs:
+        return Difference(overlap, float("nan"), float("nan"), float("nan"))
+    here, there = np.array(pairs).T
     change = other_probabilities[there] - probabilities[here]
-    return Difference(float(overlap), _spearman(here, there), float(np.abs(change).mean()), float(change.mean()))
+    return Difference(overlap, _spearman(here), float(np.abs(change).mean()), float(change.mean()))
 
 
 def tier_shares(tiers: NDArray[np.int8], order: IntArray) -> tuple[float, ...]:
@@ -55,10 +57,15 @@ def tier_shares(tiers: NDArray[np.int8], order: IntArray) -> tuple[float, ...]:
     return tuple(count / len(top) for count in counts)
 
 
-def _spearman(here: IntArray, there: IntArray) -> float:
-    """Of two (m,) arrays of distinct numbers: 1 - 6 Σ d² / (m (m² - 1)), d the differences of their ranks; NaN for fewer than two."""
+def _spearman(here: IntArray) -> float:
+    """Of (m,) distinct places of the one list, in the order of the other: 1 - 6 Σ d² / (m (m² - 1)), d the differences of ranks.
+
+    NaN for fewer than two.
+    """
     m = len(here)
     if m < 2:
         return float("nan")
-    d = np.argsort(np.argsort(here)) - np.argsort(np.argsort(there))
+    ranks = np.empty(m, np.int64)
+    ranks[np.argsort(here)] = np.arange(m)
+    d = ranks - np.arange(m)
     return float(1.0 - 6.0 * (d * d).sum() / (m * (m * m - 1)))
