@@ -178,10 +178,10 @@ class Pauses(threading.Event):
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked: list[float | None] = []
+        self.asked: list[float] = []
 
     def wait(self, timeout: float | None = None) -> bool:
-        self.asked.append(timeout)
+        self.asked.append(timeout or 0.0)
         return self.is_set()
 
 

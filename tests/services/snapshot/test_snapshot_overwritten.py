@@ -41,8 +41,8 @@ def overwrite(path: Path, at_byte: int, content: bytes) -> None:
         file.write(content)
 
 
-def polled(path: Path, **options: float) -> Latest:
-    latest = Latest(path, clock=lambda: 100.0, **options)
+def polled(path: Path, recheck_s: float = 60.0) -> Latest:
+    latest = Latest(path, clock=lambda: 100.0, recheck_s=recheck_s)
     latest.poll()
     assert latest.current is not None
     return latest
