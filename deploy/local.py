@@ -29,8 +29,8 @@ STATE = "platform.json"
 _GATEWAY_STATE, _FEATURES_STATE = "gateway.json", "features.json"
 CONTROLLER, FEATURES, GATEWAY = "deploy.controller", "services.features", "services.gateway"
 SUPERVISOR = "deploy.supervise"
-_SUPERVISED = {FEATURES}
-"""Started again when they die; the controller brings Triton back itself, and a gateway's death is for those who call it to see."""
+_SUPERVISED = {FEATURES, GATEWAY}
+"""Started again when they die; the controller brings Triton back itself."""
 _STATES = {CONTROLLER: controller.STATE, FEATURES: _FEATURES_STATE, GATEWAY: _GATEWAY_STATE}
 _STOP_S = 30.0
 _POLL_S = 0.1
@@ -74,7 +74,7 @@ def up(
         feature_repo: directory with feature_store.yaml.
         release: verified on Triton and activated before the gateway starts; empty: the active one, else, or where its manifest cannot be
             read (made by an older version), the newest that can.
-        address: of the gateway; port 0 takes a free one.
+        address: of the gateway; port 0 takes a free one, kept when the gateway is started again.
         triton_port: gRPC port of Triton; 0 takes a free one, kept across Triton's restarts.
         wait_s: seconds before giving up.
 
@@ -85,7 +85,7 @@ def up(
     After an error what this call started is stopped, and what ran before runs on.
     """
     with locked(_lock(layout)):
-        _up(layout, feature_repo, release, address, triton_port or process.free_port(), wait_s)
+        _up(layout, feature_repo, release, _with_port(address), triton_port or process.free_port(), wait_s)
     return status(layout)
 
 
@@ -112,7 +112,7 @@ def _up(layout: Layout, feature_repo: Path, release: str, address: str, triton_p
         if GATEWAY not in known:
             known[GATEWAY] = _start(layout, GATEWAY, ["--address", address, "--triton", triton, *common], environment)
             _remember(layout, known)
-        _wait(known[GATEWAY], lambda: _read(layout.run / _GATEWAY_STATE), wait_s)
+        _wait(known[GATEWAY], lambda: _supervised(layout.run / _GATEWAY_STATE), wait_s)
     except BaseException:
         _stop_all(p for module, p in known.items() if module not in before)
         _remember(layout, before)
@@ -138,7 +138,7 @@ def status(layout: Layout) -> dict[str, Any]:
         "processes": alive,
         "triton": _triton(layout) if CONTROLLER in alive else None,
         "features": _supervised(layout.run / _FEATURES_STATE) if FEATURES in alive else None,
-        "gateway": _read(layout.run / _GATEWAY_STATE) if GATEWAY in alive else None,
+        "gateway": _supervised(layout.run / _GATEWAY_STATE) if GATEWAY in alive else None,
     }
 
 
@@ -146,6 +146,12 @@ def processes(layout: Layout) -> list[Running]:
     """What `up` started last, running or not."""
     state = _read(layout.run / STATE)
     return [Running(**p) for p in state["processes"]] if state else []
+
+
+def _with_port(address: str) -> str:
+    """The address with a port that is free now in place of 0."""
+    host, _, port = address.rpartition(":")
+    return f"{host}:{process.free_port()}" if port == "0" else address
 
 
 def _usable(layout: Layout) -> str:

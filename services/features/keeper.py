@@ -1,7 +1,8 @@
-"""Keeps the item snapshot: makes it from the feature store when there is none, when the store changed, and when it is old.
+"""Keeps the item snapshot: makes it from the feature store when there is none, when the store changed, when it is old, damaged,
+or no longer stands under its name.
 
-The store is read in batches without haste once there is a snapshot; rows put meanwhile go into the file there is, and again into the one
-that takes its place. Knows the store by its port and nothing of processes.
+The store is read in batches, without haste where there is a snapshot that gateways believe; rows put meanwhile go into the file there is,
+and again into the one that takes its place. Knows the store by its port and nothing of processes.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ranking.features import Entity
 from ranking.types import FloatArray
 from services.feature_store.items import items_of
 from services.feature_store.port import Catalogue, FeatureStore
+from services.snapshot.latest import AHEAD_S
 from services.snapshot.snapshot import Snapshot
 from services.snapshot.table import joined
 from services.snapshot.writer import Writer
@@ -36,7 +38,15 @@ class Keeper:
     """Owns the writer. `look` and `build` are called by one thread, `put` by any."""
 
     def __init__(
-        self, store: Store, writer: Writer, *, refresh_s: float, batch: int, stop: threading.Event, clock: Callable[[], float] = time.time
+        self,
+        store: Store,
+        writer: Writer,
+        *,
+        refresh_s: float,
+        stale_s: float = float("inf"),
+        batch: int,
+        stop: threading.Event,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         """Nothing is read yet.
 
@@ -44,12 +54,13 @@ class Keeper:
             store: the source of truth.
             writer: of the snapshot.
             refresh_s: age at which it is made again, in seconds.
+            stale_s: age beyond which gateways do not believe it, in seconds: it is then made in haste.
             batch: items read at once.
             stop: set: a build ends without having made anything.
             clock: seconds since 1970.
         """
         self._store, self._writer = store, writer
-        self._refresh_s, self._batch, self._stop, self._clock = refresh_s, batch, stop, clock
+        self._refresh_s, self._stale_s, self._batch, self._stop, self._clock = refresh_s, stale_s, batch, stop, clock
         self._writing = threading.Lock()
         self._since: list[_Update] | None = None  # rows put since the build under way began
 
@@ -64,8 +75,11 @@ class Keeper:
         Raises:
             Unavailable: the store did not answer; what there is stands.
         """
-        source, snapshot = self._store.revision(), self._writer.snapshot
-        if snapshot and snapshot.header.source == source and self._clock() - snapshot.as_of < self._refresh_s:
+        source = self._store.revision()
+        with self._writing:
+            standing = self._writer.standing()
+        snapshot = self._writer.snapshot
+        if standing and snapshot is not None and snapshot.header.source == source and self._believed(snapshot, self._refresh_s):
             return False
         return self.build(source)
 
@@ -78,10 +92,11 @@ class Keeper:
         started, as_of = time.monotonic(), self._clock()
         with self._writing:
             self._since = []
+            standing = self._writer.standing(whole=True)  # a damaged one does not even say which items there are
         try:
             before = self._writer.snapshot
-            ids = list(dict.fromkeys([*self._store.ids(Entity.ITEM), *(before.ids() if before else ())]))
-            read = self._read(ids, haste=before is None)
+            ids = list(dict.fromkeys([*self._store.ids(Entity.ITEM), *(before.ids() if before is not None else ())]))
+            read = self._read(ids, haste=not (standing and before is not None and self._believed(before, self._stale_s)))
             if read is None:
                 return False
             with self._writing:
@@ -96,6 +111,10 @@ class Keeper:
         took = round(time.monotonic() - started, 3)
         log.info("snapshot_built", extra={"generation": made.header.generation, "items": len(made), "seconds": took})
         return True
+
+    def _believed(self, snapshot: Snapshot, at_most_s: float) -> bool:
+        """Whether it is no older than that, nor of a time to come: the clock was set back."""
+        return -AHEAD_S <= self._clock() - snapshot.as_of < at_most_s
 
     def put(self, item_ids: Sequence[str], features: ItemFeatures, event_times: FloatArray, names: Mapping[int, str]) -> None:
         """See `Writer.put`; before there is a snapshot the rows are only kept for it if it is being made."""

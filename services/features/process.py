@@ -106,7 +106,14 @@ class _Keeping:
 
     def __init__(self, settings: Settings, store: Store, writer: Writer, forgotten: Forgotten, stop: threading.Event) -> None:
         self._store, self._forgotten = store, forgotten
-        self.keeper = Keeper(store, writer, refresh_s=settings.snapshot_refresh_s, batch=settings.read_batch, stop=stop)
+        self.keeper = Keeper(
+            store,
+            writer,
+            refresh_s=settings.snapshot_refresh_s,
+            stale_s=settings.snapshot_stale_s,
+            batch=settings.read_batch,
+            stop=stop,
+        )
         self._poll_s, self._stop, self._failure = settings.registry_poll_s, stop, ""
 
     def run(self) -> None:

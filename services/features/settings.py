@@ -22,6 +22,10 @@ class Settings:
         default=600.0,
         metadata={"help": "age at which the item snapshot is made again although nothing says the store changed"},
     )
+    snapshot_stale_s: float = field(
+        default=1800.0,
+        metadata={"help": "the gateways' age beyond which they do not believe the item snapshot: it is then made without pauses"},
+    )
     registry_poll_s: float = field(
         default=5.0, metadata={"help": "how often Feast's registry is asked whether features were applied or materialised"}
     )

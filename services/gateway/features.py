@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import ChainMap, OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -185,11 +186,15 @@ class Features:
         """What the snapshot says, None where there is none; degraded where it is too old to be believed."""
         snapshot = self._snapshot.current
         if snapshot is None:
+            if self._snapshot.problem:
+                detail = f"the item snapshot was refused: it {self._snapshot.problem}; items were read from the feature store"
+                degraded.append(Degradation("features:snapshot", "UNAVAILABLE", detail))
             return None
         items, times, known = snapshot.gather(item_ids)
         age = self._snapshot.age_s
         if age > self._snapshot_stale_s:
-            detail = f"the item snapshot is {age:.0f} s old, beyond {self._snapshot_stale_s:g} s; items were read from the feature store"
+            old = f"{age:.0f} s old, beyond {self._snapshot_stale_s:g} s" if math.isfinite(age) else "of a time to come"
+            detail = f"the item snapshot is {old}; items were read from the feature store"
             degraded.append(Degradation("features:snapshot", "STALE", detail))
             known[:] = False
         return _Base(items, times, np.flatnonzero(~known), snapshot.names)

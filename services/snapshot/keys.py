@@ -20,6 +20,7 @@ row, which is read anyway."""
 
 SLOTS = 8  # of a bucket: 64 bytes, one line of the processor's cache
 LOAD = 0.3125  # of the slots at most, when the table is full: one in fifteen lists of 500 has an item that is not where it belongs
+PROBES = 64  # buckets looked at for one hash: so many full ones in a row are damage, at this load nothing else comes near
 NOWHERE = np.uint64(1)  # what an id hashes to that no index may hold
 _U = np.uint64
 _M1, _M2 = _U(0xFF51AFD7ED558CCD), _U(0xC4CEB9FE1A85EC53)  # MurmurHash3's finaliser (Appleby)
@@ -69,7 +70,8 @@ def buckets(capacity: int) -> int:
 
 
 def guess(hashes: Hashes, index: Index) -> NDArray[np.intp] | None:
-    """(n,) the rows of hashes whose halves all stand where they belong, else None. A row's own hash must still be looked at.
+    """(n,) the rows of hashes whose halves all stand where they belong, else None. A row's own hash must still be looked at, and whether
+    there is such a row.
 
     As `find`, which it leaves the rest to: a few array reads, and no row is touched.
     """
@@ -85,22 +87,24 @@ def find(hashes: Hashes, index: Index, known: Hashes) -> NDArray[np.intp]:
 
     Args:
         hashes: (n,) none of them 0.
-        index: a full bucket goes on in the next one.
-        known: (rows,) the hash of each row.
+        index: a full bucket goes on in the next one. Whatever stands there, the search ends after `PROBES` of them.
+        known: (rows,) the hash of each row there is; a row beyond them is none.
     """
     at = _home(hashes, len(index))
     found = np.zeros(len(hashes), np.intp)
     left = np.arange(len(hashes))
-    while len(left):
+    for _ in range(min(len(index), PROBES)):
         there = index.take(at[left], axis=0)
         more = there[:, -1] != 0
         there ^= (hashes[left] << _HALF)[:, None]
         key, slot = (there < _ROWS).nonzero()
         rows = there[key, slot].view(np.intp)
-        right = known[rows] == hashes[left[key]]
+        right = (known.take(rows, mode="clip") == hashes[left[key]]) & (rows < len(known))
         found[left[key[right]]] = rows[right]
         more[key[right]] = False
         left = left[more]
+        if not len(left):
+            break
         at[left] = (at[left] + 1) % len(index)
     return found
 
@@ -130,11 +134,17 @@ def rows_in(index: Index) -> NDArray[np.intp]:
 
 
 def free(one: np.uint64, index: Index) -> tuple[int, int]:
-    """(bucket, slot) where a hash that the index lacks belongs."""
+    """(bucket, slot) where a hash that the index lacks belongs.
+
+    Raises:
+        ValueError: there is none, which only damage brings about.
+    """
     at = int(_home(np.array([one]), len(index))[0])
-    while (taken := int(np.count_nonzero(index[at]))) == SLOTS:
+    for _ in range(len(index)):
+        if (taken := int(np.count_nonzero(index[at]))) < SLOTS:
+            return at, taken
         at = (at + 1) % len(index)
-    return at, taken
+    raise ValueError("every bucket of the index is full")
 
 
 def _home(hashes: Hashes, of: int) -> NDArray[np.intp]:

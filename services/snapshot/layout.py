@@ -39,6 +39,7 @@ REFERENCES = slice(5, 5 + len(SHARED))
 """Where a row's references stand among its 32-bit words."""
 _FILLED = ("rows", *SHARED, "names", "id_bytes", "name_bytes")
 STATE = np.dtype([("writes", "<u8"), ("as_of", "<f8"), *((name, "<u8") for name in _FILLED)])
+_SHARED_COUNTS = slice(3, 3 + len(SHARED))  # among the state's 64-bit words
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _PREFIX = struct.Struct("<8sII")  # magic, length of the JSON, its checksum
 
@@ -132,12 +133,18 @@ class Blocks:
             views[name] = np.ndarray(shape, dtype, memory, at)
             at += _paged(views[name].nbytes)
         self.state = views["state"]
+        self.filled: NDArray[np.int64] = self.state.view("<i8")[_SHARED_COUNTS]
+        """(len(SHARED),) how many entries there are of each shared block, as it stands now."""
         self.index: NDArray[np.uint64] = views["index"]
         self.entries = {name: views[name] for name in ("rows", *SHARED)}
         # As words, so that taking rows copies memory instead of values one by one.
         self.words = {name: a.view("<u4").reshape(len(a), -1) if len(a) else a for name, a in self.entries.items()}
         self.id_ends, self.ids = views["id_ends"], views["ids"]
         self.name_keys, self.name_ends, self.names = views["name_keys"], views["name_ends"], views["names"]
+
+    def length(self) -> int:
+        """Bytes the mapped file has now; touching what is missing of it would end the process."""
+        return self._memory.size() if isinstance(self._memory, mmap.mmap) else len(self._memory)
 
 
 def boot() -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -20,21 +19,21 @@ from numpy.typing import NDArray
 from ranking.assemble import ItemFeatures
 from ranking.features import stable_key
 from ranking.types import FloatArray
+from services.snapshot.checks import check_content, check_counts
 from services.snapshot.errors import InvalidSnapshotError
 from services.snapshot.keys import find, guess, hash_ids
-from services.snapshot.layout import ITEMS, PAGE, REFERENCES, SHARED, Blocks, Format, Header, boot, size
+from services.snapshot.layout import ITEMS, PAGE, REFERENCES, SHARED, Blocks, Format, Header, size
 from services.snapshot.table import features_of
 
 _TRIES = 4  # reads of a row that is being written, before it counts as unknown
-_CHUNK = 1 << 20
 
 
 class Snapshot:
     """A file, mapped; it stays readable after another took its name. Safe for any number of threads."""
 
-    def __init__(self, header: Header, blocks: Blocks) -> None:
+    def __init__(self, header: Header, blocks: Blocks, form: Format) -> None:
         """See `open`."""
-        self.header = header
+        self.header, self._form = header, form
         self.blocks = blocks
         self._hashes: NDArray[np.uint64] = blocks.entries["rows"]["hash"]
         self._shared = [(blocks.words[name], blocks.entries[name].dtype) for name in SHARED]
@@ -56,19 +55,30 @@ class Snapshot:
                 if there != wanted:
                     raise InvalidSnapshotError(path, f"is truncated or longer than it was made: {there} bytes instead of {wanted}")
                 blocks = Blocks(header, form, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-                _check(path, header, blocks, file.fileno())
+                check_content(path, header, blocks, file.fileno())
         except OSError as error:
             raise InvalidSnapshotError(path, f"cannot be read: {error.strerror}") from None
-        return cls(header, blocks)
+        return cls(header, blocks, form)
 
     def __len__(self) -> int:
         """Items."""
-        return int(self.blocks.state["rows"][0]) - 1
+        return max(min(int(self.blocks.state["rows"][0]), self.header.capacity["rows"]) - 1, 0)
 
     @property
     def as_of(self) -> float:
         """When the feature store had what stands here, in seconds since 1970."""
         return float(self.blocks.state["as_of"][0])
+
+    def check(self, path: Path) -> None:
+        """Whether the file can still be what was opened: its length and its counts. Cheap, and reads no row.
+
+        Raises:
+            InvalidSnapshotError: it was overwritten or truncated where it is mapped.
+        """
+        there, wanted = self.blocks.length(), size(self.header.capacity, self._form)
+        if there != wanted:  # first of all: the pages of a shorter file must not be touched
+            raise InvalidSnapshotError(path, f"was truncated or grew while it was mapped: {there} bytes instead of {wanted}")
+        check_counts(path, self.header, self.blocks)
 
     def ids(self) -> Iterator[str]:
         """Every item there is a row of."""
@@ -89,14 +99,19 @@ class Snapshot:
         hashes = hash_ids(item_ids, self.header.seed)
         found = guess(hashes, blocks.index)
         if found is None:
-            found = find(hashes, blocks.index, self._hashes)
+            found = self._find(hashes)
         taken = self._taken(found)
         rows = taken.view(blocks.entries["rows"].dtype).ravel()
         if np.count_nonzero(rows["hash"] == hashes) < np.count_nonzero(found):  # half of a hash is not the hash
-            found = find(hashes, blocks.index, self._hashes)
+            found = self._find(hashes)
             taken = self._taken(found)
             rows = taken.view(blocks.entries["rows"].dtype).ravel()
         places = taken.T[REFERENCES].astype(np.intp, order="C")
+        astray = (places >= blocks.filled[:, None]).any(axis=0)  # read after the rows: an entry is counted before a row points to it
+        if np.count_nonzero(astray):  # damage: such a row says nothing
+            found[astray] = 0
+            taken[astray] = blocks.words["rows"][0]
+            places[:, astray] = blocks.words["rows"][0, REFERENCES, None]
         texts, groups, tastes, times = (
             words.take(at, axis=0, mode="clip").view(dtype).ravel() for (words, dtype), at in zip(self._shared, places, strict=True)
         )
@@ -106,6 +121,10 @@ class Snapshot:
             unknown = np.flatnonzero(~known)
             features.keys[unknown] = [stable_key(item_ids[i]) for i in unknown.tolist()]
         return features, times["times"].T, known
+
+    def _find(self, hashes: NDArray[np.uint64]) -> NDArray[np.intp]:
+        """The rows of hashes, among those filled."""
+        return find(hashes, self.blocks.index, self._hashes[: len(self) + 1])
 
     def _taken(self, found: NDArray[np.intp]) -> NDArray[np.uint32]:
         """Records of the rows `found` as words, none of them half written; those that stay so count as unknown, in `found` too."""
@@ -121,13 +140,13 @@ class Snapshot:
         """As `_taken`, row by row."""
         versions, words = self.blocks.entries["rows"]["version"], self.blocks.words["rows"]
         for _ in range(_TRIES):
-            before = versions[found]
-            taken: NDArray[np.uint32] = words.take(found, axis=0)
-            torn = (before != versions[found]) | (before & 1).astype(bool)
+            before = versions.take(found, mode="clip")
+            taken: NDArray[np.uint32] = words.take(found, axis=0, mode="clip")
+            torn = (before != versions.take(found, mode="clip")) | (before & 1).astype(bool)
             if not torn.any():
                 return taken
         found[torn] = 0  # row 0 is never written
-        return words.take(found, axis=0)
+        return words.take(found, axis=0, mode="clip")
 
 
 class Names(Mapping[int, str]):
@@ -169,18 +188,3 @@ class Names(Mapping[int, str]):
     def _text(self, place: int) -> str:
         ends = self._blocks.name_ends
         return self._blocks.names[int(ends[place - 1]) if place else 0 : int(ends[place])].tobytes().decode()
-
-
-def _check(path: Path, header: Header, blocks: Blocks, file: int) -> None:
-    """Counts within capacities; and, unless rows were updated since it was made, every byte as it was."""
-    for name, capacity in header.capacity.items():
-        if not 0 <= int(blocks.state[name][0]) <= capacity:
-            raise InvalidSnapshotError(path, f"is damaged: {int(blocks.state[name][0])} {name} where {capacity} fit")
-    checksum, at = 0, 2 * PAGE
-    while chunk := os.pread(file, _CHUNK, at):  # not through the map: what nobody gathers stays out of memory
-        checksum, at = zlib.crc32(chunk, checksum), at + len(chunk)
-    updated = int(blocks.state["writes"][0])  # read after them: it is counted before a row is touched
-    if updated and header.boot != boot():
-        raise InvalidSnapshotError(path, "may be damaged: the machine stopped after rows had been updated")
-    if checksum != header.checksum and not updated:
-        raise InvalidSnapshotError(path, "its rows are damaged: the checksum is wrong")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import mmap
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from ranking.types import FloatArray
 from services.snapshot.errors import InvalidSnapshotError, SnapshotTakenError
 from services.snapshot.files import About, drafts, publish
 from services.snapshot.keys import NOWHERE, find, free, hash_ids, slots
-from services.snapshot.layout import ITEM_VIEWS, ITEMS, SHARED, Blocks, Format
+from services.snapshot.layout import ITEM_VIEWS, ITEMS, PAGE, SHARED, Blocks, Format, Header
 from services.snapshot.snapshot import Snapshot
 from services.snapshot.table import Table, entries_of, features_of, kept, made, rows_of
 
@@ -75,12 +76,15 @@ class Writer:
             raise SnapshotTakenError(lock) from None
         for draft in path.parent.glob(f"{drafts(path)}*"):  # of a writer that was killed
             draft.unlink(missing_ok=True)
+        self._inode = 0
         self._snapshot: Snapshot | None
         try:
             self._snapshot, self.problem = self._mapped(), ""
         except InvalidSnapshotError as error:
             self._snapshot, self.problem = None, str(error)
-        if self._snapshot and int(self._blocks().state["writes"][0]) & 1:  # its last writer was killed at it: leave out what it was writing
+        if (
+            self._snapshot is not None and int(self._blocks().state["writes"][0]) & 1
+        ):  # its last writer was killed at it: leave out what it was writing
             self._publish(kept(self._blocks()), self._snapshot.as_of, self._snapshot.header.source)
 
     def __enter__(self) -> Self:
@@ -93,6 +97,31 @@ class Writer:
         """Let another process write."""
         self._snapshot = None
         self._lock.close()
+
+    def standing(self, *, whole: bool = False) -> bool:
+        """Whether the file that is written to still stands under its name; one that is damaged is let go, and `problem` says why.
+
+        One that was deleted, or replaced by another program, goes on being read and written to until the next build.
+
+        Args:
+            whole: read all of it, as when it was opened.
+        """
+        if self._snapshot is None:
+            return False
+        try:
+            self._snapshot.check(self._path)
+            with self._path.open("rb") as file:
+                if os.fstat(file.fileno()).st_ino != self._inode:
+                    return False
+                Header.from_bytes(self._path, file.read(PAGE))
+            if whole:
+                Snapshot.open(self._path, self._form)
+        except InvalidSnapshotError as error:
+            self._snapshot, self.problem = None, str(error)
+            return False
+        except OSError:
+            return False
+        return True
 
     @property
     def snapshot(self) -> Snapshot | None:
@@ -154,7 +183,7 @@ class Writer:
         blocks = self._blocks()
         assert self._snapshot is not None
         hashed = hash_ids([item], self._snapshot.header.seed)
-        row = int(find(hashed, blocks.index, blocks.entries["rows"]["hash"])[0])
+        row = int(find(hashed, blocks.index, blocks.entries["rows"]["hash"][: int(blocks.state["rows"][0])])[0])
         features, known, refs = self._stored(row)
         newer = (~np.isnan(times) & ~(times < known))[:, 0]
         if not newer.any() or hashed[0] == NOWHERE:
@@ -189,6 +218,8 @@ class Writer:
         blocks = self._blocks()
         records = blocks.entries["rows"]
         record = records[[0 if records["version"][row] & 1 else row]]
+        if any(int(record[name][0]) >= int(blocks.state[name][0]) for name in SHARED):  # damaged: it says nothing
+            record = records[[0]]
         texts, groups, tastes, times = (blocks.entries[name][record[name]] for name in SHARED)
         features = features_of(record, texts, groups, tastes)
         return features, times["times"].T.copy(), {name: int(record[name][0]) for name in SHARED}
@@ -244,7 +275,7 @@ class Writer:
         return self._snapshot.blocks
 
     def _publish(self, table: Table, as_of: float, source: str) -> None:
-        generation = self._snapshot.header.generation + 1 if self._snapshot else 1
+        generation = self._snapshot.header.generation + 1 if self._snapshot is not None else 1
         about = About(generation, as_of, self._clock(), source)
         publish(self._path, self._form, table, about, spare=self._spare)
         self._snapshot, self.problem = self._mapped(), ""
@@ -253,4 +284,5 @@ class Writer:
         """Open the file as every reader does, and then again to write to it."""
         header = Snapshot.open(self._path, self._form).header
         with self._path.open("r+b") as file:
-            return Snapshot(header, Blocks(header, self._form, mmap.mmap(file.fileno(), 0)))
+            self._inode = os.fstat(file.fileno()).st_ino
+            return Snapshot(header, Blocks(header, self._form, mmap.mmap(file.fileno(), 0)), self._form)

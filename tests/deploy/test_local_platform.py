@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -234,6 +237,38 @@ def test_make_clean_leaves_no_orphans(tmp_path: Path, sleeper: subprocess.Popen[
     )
     assert sleeper.wait(5) is not None
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "home"]
+
+
+@pytest.mark.servers
+def test_a_killed_gateway_comes_back_on_its_port(layout: Layout, tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
+    """`kill -9`: its supervisor starts it again, and it serves at the address it had; `down` stops both for good."""
+    build_release(layout.releases, "r1", 1)
+    store.activate(layout.releases, "r1")
+    started = local._start_time(sleeper.pid)
+    others = [{"module": m, "pid": sleeper.pid, "started": started, "log": "x"} for m in (local.CONTROLLER, local.FEATURES)]
+    layout.run.mkdir(parents=True, exist_ok=True)
+    (layout.run / local.STATE).write_text(json.dumps({"processes": others}))
+    _say_ready(layout, sleeper.pid)
+    try:
+        before = local.up(layout, tmp_path, address="127.0.0.1:0")["gateway"]
+        os.kill(before["pid"], signal.SIGKILL)
+        while (now := local.status(layout)["gateway"])["pid"] == before["pid"] or not now["ready"]:
+            assert local.GATEWAY in local.status(layout)["processes"]
+            time.sleep(0.05)
+        assert now["address"] == before["address"]
+        host, _, port = now["address"].rpartition(":")
+        socket.create_connection((host, int(port))).close()
+    finally:
+        local.down(layout)
+    assert local._start_time(now["pid"]) is None
+
+
+def test_a_gateway_that_died_is_not_shown_as_ready(layout: Layout, sleeper: subprocess.Popen[bytes]) -> None:
+    """What it said last is told with the word that it is being started again."""
+    _remember(layout, sleeper)
+    (layout.run / "gateway.json").write_text(json.dumps({"pid": 2**22 + 1, "ready": True, "address": "127.0.0.1:1"}))
+    said = local.status(layout)["gateway"]
+    assert (said["ready"], said["address"], said["error"]) == (False, "127.0.0.1:1", "it died and is being started again")
 
 
 def test_a_feature_process_that_died_is_not_shown_as_ready(layout: Layout, sleeper: subprocess.Popen[bytes]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -10,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ranking.assemble import ItemFeatures
 from ranking.errors import Unavailable
 from ranking.features import ITEM_SCALARS, Entity
 from ranking.layout import Layout
+from ranking.types import FloatArray
 from services.feature_store.items import items_of
 from services.feature_store.port import FeatureRows
 from services.features import process as process_module
@@ -72,8 +75,14 @@ def writer(path: Path) -> Iterator[Writer]:
         yield writer
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is, a process that was told to stop ends in good order."""
+    monkeypatch.setattr(process_module, "_STOP_S", 600.0)
+
+
 def keeper(store: Shop, writer: Writer, clock: Clock | None = None, stop: threading.Event | None = None) -> Keeper:
-    return Keeper(store, writer, refresh_s=60.0, batch=7, stop=stop or threading.Event(), clock=clock or Clock())
+    return Keeper(store, writer, refresh_s=60.0, stale_s=180.0, batch=7, stop=stop or threading.Event(), clock=clock or Clock())
 
 
 def test_it_is_made_in_batches_of_what_the_store_says(path: Path, writer: Writer) -> None:
@@ -105,6 +114,75 @@ def test_it_is_made_again_when_it_is_old_or_the_store_changed(path: Path, writer
     clock.now += 60.0
     assert made.look()
     assert (Snapshot.open(path).header.generation, Snapshot.open(path).as_of) == (3, clock.now)
+
+
+@pytest.mark.parametrize("step", [-3600.0, -61.0])
+def test_it_is_made_again_when_the_clock_was_set_back(path: Path, writer: Writer, step: float) -> None:
+    """One that is of a time to come is made at once, not when that time has come; a little ahead is no matter."""
+    store, clock = Shop(), Clock()
+    made = keeper(store, writer, clock)
+    assert made.look()
+    clock.now -= 1.0
+    assert not made.look()
+    clock.now += 1.0 + step
+    assert made.look()
+    assert Snapshot.open(path).as_of == clock.now
+
+
+@pytest.mark.parametrize("gone", ["deleted", "overwritten", "truncated"])
+def test_it_is_made_again_when_it_is_gone_or_damaged(path: Path, writer: Writer, gone: str) -> None:
+    """The next look sees it, also where nothing else is due; an item that was only pushed survives a deleted file."""
+    store = Shop()
+    made = keeper(store, writer)
+    made.look()
+    put = ["i40"]  # known to the store, not listed by it
+    made.put(put, *pushed(store, put))
+    if gone == "deleted":
+        path.unlink()
+    elif gone == "overwritten":
+        overwrite(path)
+    else:
+        os.truncate(path, 5000)
+    assert made.look()
+    assert Snapshot.open(path).gather(store.items)[2].all()
+    assert Snapshot.open(path).gather(put)[2].tolist() == [gone == "deleted"]
+    assert not made.look()
+
+
+def overwrite(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.write(b"\xa5" * 8192)
+
+
+def pushed(store: Shop, ids: Sequence[str]) -> tuple[ItemFeatures, FloatArray, dict[int, str]]:
+    rows = store.read(Entity.ITEM, ids)
+    features, names = items_of(ids, rows)
+    return features, rows.event_times, names
+
+
+@pytest.mark.parametrize(("age", "unhurried"), [(61.0, True), (180.0, False), (-3600.0, False)])
+def test_one_that_nobody_believes_is_made_in_haste(writer: Writer, age: float, unhurried: bool) -> None:
+    """Without the pauses that leave the store to others: gateways read the store themselves until it is there."""
+    store, clock, stop = Shop(), Clock(), Pauses()
+    made = keeper(store, writer, clock, stop)
+    assert made.look()
+    assert set(stop.asked) == {0.0}
+    stop.asked.clear()
+    clock.now += age
+    assert made.look()
+    assert all(pause > 0.0 for pause in stop.asked) == unhurried
+
+
+class Pauses(threading.Event):
+    """Notes how long it was asked to wait, and does not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.asked.append(timeout or 0.0)
+        return self.is_set()
 
 
 def test_a_row_put_while_it_is_made_is_not_lost(path: Path, writer: Writer) -> None:
@@ -168,7 +246,7 @@ def test_told_to_stop_it_does_not_finish(path: Path, writer: Writer) -> None:
     assert (len(store.reads), path.exists()) == (1, False)
 
 
-def test_the_process_keeps_on_and_says_how_it_stands(tmp_path: Path) -> None:
+def test_the_process_keeps_on_and_says_how_it_stands(tmp_path: Path, patient: None) -> None:
     """It outlives a store that is down, says so, makes the snapshot once it is up, and takes its word back when it stops."""
     store, stop, told = Shop(), threading.Event(), Layout(tmp_path).run / "features.json"
     store.down = True
@@ -187,7 +265,7 @@ def test_the_process_keeps_on_and_says_how_it_stands(tmp_path: Path) -> None:
     assert not told.exists()
 
 
-def test_whom_a_materialisation_brings_back_is_forgotten_again(tmp_path: Path) -> None:
+def test_whom_a_materialisation_brings_back_is_forgotten_again(tmp_path: Path, patient: None) -> None:
     """Each time the snapshot is made anew, users with a tombstone leave the online store; nobody else does."""
 
     class Users(Shop):

@@ -79,6 +79,31 @@ async def test_a_snapshot_that_is_too_old_is_not_believed(tmp_path: Path) -> Non
     await reader.close()
 
 
+async def test_a_snapshot_of_a_time_to_come_is_not_believed(tmp_path: Path) -> None:
+    """The clock was set back: how old it is nobody knows, so its items are read from the store, and the answer says so."""
+    path, store = tmp_path / "items", FakeStore()
+    publish(path, ids(1, 2), price=99.0, as_of=time.time() + 3600.0)
+    reader = features(store, path)
+    found = await reader.get("", ids(1, 2), soon())
+    assert found.items.scalars[:, PRICE].tolist() == [2.0, 3.0]
+    assert [(d.component, d.reason) for d in found.degradations if d.component != "features:user"] == [("features:snapshot", "STALE")]
+    await reader.close()
+
+
+async def test_a_refused_snapshot_is_told(tmp_path: Path) -> None:
+    """Where there is a file and it is no good, items come from the store, and the answer says why without naming the path."""
+    path, store = tmp_path / "items", FakeStore()
+    path.write_bytes(b"nothing of the kind")
+    reader = features(store, path)
+    found = await reader.get("", ids(1, 2), soon())
+    assert found.items.scalars[:, PRICE].tolist() == [2.0, 3.0]
+    (told,) = (d for d in found.degradations if d.component == "features:snapshot")
+    assert told.reason == "UNAVAILABLE"
+    assert "it is no snapshot: 19 bytes" in told.detail
+    assert str(path) not in told.detail
+    await reader.close()
+
+
 async def test_an_old_snapshot_is_better_than_nothing(tmp_path: Path) -> None:
     """Beyond its bound and with the store down, what it says still stands in place of defaults, and both are told."""
     path, store = tmp_path / "items", FakeStore()
