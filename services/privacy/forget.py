@@ -102,13 +102,13 @@ def _served(layout: Layout, users: Sequence[str]) -> int:
         raise Unavailable(f"{layout.served_key}: the key of the served log is gone, so nobody can tell whose rows it holds")
     key = layout.served_key.read_bytes()
     digests = {user_digest(user, key) for user in users}
-    return sum(without(path, "user", digests) for path in files)
+    return sum(without(path, "user", digests, empty=False) for path in files)
 
 
 def _pushed(layout: Layout, users: Sequence[str]) -> int:
     """Rows made of events, as they were pushed."""
     folders = [layout.pushed_rows / view.name for view in ALL_VIEWS if view.entity is Entity.USER]
-    return sum(without(path, "user_id", set(users)) for folder in folders for path in sorted(folder.glob("*.parquet")))
+    return sum(without(path, "user_id", set(users), empty=False) for folder in folders for path in sorted(folder.glob("*.parquet")))
 
 
 def _tables(layout: Layout, users: Sequence[str]) -> int:
