@@ -15,6 +15,7 @@ from ranking.features import ALL_VIEWS, VIEWS, Entity
 from ranking.layout import Layout
 from ranking.privacy import user_digest
 from services.feature_store.changes import Changes
+from services.privacy.drafts import sweep
 from services.privacy.forgotten import Forgotten
 from services.privacy.parquet import without
 
@@ -40,7 +41,7 @@ class Done:
     """What became of one store."""
 
     store: str
-    removed: int  # rows or events
+    removed: int  # rows or events; of the drafts files and folders
     failed: str = ""  # why it is not done; empty: it is
 
 
@@ -64,7 +65,7 @@ def forget(layout: Layout, users: Sequence[str], stores: Stores) -> list[Done]:
     Forgotten(layout.forgotten).add(users)
     steps = {name: partial(store.forget, users) for name, store in stores.items()}
     steps |= {"served log": partial(_served, layout, users), "pushed rows": partial(_pushed, layout, users)}
-    steps |= {"feature tables": partial(_tables, layout, users)}
+    steps |= {"feature tables": partial(_tables, layout, users), "drafts": partial(sweep, layout)}
     done = [_done(name, step) for name, step in steps.items()]
     changes = Changes(layout.user_changes)
     for user in users:
