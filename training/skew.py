@@ -180,7 +180,7 @@ def _latest(folder: Path, rankings: int) -> tuple[pa.Table, int]:
         ours = table.filter(ds.field("feature_schema_hash") == schema_hash())
         other += len(table) - len(ours)
         ids = list(dict.fromkeys(reversed(ours["ranking_id"].to_pylist())))[: rankings - seen]
-        kept.insert(0, ours.filter(ds.field("ranking_id").isin(ids)))
+        kept.insert(0, ours.filter(ds.field("ranking_id").isin(pa.array(ids, pa.string()))))  # typed: there may be none
         seen += len(ids)
         if seen >= rankings:
             break

@@ -14,6 +14,7 @@ from typing import Any
 from ranking.errors import Unavailable
 
 _BUSY_S = 10.0
+_CACHE_KIB = 256 * 1024  # the demo's tables of users are 60 MB
 
 
 def removed(store: Any, join_key: str, ids: Sequence[str]) -> int:
@@ -53,20 +54,55 @@ def _from_sqlite(store: Any, keys: Sequence[bytes]) -> int:
     gone = 0
     db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
     try:
-        db.execute("PRAGMA secure_delete = ON")
-        tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        for table in tables:
-            columns = {row[1] for row in db.execute(f'PRAGMA table_info("{table}")')}
-            if "entity_key" in columns:
-                quoted = table.replace('"', '""')
-                gone += db.executemany(f'DELETE FROM "{quoted}" WHERE entity_key = ?', [(key,) for key in keys]).rowcount  # noqa: S608
-        # Rebalanced pages keep copies of rows that moved on, unknown to `secure_delete`: the file is written anew.
-        db.execute("VACUUM")
+        if tables := [table for table in _tables(db) if any(_holds(db, table, key) for key in keys)]:
+            db.execute("PRAGMA secure_delete = ON")  # what is freed is overwritten with zeros
+            db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")  # from the first page on that does not fit, nobody else can read
+            db.execute("BEGIN IMMEDIATE")
+            gone = sum(_without(db, table, keys) for table in tables)
+            _blanked(db)
+            db.execute("COMMIT")
         deadline = time.monotonic() + _BUSY_S
-        while db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
-            if time.monotonic() > deadline:
+        while _ahead(path, keys):
+            if db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] and time.monotonic() > deadline:
                 raise Unavailable(f"feature store: {path}: rows are removed, but others keep the old file in use; call again")
             time.sleep(0.01)
     finally:
         db.close()
     return gone
+
+
+def _ahead(path: Path, keys: Sequence[bytes]) -> bool:
+    """Whether the keys are in what was written ahead of the file, where it has such a log: an earlier call may have left them there."""
+    log = path.with_name(f"{path.name}-wal")
+    written = log.read_bytes() if log.exists() else b""
+    return any(key in written for key in keys)
+
+
+def _tables(db: sqlite3.Connection) -> list[str]:
+    """Quoted names of the tables of views."""
+    names = [name.replace('"', '""') for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    return [f'"{name}"' for name in names if "entity_key" in {row[1] for row in db.execute(f'PRAGMA table_info("{name}")')}]
+
+
+def _holds(db: sqlite3.Connection, table: str, key: bytes) -> bool:
+    return bool(db.execute(f"SELECT EXISTS (SELECT 1 FROM {table} WHERE entity_key = ?)", (key,)).fetchone()[0])  # noqa: S608
+
+
+def _without(db: sqlite3.Connection, table: str, keys: Sequence[bytes]) -> int:
+    """Delete the keys' rows and write the table's others anew: pages that were split keep copies of rows that moved on, unknown to
+    `secure_delete`. The whole file (`VACUUM`) is mostly items, and nobody could read it for minutes.
+    """
+    gone = db.executemany(f"DELETE FROM {table} WHERE entity_key = ?", [(key,) for key in keys]).rowcount  # noqa: S608
+    db.execute(f"CREATE TEMP TABLE kept AS SELECT * FROM {table}")  # noqa: S608
+    db.execute(f"DELETE FROM {table}")  # noqa: S608
+    db.execute(f"INSERT INTO {table} SELECT * FROM kept")  # noqa: S608
+    db.execute("DROP TABLE kept")
+    return gone
+
+
+def _blanked(db: sqlite3.Connection) -> None:
+    """Overwrite the pages that others freed before, who do not know `secure_delete`: take them all, and free them again."""
+    free, size = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_size"))
+    db.execute("CREATE TABLE longtail_blank (bytes BLOB)")
+    db.executemany("INSERT INTO longtail_blank VALUES (zeroblob(?))", [(size,)] * free)  # at least a page each
+    db.execute("DROP TABLE longtail_blank")

@@ -171,6 +171,8 @@ class ServedLog:
             if self._digest_key is None:
                 self._digest_key = digest_key(self._key)
             part = taken(one, self._digest_key)
+            if not len(part.scores):
+                continue  # a row is a result: a file of such answers alone would have none
             if not self._parts:
                 self._began = time.monotonic()
             self._parts.append(part)

@@ -15,6 +15,7 @@ from ranking.features import ALL_VIEWS, VIEWS, Entity
 from ranking.layout import Layout
 from ranking.privacy import user_digest
 from services.feature_store.changes import Changes
+from services.privacy.drafts import sweep
 from services.privacy.forgotten import Forgotten
 from services.privacy.parquet import without
 
@@ -40,7 +41,7 @@ class Done:
     """What became of one store."""
 
     store: str
-    removed: int  # rows or events
+    removed: int  # rows or events; of the drafts files and folders
     failed: str = ""  # why it is not done; empty: it is
 
 
@@ -64,7 +65,7 @@ def forget(layout: Layout, users: Sequence[str], stores: Stores) -> list[Done]:
     Forgotten(layout.forgotten).add(users)
     steps = {name: partial(store.forget, users) for name, store in stores.items()}
     steps |= {"served log": partial(_served, layout, users), "pushed rows": partial(_pushed, layout, users)}
-    steps |= {"feature tables": partial(_tables, layout, users)}
+    steps |= {"feature tables": partial(_tables, layout, users), "drafts": partial(sweep, layout)}
     done = [_done(name, step) for name, step in steps.items()]
     changes = Changes(layout.user_changes)
     for user in users:
@@ -102,13 +103,13 @@ def _served(layout: Layout, users: Sequence[str]) -> int:
         raise Unavailable(f"{layout.served_key}: the key of the served log is gone, so nobody can tell whose rows it holds")
     key = layout.served_key.read_bytes()
     digests = {user_digest(user, key) for user in users}
-    return sum(without(path, "user", digests) for path in files)
+    return sum(without(path, "user", digests, empty=False) for path in files)
 
 
 def _pushed(layout: Layout, users: Sequence[str]) -> int:
     """Rows made of events, as they were pushed."""
     folders = [layout.pushed_rows / view.name for view in ALL_VIEWS if view.entity is Entity.USER]
-    return sum(without(path, "user_id", set(users)) for folder in folders for path in sorted(folder.glob("*.parquet")))
+    return sum(without(path, "user_id", set(users), empty=False) for folder in folders for path in sorted(folder.glob("*.parquet")))
 
 
 def _tables(layout: Layout, users: Sequence[str]) -> int:

@@ -1,6 +1,6 @@
 """The users this machine's processes must not know again: a file of tombstones, one line each, that only grows.
 
-A tombstone says nothing of the user to whoever does not have the id. Processes read the file again when it changed.
+What a tombstone tells and to whom says `ranking.privacy.tombstone`. Processes read the file again when it changed; the batch reads it too.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from ranking.privacy import tombstone
+from ranking.privacy import TOMBSTONE_DIGITS, tombstone, tombstones
 
-_LINE = 33  # 32 hex digits and the end of the line
+_LINE = TOMBSTONE_DIGITS + 1  # and the end of the line
 
 
 class Forgotten:
@@ -60,6 +60,5 @@ class Forgotten:
             size = 0
         if size != self._size:
             with self._path.open("rb") as file:
-                lines = file.read(size).decode().split() if size else []
-            self._known, self._size = frozenset(lines), size
+                self._known, self._size = tombstones(file.read(size).decode()), size
         return self._known

@@ -14,15 +14,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 
-def without(path: Path, column: str, values: Collection[str]) -> int:
+def without(path: Path, column: str, values: Collection[str], *, empty: bool = True) -> int:
     """Remove the rows whose `column` is one of `values`; row groups are kept as they are cut. Returns how many rows went.
 
-    A file that keeps no row stays, empty. Readers meet the old file or the new one.
+    A file without such rows is only read. Readers meet the old file or the new one.
 
     Args:
         path: the file; one that goes while this runs is no error, for logs are rotated.
         column: of strings.
         values: to be removed.
+        empty: whether a file that keeps no row stays, and not goes too: as a table does, and a log's file does not.
 
     Raises:
         ValueError: the file has no such column.
@@ -37,6 +38,9 @@ def without(path: Path, column: str, values: Collection[str]) -> int:
         if column not in source.schema_arrow.names:
             raise ValueError(f"{path}: has no column {column}")
         found = sum(pc.sum(pc.is_in(part[column], wanted)).as_py() or 0 for part in source.iter_batches(columns=[column]))
+        if not empty and found == source.metadata.num_rows:
+            path.unlink(missing_ok=True)
+            return int(found)
         if not found:
             return 0
         draft = path.with_name(f"{path.name}.{os.getpid()}.part")

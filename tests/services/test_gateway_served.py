@@ -80,6 +80,19 @@ async def test_dropped_candidates_have_no_row_and_no_rank_by_score(home: Path) -
     assert [r["position_by_score"] for r in found] == [e.rank_before for e in answer.explanations]
 
 
+async def test_answers_without_results_make_no_file(home: Path) -> None:
+    """Every bid is below the reserve, twice, before an answer with results: only that one is in a file, and alone they leave none."""
+    alter(Layout(home).releases, "r1", lambda m: m["policies"][0].update(reserve_micros=10**9))
+    async with gateway(home) as gw:
+        for _ in range(2):
+            assert not (await gw.rank(ads(3))).results.item_ids
+    assert not Layout(home).served.exists()
+    async with gateway(home) as gw:
+        await gw.rank(ads(3))
+        shown = await gw.rank(search(3))
+    assert [r["ranking_id"] for r in rows(home)] == [shown.ranking_id] * 3
+
+
 async def test_a_users_id_is_nowhere_in_the_files_and_the_key_is_private(home: Path) -> None:
     """The id is in no byte of any file, one user has one digest, and only the owner may read the key."""
     async with gateway(home) as gw:

@@ -19,11 +19,13 @@ import duckdb
 
 from ranking.features import ITEM_PROFILE, ITEM_REVIEWS, ITEM_STATISTICS, ITEM_TASTE, ITEM_WINDOWS, USER_BEHAVIOUR, USER_TASTE, schema_hash
 from ranking.layout import Layout
+from ranking.privacy import tombstone
 from training.progress import Bar
 from training.stage import CORE, Staged, key_of, source_files, stage
 from training.tables import facts, reviews
 from training.tables.duck import connect, together
 from training.tables.embeddings import write_item_embedding
+from training.tables.forgotten import forgotten_users
 from training.tables.grow import append, past
 from training.tables.history import write_history
 from training.tables.items import write_item_profile, write_item_statistics
@@ -47,6 +49,7 @@ def write_tables(
     older: Path | None = None,
     sentiment: Path | None = None,
     embeddings: Path | None = None,
+    forgotten: Sequence[str] = (),
 ) -> dict[str, float]:
     """Write one Parquet file per feature view and what events go on from into the existing directory `out`.
 
@@ -62,6 +65,7 @@ def write_tables(
         older: what an earlier run left; its snapshots are kept, and only later ones computed, if what they were computed from is unchanged.
         sentiment: file of what reviews say, see `reviews`; it need not be there.
         embeddings: file of texts read so far, see `embeddings`; it need not be there.
+        forgotten: ids of users of whom no file may say anything; see `training.tables.forgotten`.
 
     Returns:
         Seconds taken by part: facts, views, older; and of the views, which are written side by side, profiles, user_behaviour,
@@ -72,7 +76,7 @@ def write_tables(
     """
     clock = _Clock()
     with connect(out) as db:
-        facts.load(db, canonical)
+        facts.load(db, canonical, forgotten)
         reviews.load(db, sentiment)
         weeks = {week: start.astimezone(UTC) for week, start in db.execute("SELECT week, start_time FROM weeks ORDER BY week").fetchall()}
         if not all(week in weeks for week in range(first_week, last_week + 1)):
@@ -174,16 +178,32 @@ def compute(
     """Feature tables under `layout.features` from a prepared source, made unless they are there, grown where they can be.
 
     Until the new tables are whole the old ones stand. `full` computes everything anew; the other arguments are those of `write_tables`.
+    Users with a tombstone under `layout` are left out, and made tables of whom there was more are made again; who is forgotten while this
+    runs is in the new tables, so they are made once more.
     """
+    gone = forgotten_users(layout, source.path)
     told = layout.sentiment.read_bytes() if layout.sentiment.exists() else b""
     inputs = {"source": source.key, "recipe": recipe(), "weeks": [first_week, last_week], "until": until and until.isoformat()}
     inputs |= {"sentiment": hashlib.blake2b(told, digest_size=16).hexdigest()}
+    inputs |= {"forgotten": key_of({"tombstones": [tombstone(user).hex() for user in gone]})}  # what is written down names nobody
     older = None if full else layout.features
 
     def build(out: Path) -> None:
-        write_tables(source.path, out, first_week=first_week, last_week=last_week, until=until, older=older, sentiment=layout.sentiment)
+        write_tables(
+            source.path,
+            out,
+            first_week=first_week,
+            last_week=last_week,
+            until=until,
+            older=older,
+            sentiment=layout.sentiment,
+            forgotten=gone,
+        )
 
-    return stage(layout.features, inputs, build, anew=full)
+    made = stage(layout.features, inputs, build, anew=full)
+    if forgotten_users(layout, source.path) != gone:
+        return compute(layout, source, first_week=first_week, last_week=last_week, until=until, full=full)
+    return made
 
 
 def recipe() -> str:

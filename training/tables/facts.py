@@ -1,7 +1,7 @@
 """What the feature tables aggregate: purchases, baskets and promoted impressions in the form their SQL reads.
 
 Made once per run from the canonical tables, as tables of the given database. Money is in whole micros: sums of integers are equal in
-any order of addition, so two runs on any number of threads give the same bits.
+any order of addition, so two runs on any number of threads give the same bits. Of forgotten users there are no facts.
 
 * ``lines``: one per (basket, item): who, what (with its keys), basket_id, bought_at; value, unit_price, off_shelf (share of the shelf
   price taken off), each in millionths; NULL where the line has no positive quantity or value.
@@ -116,9 +116,20 @@ FROM every
 """
 
 
-def load(db: duckdb.DuckDBPyConnection, canonical: Path) -> None:
-    """Create the tables described above from the Parquet files in `canonical`."""
+def load(db: duckdb.DuckDBPyConnection, canonical: Path, forgotten: Sequence[str] = ()) -> None:
+    """Create the tables described above from the Parquet files in `canonical`.
+
+    Args:
+        db: empty.
+        canonical: folder of the canonical tables.
+        forgotten: ids of users whose events are left out; their codes are in the table ``forgotten``, and in ``users`` still, whose
+            rows are found by their codes.
+    """
     views(db, canonical, *CANONICAL)
+    known = "SELECT user_code FROM users WHERE user_id IN (SELECT unnest($ids::VARCHAR[]))"
+    db.execute(f"CREATE TABLE forgotten AS {known}", {"ids": list(forgotten)})
+    if forgotten:
+        db.execute("ALTER VIEW events RENAME TO told; CREATE VIEW events AS FROM told ANTI JOIN forgotten USING (user_code)")
     db.execute(_FADING)
     db.execute("""
         CREATE TABLE catalogue AS

@@ -118,11 +118,12 @@ def _groups(codes: NDArray[Any], users: NDArray[Any], limit: int) -> _Groups:
 
 
 def write_user_profile(db: duckdb.DuckDBPyConnection, out: Path, known_at: datetime) -> int:
-    """One row per user, stamped `known_at`."""
+    """One row per user, stamped `known_at`; none for the forgotten."""
     columns = ", ".join(f"{f.name}::FLOAT AS {f.name}" for f in USER_PROFILE)
     return write(
         db,
-        f"SELECT user_id, TIMESTAMPTZ '{known_at.isoformat()}' AS event_timestamp, {columns} FROM users ORDER BY user_code",
+        f"SELECT user_id, TIMESTAMPTZ '{known_at.isoformat()}' AS event_timestamp, {columns} "
+        "FROM users ANTI JOIN forgotten USING (user_code) ORDER BY user_code",
         out / f"{USER_PROFILE.name}.parquet",
     )
 

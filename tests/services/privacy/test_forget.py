@@ -107,6 +107,7 @@ def test_every_store_forgets(home: Layout) -> None:
         "served log": 2,
         "pushed rows": 1,
         "feature tables": 1 + 2,
+        "drafts": 0,
     }
     assert told["removed"]["online store"] > 0
     assert (told["users"], told["failed"]) == (1, [])
@@ -147,7 +148,7 @@ def test_a_store_that_fails_is_told_and_keeps_no_other(home: Layout) -> None:
     done = forget(home, [GONE], {"event log": Down(), "online store": Online()})
     assert done[:2] == [Done("event log", 0, "event log: it is down"), Done("online store", 1)]
     assert "key of the served log is gone" in done[2].failed
-    assert done[3:] == [Done("pushed rows", 1), Done("feature tables", 1 + 2)]
+    assert done[3:] == [Done("pushed rows", 1), Done("feature tables", 1 + 2), Done("drafts", 0)]
     assert GONE in Forgotten(home.forgotten)
 
 

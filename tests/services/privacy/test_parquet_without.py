@@ -27,6 +27,32 @@ def test_exactly_the_named_rows_go(tmp_path_factory: pytest.TempPathFactory, use
     assert [p.name for p in path.parent.iterdir()] == ["f.parquet"]
 
 
+@pytest.mark.parametrize("users", [[], ["a", "a"]])
+def test_a_file_of_a_log_that_keeps_no_row_goes(tmp_path: Path, users: list[str]) -> None:
+    """One that had none before goes as well; one that keeps a row stays, and a table stays in any case."""
+    path = tmp_path / "f.parquet"
+    pq.write_table(pa.table({"user": pa.array(users, pa.string())}), path)
+    assert without(path, "user", {"b"}) == 0
+    assert without(path, "user", {"b"}, empty=False) == 0
+    assert path.exists() == bool(users)
+    pq.write_table(pa.table({"user": pa.array(users, pa.string())}), path)
+    assert without(path, "user", {"a"}, empty=False) == len(users)
+    assert list(tmp_path.iterdir()) == []
+    pq.write_table(pa.table({"user": pa.array([*users, "b"], pa.string())}), path)
+    assert without(path, "user", {"a"}, empty=False) == len(users)
+    assert without(path, "user", {"b"}) == 1
+    assert pq.read_table(path).num_rows == 0
+
+
+def test_a_file_without_such_rows_is_not_written(tmp_path: Path) -> None:
+    """It is the very file that was there."""
+    path = tmp_path / "f.parquet"
+    pq.write_table(pa.table({"user": ["a"]}), path)
+    before = path.stat().st_ino
+    assert without(path, "user", {"b"}) == 0
+    assert path.stat().st_ino == before
+
+
 def test_what_cannot_be_is_named(tmp_path: Path) -> None:
     """A file rotated away has no rows to remove; one without the column is an error that names both."""
     assert without(tmp_path / "gone.parquet", "user", {"a"}) == 0

@@ -187,6 +187,18 @@ def test_only_the_latest_of_this_schema_are_compared(layout: Layout, served: lis
     assert found.rows == sum(row["ranking_id"] in last for row in served)
 
 
+def test_files_without_a_row_of_ours_are_passed_over(layout: Layout, served: list[dict[str, Any]]) -> None:
+    """The latest files have no row at all, and rows of another schema only: rankings of older files are compared; alone they are none."""
+    _write(layout, [row | {"feature_schema_hash": "0" * 16} for row in served[:5]], "2")
+    empty = pq.read_table(layout.served / "2.parquet")[:0]
+    pq.write_table(empty, layout.served / "3.parquet")
+    alone = verify(layout, rankings=AS_MANY)
+    assert (alone.rankings, alone.rows, alone.other_schema, alone.mismatches) == (0, 0, 5, 0)
+    _write(layout, served, "1")
+    found = verify(layout, rankings=AS_MANY)
+    assert (found.rankings, found.rows, found.other_schema, found.mismatches) == (8, len(served), 5, 0)
+
+
 def test_what_is_not_there_is_named(layout: Layout, served: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
     """No log, a file that is none of the log's, no key: an error that names it."""
     with pytest.raises(FileNotFoundError, match="nothing was served yet"):
