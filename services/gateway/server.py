@@ -119,7 +119,7 @@ async def running(
         pipeline = Pipeline(releases, features, scoring, ledger, attributions, keep=keep, observe=metrics.observe)
         servicer = RankingServicer(pipeline, budget_s=settings.budget_ms / 1e3, margin_s=settings.margin_ms / 1e3)
 
-        recorder = Recorder(events or _events(settings, layout))
+        recorder = Recorder(events or _events(settings, layout), Forgotten(layout.forgotten))
         closing.push_async_callback(recorder.close)
         feedback = FeedbackServicer(recorder, wait_s=settings.event_wait_s)
 
