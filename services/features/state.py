@@ -18,6 +18,7 @@ import numpy as np
 from ranking.features import ITEM_LIVE, ITEM_STATISTICS, ITEM_WINDOWS, MAX_RECENT, USER_BEHAVIOUR, USER_SESSION, Entity, View
 from ranking.types import IntArray
 from services.features.purchases import Happening, Purchase
+from services.feedback.types import MAX_VALUE_MICROS
 from services.stores.sqlite import SqliteFile
 
 _VERSION = 2
@@ -235,7 +236,8 @@ class State:
         users, ids, *numbers = zip(*rows, strict=True) if rows else ((),) * 9
         user, basket, bought_at, value, unit_price, off_shelf, paid, quantity = (np.array(c, np.int64) for c in (users, *numbers))
         told = paid > 0
-        unit_price[told] = np.floor(paid[told] / quantity[told] * 1e6 + 0.5).astype(np.int64)
+        price = np.floor(paid[told] / quantity[told] * 1e6 + 0.5)
+        unit_price[told] = np.minimum(price, MAX_VALUE_MICROS).astype(np.int64)  # states from before the limit have lines beyond it
         return Bought(ids if kind is Entity.USER else (), user, basket, bought_at, value, unit_price, off_shelf)
 
     def tally(self, item: int) -> list[tuple[str, int, int, int]]:

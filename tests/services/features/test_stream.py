@@ -17,9 +17,10 @@ from ranking.features import CLICK_PRIOR, CLICK_RATE, ITEM_SCALARS, MAX_RECENT, 
 from ranking.live import CODES
 from ranking.types import TIERS
 from services.features import stream
+from services.features.purchases import PoisonError, happening
 from services.features.rows import user_row
 from services.features.state import Bought
-from services.feedback.types import Event, EventType
+from services.feedback.types import MAX_VALUE_MICROS, Event, EventType, beyond_belief
 from tests.services.features.stream_fakes import DAY, HOUR, NOON, Shop, bought, said
 
 US = 10**6
@@ -174,6 +175,31 @@ def test_a_value_beyond_belief_is_left_out(shop: Shop, caplog: pytest.LogCapture
     assert shop.stream.progress().refused == 1
     assert [getattr(record, "event_id", "") for record in caplog.records] == ["bad"]
     assert len(shop.log.read(0, 10)) == 3
+
+
+def test_the_largest_prices_add_up(shop: Shop) -> None:
+    """As many lines as once overflowed, each at the largest price that is accepted: the mean is that price; one beyond it is refused."""
+    largest = {"quantity": 1.0, "value_micros": MAX_VALUE_MICROS}
+    shop.record(*(bought(f"{i}", "ann", f"i{i}", NOON + i, **largest) for i in range(63)))
+    shop.record(bought("bad", "ann", "i1", quantity=1e-6, value_micros=MAX_VALUE_MICROS))  # of a log from before the limit
+    row = shop.user("ann")
+    assert (row["mean_unit_price"], row["spend_28d"], row["orders_all"]) == (1e6, 63e6, 63.0)
+    assert shop.item("i1")["price_28d"] == 1e6
+    assert shop.stream.progress().refused == 1
+
+
+@given(st.floats(0.0, 1e6), st.integers(0, 2 * MAX_VALUE_MICROS))
+def test_what_is_believed_has_a_price_within_the_limit(quantity: float, value: int) -> None:
+    """Whatever the door lets in counts, at no more than the limit a unit."""
+    event = bought("a", "ann", "i1", quantity=quantity, value_micros=value)
+    if beyond_belief(quantity, value):
+        with pytest.raises(PoisonError, match="value_micros"):
+            happening(1, event)
+    else:
+        line = happening(1, event).purchase
+        assert line is not None
+        assert line.value <= MAX_VALUE_MICROS
+        assert line.paid * 10**6 <= MAX_VALUE_MICROS * line.quantity
 
 
 def test_a_row_that_cannot_be_computed_holds_up_no_other(

@@ -20,7 +20,7 @@ from services.feedback.types import Event, EventType, Outcome
 
 NOON = 1_760_000_000  # seconds since 1970
 FULL = Event(
-    "e", EventType.PURCHASE, NOON * 10**9 + 1, "u", "i", Surface.ADS, 'Ünï "x":,\n\0', "r" * 32, 3, 0.1 + 0.2, 10**15, None, "ö" * 64
+    "e", EventType.PURCHASE, NOON * 10**9 + 1, "u", "i", Surface.ADS, 'Ünï "x":,\n\0', "r" * 32, 3, 0.1 + 0.2, 10**11, None, "ö" * 64
 )  # every field that a purchase has
 
 
@@ -48,7 +48,7 @@ EVENTS = st.builds(
     TEXTS,
     st.none() | st.integers(1, 10**6),
     st.none() | st.floats(0.0, 1e6),
-    st.none() | st.integers(0, 10**15),
+    st.none() | st.integers(0, 10**12),
     st.none() | st.floats(1.0, 5.0),
     TEXTS,
 )
