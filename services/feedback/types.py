@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from ranking.types import Surface
 
-
 MAX_VALUE_MICROS = 10**12
 """What one event may say was paid, and what one unit may cost by it: a million in currency. More is a mistake, or malice. One limit for
 the door and for whoever counts: what is accepted counts."""
