@@ -20,6 +20,7 @@ from ranking.assemble import ItemFeatures
 from ranking.errors import Unavailable
 from ranking.features import ITEM_LIVE, ITEM_STATISTICS, ITEM_WINDOWS, USER_BEHAVIOUR, USER_SESSION, Entity, Feature, View, stable_key
 from ranking.live import item_live, user_session
+from ranking.privacy import tombstone
 from ranking.types import FloatArray, IntArray
 from services.feature_store.items import items_of
 from services.feature_store.port import ENTITY_VIEWS, FeatureRows, FeatureStore, Sink
@@ -223,7 +224,7 @@ class Stream:
             self._pushed(view, some, rows, stamps)
         except ValueError as wrong:
             if len(some) == 1:
-                log.error("row_failed", extra={"entity": some[0].id, "detail": str(wrong)})
+                log.error("row_failed", extra={"entity": _named(view, some[0]), "detail": str(wrong)})
                 self._done(view, some, stamps)
                 return
             for i, (one, row) in enumerate(zip(some, rows, strict=True)):
@@ -267,7 +268,7 @@ class Stream:
             except Unavailable:
                 raise
             except Exception:  # the boundary of one row: whatever is in it, the next ones are not to blame
-                log.exception("row_failed", extra={"entity": one.id})
+                log.exception("row_failed", extra={"entity": _named(view, one)})
                 self._done(view, [one], _stamps([one], now))
         return kept, rows
 
@@ -300,6 +301,11 @@ def _as_of(one: Due, now: int) -> int:
 def _stamps(some: Sequence[Due], now: int) -> IntArray:
     """(n,) event times, µs since 1970, each later than that of the row pushed before."""
     return np.array([max(_as_of(one, now), one.stamp + 1) for one in some], np.int64)
+
+
+def _named(view: View, one: Due) -> str:
+    """An entity as logs know it: a user by the digest that also stands for one who was forgotten."""
+    return tombstone(one.id).hex() if view.entity is Entity.USER else one.id
 
 
 def _or_default(stored: FeatureRows, feature: Feature) -> list[Any]:

@@ -38,6 +38,7 @@ from services.gateway.served import ServedLog
 from services.gateway.servicer import NAME, RankingServicer
 from services.gateway.settings import Settings
 from services.gateway.snapshot_metrics import SnapshotMetrics
+from services.gateway.stream_metrics import StreamMetrics
 from services.gateway.triton import Triton
 from services.online.read import Reader
 from services.online.servicer import NAME as ONLINE
@@ -140,7 +141,9 @@ async def running(
         )
         scraped = ""
         if settings.metrics_address != "off":
-            scraped = await closing.enter_async_context(exposed(settings.metrics_address, registry(metrics, SnapshotMetrics(snapshot))))
+            scraped = await closing.enter_async_context(
+                exposed(settings.metrics_address, registry(metrics, SnapshotMetrics(snapshot), StreamMetrics(layout.run / "features.json")))
+            )
         closing.push_async_callback(asyncio.to_thread, status.remove, told)  # not before the port is ours: it may be another gateway's
         closing.push_async_callback(server.stop)
         await asyncio.to_thread(status.write, told, address=server.address, metrics=scraped, ready=False)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from ranking.errors import Unavailable
 from ranking.features import CLICK_PRIOR, CLICK_RATE, ITEM_SCALARS, MAX_RECENT, stable_key
 from ranking.live import CODES
+from ranking.privacy import tombstone
 from ranking.types import TIERS
 from services.features import stream
 from services.features.purchases import PoisonError, happening
@@ -205,7 +206,7 @@ def test_what_is_believed_has_a_price_within_the_limit(quantity: float, value: i
 def test_a_row_that_cannot_be_computed_holds_up_no_other(
     shop: Shop, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever is wrong with it is logged with the entity's name; the others are pushed, and its next event tries again."""
+    """Whatever is wrong is logged with the entity's name, a user's as a digest; the others are pushed, and its next event tries again."""
 
     def fails_for_two(bought: Bought, *rest: Any) -> dict[str, Any]:
         if len(bought.basket) == 2:
@@ -215,7 +216,7 @@ def test_a_row_that_cannot_be_computed_holds_up_no_other(
     monkeypatch.setattr(stream, "user_row", fails_for_two)
     shop.record(bought("a", "ann", "i1"), bought("b", "ann", "i2"), bought("c", "bob", "i2"))
     assert (shop.user("ann"), shop.user("bob")["orders_all"]) == ({}, 1.0)
-    assert [getattr(record, "entity", "") for record in caplog.records] == ["ann"]
+    assert [getattr(record, "entity", "") for record in caplog.records] == [tombstone("ann").hex()]
     shop.record(bought("d", "ann", "i3"))
     assert shop.user("ann")["distinct_items"] == 3.0
 
@@ -225,7 +226,7 @@ def test_a_row_the_store_refuses_holds_up_no_other(shop: Shop, caplog: pytest.Lo
     shop.store.refuses = {"ann"}
     shop.record(bought("a", "ann", "i1"), bought("b", "bob", "i2"), bought("c", "cid", "i3"))
     assert (shop.user("ann"), shop.user("bob")["orders_all"], shop.user("cid")["orders_all"]) == ({}, 1.0, 1.0)
-    assert {getattr(record, "entity", "") for record in caplog.records} == {"ann"}
+    assert {getattr(record, "entity", "") for record in caplog.records} == {tombstone("ann").hex()}
     assert shop.stream.progress().waiting == 0
 
 
