@@ -781,7 +781,7 @@ def _print_status(state: Layout) -> bool:
     triton, features, gateway = now["triton"], now["features"], now["gateway"]
     parts = (
         ("Triton", triton, "triton_pid", triton and triton["grpc"]),
-        ("features", features, "pid", features and _features_held(features)),
+        ("features", features and {**features, "ready": _features_ready(features)}, "pid", features and _features_held(features)),
         ("gateway", gateway, "pid", gateway and gateway["address"]),
     )
     for name, part, pid, where in parts:
@@ -793,12 +793,32 @@ def _print_status(state: Layout) -> bool:
     return bool(now["release"]) and all(part and part["ready"] for part in (now["triton"], now["gateway"]))
 
 
+def _features_ready(said: dict[str, Any]) -> str:
+    """Whether the feature process follows the event log, or why not."""
+    from services.rpc.status import silent_s
+
+    if silent_s(said, time.time()):
+        return "stalled"
+    starting = said.get("stream", {}).get("state") == "starting"
+    return "starting" if said["ready"] and starting else str(said["ready"])
+
+
 def _features_held(said: dict[str, Any]) -> str:
-    """What the feature process holds, and how far it is behind the event log."""
-    stream = said.get("stream", {})
-    behind = f"; {stream['behind']:,} events and {stream['waiting']:,} rows behind, {stream['lag_s']:g} s" if stream.get("lag_s") else ""
-    problem = f"; events wait: {stream['error']}" if stream.get("error") else ""
-    return escape(f"{said.get('items', 0):,} items{behind}{problem}")
+    """What the feature process holds, how far it is behind the event log, and what it could not count."""
+    from services.rpc.status import silent_s
+
+    stream, parts = said.get("stream", {}), [f"{said.get('items', 0):,} items"]
+    if silent := silent_s(said, time.time()):
+        parts.append(f"not heard of for {silent:.0f} s")
+    if lag_s := stream.get("lag_s"):
+        parts.append(f"{stream.get('behind', 0):,} events and {stream.get('waiting', 0):,} rows behind, {lag_s:g} s")
+    if refused := stream.get("refused"):
+        parts.append(f"{refused:,} events refused")
+    if error := stream.get("error"):
+        parts.append(f"events wait: {error}")
+    if notice := stream.get("notice"):
+        parts.append(notice)
+    return escape("; ".join(parts))
 
 
 def _gateway(state: Layout) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from cli import app
+from cli import _features_held, _features_ready, app
 from deploy import store
 from ranking.fairness.policy import FairnessPolicy
 from ranking.trial import Mode, Trial
@@ -146,3 +147,26 @@ def test_policies_are_listed_shown_and_checked(home: Path, tmp_path: Path) -> No
     assert refused.exit_code == 1
     assert "p.json: mode: 'sometimes' is not one of enforce, report_only, off" in refused.output.replace("\n", "")
     assert runner.invoke(app, ["policy", "show", "nobody"]).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "ready"),
+    [
+        ({"ready": True, "stream": {"state": "following"}}, "True"),
+        ({"ready": True, "stream": {"state": "starting"}}, "starting"),
+        ({"ready": False, "stream": {"state": "starting"}}, "False"),
+        ({"ready": True, "stream": {"state": "following"}, "at": 0.0}, "stalled"),
+    ],
+)
+def test_status_tells_a_feature_process_that_starts_or_hangs(said: dict[str, Any], ready: str) -> None:
+    """Ready is who follows the event log and has been heard of a moment ago."""
+    assert _features_ready(said) == ready
+
+
+def test_status_tells_what_waits_and_what_was_refused() -> None:
+    """Events and rows behind, how long the oldest waits, what could not be counted, what went wrong, and what became of the log."""
+    stream = {"behind": 2, "waiting": 1, "lag_s": 8.0, "refused": 3, "error": "it is down", "notice": "another log"}
+    assert _features_held({"items": 1000, "stream": stream}) == (
+        "1,000 items; 2 events and 1 rows behind, 8 s; 3 events refused; events wait: it is down; another log"
+    )
+    assert _features_held({"items": 1, "at": 0.0}).startswith("1 items; not heard of for ")

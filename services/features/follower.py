@@ -6,6 +6,7 @@ Runs on a thread of its own, with a store and a log of its own.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Container, Sequence
@@ -33,6 +34,7 @@ from services.snapshot.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 _SAY_S = 1.0  # how often it is told how far it is
+_CAUGHT_UP_S = 5.0  # nothing is to be done at once, and no event waits longer: it follows
 
 
 class Follower:
@@ -76,8 +78,9 @@ class Follower:
         self._stream: Stream | None = None
         self._history: History | None = None
         self._changes: Changes | None = None
-        self._caught_up = time.monotonic()
+        self._following = False
         self._told: dict[str, Any] = {}
+        self._told_at = time.monotonic()
 
     def run(self) -> None:
         """Until told to stop."""
@@ -92,9 +95,8 @@ class Follower:
                     stream = self._stream
                 more = stream.tick()
                 if failure or now - said >= _SAY_S:
-                    self._told, said = stream.progress()._asdict(), now
-                    if not (self._told["behind"] or self._told["waiting"]):
-                        self._caught_up = time.monotonic()
+                    self._told, said, self._told_at = stream.progress()._asdict(), now, time.monotonic()
+                    self._following = self._following or (not more and self._told["lag_s"] <= _CAUGHT_UP_S)
                 failure = self._say("")
                 self._stop.wait(0.0 if more else self._poll_s)
             except Exception as error:  # the thread's boundary: ended, no event would count any more
@@ -104,15 +106,19 @@ class Follower:
                     log.error("stream_failed", exc_info=not isinstance(error, LongtailError), extra={"detail": detail})
                 failure, self._stream = self._say(detail), None  # whatever it was: the next one asks anew what there is
                 self._stop.wait(min(self._look_s, 1.0))
+        self._told_at = math.inf  # whoever has ended is not late
         self._pushed.write(all_of_them=True)
         self._state.close()
         self._events.close()
 
     def status(self) -> dict[str, Any]:
-        """How far it is, for people: offset, events behind, rows waiting, events refused, seconds since it was not behind, error."""
-        told = self._told
-        behind = told.get("error") or told.get("behind") or told.get("waiting")
-        return {"lag_s": round(time.monotonic() - self._caught_up, 1) if behind else 0.0, **told}
+        """How far it is, for people: `Progress`, the error that holds it up, and a `state`: `starting` until it has caught up once.
+
+        While it takes the history, fails or hangs, nobody knows how long events wait: the time since it was last told is added.
+        """
+        silent_s = time.monotonic() - self._told_at
+        lag_s = self._told.get("lag_s", 0.0) + (silent_s if silent_s > 2 * _SAY_S else 0.0)
+        return {**self._told, "state": "following" if self._following else "starting", "lag_s": round(lag_s, 1)}
 
     def _say(self, error: str) -> str:
         self._told = {**self._told, "error": error}

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 
 _PUSH_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _GAUGES = {  # metric: where the follower's status has it, and what it is
-    "longtail_features_lag_seconds": ("lag_s", "Since every event of the log was in the online store"),
+    "longtail_features_lag_seconds": ("lag_s", "Since the oldest event was recorded that is not in the online store yet; 0: all are"),
     "longtail_features_events_behind": ("behind", "Events of the log that are not taken in yet, about"),
     "longtail_features_rows_waiting": ("waiting", "Rows that events made old and that are not pushed yet"),
     "longtail_features_offset": ("offset", "Offset in the log of the last event taken in"),

@@ -87,7 +87,7 @@ def keep(settings: Settings, *, store: Store | None = None, events: EventLog | N
             thread.start()
         ended = False
         while not ended:
-            status.write(told, **keeping.status(), stream=follower.status(), metrics=address)
+            status.write(told, **keeping.status(), stream=follower.status(), metrics=address, at=time.time())
             ended = stop.wait(_SAY_S)
         deadline = time.monotonic() + _STOP_S
         for thread in threads:

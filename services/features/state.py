@@ -18,9 +18,10 @@ import numpy as np
 from ranking.features import ITEM_LIVE, ITEM_STATISTICS, ITEM_WINDOWS, MAX_RECENT, USER_BEHAVIOUR, USER_SESSION, Entity, View
 from ranking.types import IntArray
 from services.features.purchases import Happening, Purchase
+from services.feedback.types import MAX_VALUE_MICROS
 from services.stores.sqlite import SqliteFile
 
-_VERSION = 1
+_VERSION = 2
 _LINE_OF_ITEM = "CREATE INDEX line_of_item ON line (item, bought_at)"
 _SCHEMA = f"""
 CREATE TABLE entity (
@@ -51,8 +52,10 @@ CREATE TABLE recent ( -- what a user did last
     user INTEGER NOT NULL, at INTEGER NOT NULL, event INTEGER NOT NULL, item INTEGER NOT NULL, type TEXT NOT NULL,
     PRIMARY KEY (user, at, event)
 ) WITHOUT ROWID;
+CREATE TABLE applied (key INTEGER PRIMARY KEY); -- of every event counted: sent to another log it counts no second time
 CREATE TABLE fact (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 """
+_UPGRADES = {1: "CREATE TABLE applied (key INTEGER PRIMARY KEY);"}
 _HOUR_US = 3600 * 10**6
 _NOT_KNOWN = -1
 _FROM_HISTORY = -1  # a line's `quantity` that says no event made it
@@ -131,6 +134,7 @@ class State:
             _VERSION,
             pragmas=["synchronous = NORMAL"],  # a power cut may take the last transactions, offset and all: they are read again
             busy_s=busy_s,
+            upgrades=_UPGRADES,
             damaged="move it away, and it is made anew from the batch's history and the event log",
         )
 
@@ -154,18 +158,29 @@ class State:
         """Up to where the event log was taken in."""
         return int(self.fact("offset") or 0)
 
-    def take_in(self, happenings: Sequence[Happening], offset: int, *, complete_before: int, now: int, refused: int = 0) -> None:
+    def follow(self, log: str, *, notice: str) -> None:
+        """Read another log, from its beginning; what was counted of the one before stays, and no event counts twice."""
+        with self._transaction() as db:
+            db.execute("UPDATE view_row SET due = 0 WHERE due IS NOT NULL")  # offsets of the log that is gone
+            _note(db, {"log": log, "offset": "0", "newest": "", "notice": notice})
+
+    def take_in(
+        self, happenings: Sequence[Happening], offset: int, *, newest: int, complete_before: int, now: int, refused: int = 0
+    ) -> None:
         """Count events and move the offset on, all or nothing.
 
         Args:
-            happenings: up to `offset`; of those that are purchases, one that is in the history already adds no line.
+            happenings: up to `offset`; one that was counted before is not again, and a purchase that is in the history adds no line.
             offset: of the last event.
+            newest: key of the last event.
             complete_before: instant before which the history may have a purchase, µs since 1970.
             now: a purchase from then on makes rows old although the history has it: history is being replayed.
             refused: events that could not be counted, added to the fact of that name.
         """
         with self._transaction() as db:
             for one in happenings:
+                if not db.execute("INSERT OR IGNORE INTO applied VALUES (?)", (one.key,)).rowcount:
+                    continue
                 user, item = (
                     int(db.execute(_CODE, pair).fetchone()[0]) for pair in ((Entity.USER, one.user_id), (Entity.ITEM, one.item_id))
                 )
@@ -177,7 +192,7 @@ class State:
                     db.execute("INSERT OR IGNORE INTO recent VALUES (?, ?, ?, ?, ?)", (user, one.at, one.key, item, one.type))
                     db.execute(_FORGET_OLD, (user,))
                 _touch(db, one, USER_SESSION if one.recent else None, user, ITEM_LIVE, item)
-            facts = {"offset": str(offset)}
+            facts = {"offset": str(offset), "newest": str(newest)}
             if refused:
                 known = db.execute("SELECT value FROM fact WHERE name = 'refused'").fetchone()
                 facts["refused"] = str(refused + (int(known[0]) if known else 0))
@@ -195,6 +210,12 @@ class State:
         """How many rows wait for a push."""
         with self._file.open() as db:
             return int(db.execute("SELECT count(*) FROM view_row WHERE due IS NOT NULL").fetchone()[0])
+
+    def oldest_due(self) -> int:
+        """Offset of the oldest event that made a row old which is not pushed yet; 0: there is none."""
+        with self._file.open() as db:
+            found = db.execute("SELECT min(due) FROM view_row WHERE due > 0").fetchone()[0]
+        return int(found or 0)
 
     def all_due(self, **facts: str) -> None:
         """Mark every row there is, since whatever was pushed of it may have been overwritten; notes facts with it."""
@@ -215,7 +236,8 @@ class State:
         users, ids, *numbers = zip(*rows, strict=True) if rows else ((),) * 9
         user, basket, bought_at, value, unit_price, off_shelf, paid, quantity = (np.array(c, np.int64) for c in (users, *numbers))
         told = paid > 0
-        unit_price[told] = np.floor(paid[told] / quantity[told] * 1e6 + 0.5).astype(np.int64)
+        price = np.floor(paid[told] / quantity[told] * 1e6 + 0.5)
+        unit_price[told] = np.minimum(price, MAX_VALUE_MICROS).astype(np.int64)  # states from before the limit have lines beyond it
         return Bought(ids if kind is Entity.USER else (), user, basket, bought_at, value, unit_price, off_shelf)
 
     def tally(self, item: int) -> list[tuple[str, int, int, int]]:

@@ -11,14 +11,16 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from ranking.assemble import ItemFeatures
 from ranking.errors import Unavailable
-from ranking.features import ITEM_LIVE, ITEM_STATISTICS, ITEM_WINDOWS, USER_BEHAVIOUR, USER_SESSION, Entity, Feature, View
+from ranking.features import ITEM_LIVE, ITEM_STATISTICS, ITEM_WINDOWS, USER_BEHAVIOUR, USER_SESSION, Entity, Feature, View, stable_key
 from ranking.live import item_live, user_session
+from ranking.privacy import tombstone
 from ranking.types import FloatArray, IntArray
 from services.feature_store.items import items_of
 from services.feature_store.port import ENTITY_VIEWS, FeatureRows, FeatureStore, Sink
@@ -62,6 +64,8 @@ class Progress(NamedTuple):
     behind: int  # events the log has beyond it
     waiting: int  # rows to be pushed
     refused: int  # events that could not be counted, ever
+    lag_s: float  # since the oldest event was recorded that is not in the store yet; 0: all are, or it is not known
+    notice: str  # what people should know of the log; empty: nothing
 
 
 class Stream:
@@ -100,6 +104,7 @@ class Stream:
         self._events, self._state, self._store, self._snapshot = events, state, store, snapshot
         self._catalogue, self._changed, self._history, self._clock = catalogue, changed, history, clock
         self._forgotten, self._pushed_rows, self._metrics = forgotten, pushed, metrics
+        self._checked = False  # that the log is the one that was read so far
         self._popular: Popularity | None = None
         self._batch: dict[View, BatchRows] = {}
         self._rows: dict[View, Callable[[Due, int, Catalogue], Mapping[str, Any]]] = {
@@ -125,29 +130,70 @@ class Stream:
 
     def progress(self) -> Progress:
         """Where it stands."""
-        offset = self._state.offset()
-        return Progress(offset, max(self._events.last() - offset, 0), self._state.due_count(), int(self._state.fact("refused") or 0))
+        offset, fact = self._state.offset(), self._state.fact
+        behind = max(self._events.last() - offset, 0)
+        oldest = self._state.oldest_due() or (offset + 1 if behind else 0)
+        lag_s = self._waited_s(oldest) if oldest else 0.0
+        return Progress(offset, behind, self._state.due_count(), int(fact("refused") or 0), lag_s, fact("notice"))
+
+    def _waited_s(self, offset: int) -> float:
+        recorded = [row.recorded_ns for row in self._events.read(offset - 1, 1) if row.recorded_ns]
+        return round(max(time.time() - recorded[0] / 1e9, 0.0), 3) if recorded else 0.0
 
     def _take_in(self) -> bool:
-        rows = self._events.read(self._state.offset(), _EVENTS)
+        offset = self._state.offset()
+        rows = self._events.read(offset, _EVENTS)
+        if not self._same_log(offset):  # asked after reading: what was read is then of the log that it is said to be
+            return True
         if not rows:
             return False
         happenings: list[Happening] = []
         for row in rows:
             try:
-                happenings.append(happening(*row))
+                happenings.append(happening(row.offset, row.event))
             except PoisonError as wrong:
                 log.warning("event_refused", extra={"event_id": row.event.event_id, "offset": row.offset, "detail": str(wrong)})
         refused = len(rows) - len(happenings)
         self._state.take_in(
             happenings,
             rows[-1].offset,
+            newest=stable_key(rows[-1].event.event_id),
             complete_before=self._history.complete_before,
             now=int(self._clock() * 1e6),
             refused=refused,
         )
         self._metrics.took_in(len(happenings), refused)
         return len(rows) == _EVENTS
+
+    def _same_log(self, offset: int) -> bool:
+        """Whether the log is the one that was read so far; another one is followed from its beginning.
+
+        Raises:
+            Unavailable: it is an older copy, whose offsets mean other events from some point on.
+        """
+        head, known = self._events.head(), self._state.fact("log")
+        if known and head.identity != known:
+            at = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds")
+            notice = f"event log: another one was found at {at}; after {offset} events of the one before it is read from its beginning"
+            log.warning("event_log_replaced", extra={"detail": notice})
+            self._state.follow(head.identity, notice=notice)
+            self._checked = False
+            return False
+        if head.given < offset or not (self._checked or self._ends_alike(offset)):
+            raise Unavailable(
+                f"event log: an older copy of it took its place: {offset} events were taken in, and it does not have them all; restore the "
+                f"newer one, or stop the process and move {self._state.path} away: features are then made anew of history and this log"
+            )
+        if not known:
+            self._state.note(log=head.identity)
+        self._checked = True
+        return True
+
+    def _ends_alike(self, offset: int) -> bool:
+        """Whether the last event taken in stands where it stood, as far as that can be told."""
+        newest = self._state.fact("newest")
+        rows = self._events.read(offset - 1, 1) if newest else []
+        return not rows or rows[0].offset != offset or stable_key(rows[0].event.event_id) == int(newest)
 
     def _push(self) -> bool:
         """The rows of each view that wait, items before users: who is told of a user's row finds the items' there."""
@@ -178,7 +224,7 @@ class Stream:
             self._pushed(view, some, rows, stamps)
         except ValueError as wrong:
             if len(some) == 1:
-                log.error("row_failed", extra={"entity": some[0].id, "detail": str(wrong)})
+                log.error("row_failed", extra={"entity": _named(view, some[0]), "detail": str(wrong)})
                 self._done(view, some, stamps)
                 return
             for i, (one, row) in enumerate(zip(some, rows, strict=True)):
@@ -222,7 +268,7 @@ class Stream:
             except Unavailable:
                 raise
             except Exception:  # the boundary of one row: whatever is in it, the next ones are not to blame
-                log.exception("row_failed", extra={"entity": one.id})
+                log.exception("row_failed", extra={"entity": _named(view, one)})
                 self._done(view, [one], _stamps([one], now))
         return kept, rows
 
@@ -255,6 +301,11 @@ def _as_of(one: Due, now: int) -> int:
 def _stamps(some: Sequence[Due], now: int) -> IntArray:
     """(n,) event times, µs since 1970, each later than that of the row pushed before."""
     return np.array([max(_as_of(one, now), one.stamp + 1) for one in some], np.int64)
+
+
+def _named(view: View, one: Due) -> str:
+    """An entity as logs know it: a user by the digest that also stands for one who was forgotten."""
+    return tombstone(one.id).hex() if view.entity is Entity.USER else one.id
 
 
 def _or_default(stored: FeatureRows, feature: Feature) -> list[Any]:

@@ -14,7 +14,7 @@ from longtail.ranking.v1 import ranking_service_pb2 as ranking_pb
 
 from ranking.errors import InvalidField, InvalidFields
 from ranking.types import Surface
-from services.feedback.types import Event, EventType, Outcome, Rejected
+from services.feedback.types import MAX_VALUE_MICROS, Event, EventType, Outcome, Rejected, beyond_belief
 
 MAX_EVENTS = 1000
 MAX_EVENT_ID_BYTES = 128
@@ -23,7 +23,6 @@ MAX_ORDER_ID_BYTES = 128
 MAX_QUERY_BYTES = 1024
 MAX_POSITION = 10**6
 MAX_QUANTITY = 1e6
-MAX_VALUE_MICROS = 10**15
 FUTURE_S = 300  # clocks of those who send events may run ahead by so much
 _FIRST_S = 946_684_800  # 2000-01-01T00:00:00Z: what is older comes from a clock that was never set
 
@@ -107,6 +106,9 @@ def _event(message: pb.Event, now_ns: int) -> Event:
     rating = _number(message, "rating", 1.0, 5.0)
     if (rating is not None) != (kind is EventType.RATING):
         raise InvalidField("rating", "is required for EVENT_TYPE_RATING" if rating is None else "is only for EVENT_TYPE_RATING")
+    quantity, value = _number(message, "quantity", 0.0, MAX_QUANTITY), _whole(message, "value_micros", 0, MAX_VALUE_MICROS)
+    if why := beyond_belief(quantity, value):
+        raise InvalidField("value_micros", why)
     return Event(
         _text(message, "event_id", MAX_EVENT_ID_BYTES, required=True),
         kind,
@@ -117,8 +119,8 @@ def _event(message: pb.Event, now_ns: int) -> Event:
         _text(message, "query", MAX_QUERY_BYTES),
         _text(message, "ranking_id", MAX_ID_BYTES),
         _whole(message, "position", 1, MAX_POSITION),
-        _number(message, "quantity", 0.0, MAX_QUANTITY),
-        _whole(message, "value_micros", 0, MAX_VALUE_MICROS),
+        quantity,
+        value,
         rating,
         _text(message, "order_id", MAX_ORDER_ID_BYTES),
     )

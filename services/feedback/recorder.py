@@ -6,9 +6,10 @@ Knows neither the wire nor the store. The store is used on a thread of its own: 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from ranking.errors import Unavailable
 from services.feedback.log.event_log import EventLog
 from services.feedback.types import Event, Outcome
 
@@ -18,9 +19,14 @@ GROUP = 2000  # events after which an append takes no further call; one call's e
 class Recorder:
     """Hands events to a log, one append at a time; used on one event loop."""
 
-    def __init__(self, log: EventLog) -> None:
-        """Nothing is asked of the log yet."""
-        self._log = log
+    def __init__(self, log: EventLog, forgotten: Container[str] = ()) -> None:
+        """Nothing is asked of the log yet.
+
+        Args:
+            log: keeps the events.
+            forgotten: users whose events are refused, whatever the log knows of them: it may be a new one.
+        """
+        self._log, self._forgotten = log, forgotten
         self._thread = ThreadPoolExecutor(1, "events")
         self._waiting: dict[asyncio.Future[list[Outcome]], Sequence[Event]] = {}  # in the order they came
         self._task: asyncio.Task[None] | None = None
@@ -51,7 +57,7 @@ class Recorder:
             group = self._group()
             events = [event for _, part in group for event in part]
             try:
-                outcomes = await asyncio.get_running_loop().run_in_executor(self._thread, self._log.append, events)
+                outcomes = await asyncio.get_running_loop().run_in_executor(self._thread, self._append, events)
             except Exception as error:  # noqa: BLE001 - handed to everyone who waits for it
                 for answer, _ in group:
                     if not answer.done():
@@ -63,6 +69,15 @@ class Recorder:
                     answer.set_result(outcomes[at : at + len(part)])
                 at += len(part)
         self._task = None
+
+    def _append(self, events: Sequence[Event]) -> list[Outcome]:
+        """As `EventLog.append`, without those of forgotten users."""
+        try:
+            gone = {user for user in {event.user_id for event in events} if user in self._forgotten}
+        except OSError as error:
+            raise Unavailable(f"forgotten users: {error}") from None
+        outcomes = iter(self._log.append([event for event in events if event.user_id not in gone] if gone else events))
+        return [Outcome.FORGOTTEN if event.user_id in gone else next(outcomes) for event in events]
 
     def _group(self) -> list[tuple[asyncio.Future[list[Outcome]], Sequence[Event]]]:
         """The calls of the next append: at least one, and further ones while they fit."""

@@ -8,6 +8,11 @@ from typing import NamedTuple
 
 from ranking.types import Surface
 
+MAX_VALUE_MICROS = 10**12
+"""What one event may say was paid, and what one unit may cost by it: a million in currency. More is a mistake, or malice. One limit for
+the door and for whoever counts: what is accepted counts."""
+_MILLION = 10**6
+
 
 class EventType(StrEnum):
     """What happened."""
@@ -36,6 +41,21 @@ class Event(NamedTuple):
     value_micros: int | None = None  # of all of `quantity` together
     rating: float | None = None  # 1 to 5
     order_id: str = ""  # purchases of one order are one basket; empty: not told
+
+
+def millionths(quantity: float | None) -> int:
+    """A quantity as it is counted: whole numbers add up alike in any order."""
+    return round((quantity or 0.0) * _MILLION)
+
+
+def beyond_belief(quantity: float | None, value_micros: int | None) -> str:
+    """Why an event's value cannot be; empty: it can."""
+    value, parts = value_micros or 0, millionths(quantity)
+    if value > MAX_VALUE_MICROS:
+        return f"at most {MAX_VALUE_MICROS}, got {value}"
+    if parts and value * _MILLION > MAX_VALUE_MICROS * parts:
+        return f"at most {MAX_VALUE_MICROS} for each of `quantity`, got {value} for {quantity:g}"
+    return ""
 
 
 class Outcome(Enum):

@@ -39,6 +39,7 @@ from services.gateway.served import ServedLog
 from services.gateway.servicer import NAME, RankingServicer
 from services.gateway.settings import Settings
 from services.gateway.snapshot_metrics import SnapshotMetrics
+from services.gateway.stream_metrics import StreamMetrics
 from services.gateway.trials.log import TrialLog
 from services.gateway.trials.metrics import TrialMetrics
 from services.gateway.trials.observer import Trials
@@ -151,7 +152,7 @@ async def running(
         )
         servicer = RankingServicer(pipeline, budget_s=settings.budget_ms / 1e3, margin_s=settings.margin_ms / 1e3)
 
-        recorder = Recorder(events or _events(settings, layout))
+        recorder = Recorder(events or _events(settings, layout), Forgotten(layout.forgotten))
         closing.push_async_callback(recorder.close)
         feedback = FeedbackServicer(recorder, wait_s=settings.event_wait_s)
 
@@ -173,7 +174,10 @@ async def running(
         scraped = ""
         if settings.metrics_address != "off":
             scraped = await closing.enter_async_context(
-                exposed(settings.metrics_address, registry(metrics, SnapshotMetrics(snapshot), tried))
+                exposed(
+                    settings.metrics_address,
+                    registry(metrics, SnapshotMetrics(snapshot), StreamMetrics(layout.run / "features.json"), tried),
+                )
             )
         closing.push_async_callback(asyncio.to_thread, status.remove, told)  # not before the port is ours: it may be another gateway's
         closing.push_async_callback(server.stop)

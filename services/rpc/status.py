@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+SILENT_S = 5.0  # a process that writes twice a second and has not for so long hangs, or was stopped
 
 
 def write(path: Path, **said: object) -> None:
@@ -14,6 +18,17 @@ def write(path: Path, **said: object) -> None:
     draft = path.with_suffix(f".{os.getpid()}")
     draft.write_text(json.dumps({"pid": os.getpid(), **said}) + "\n")
     draft.replace(path)
+
+
+def silent_s(said: Mapping[str, Any], now: float) -> float:
+    """How long a process that writes over and over, with the time as `at`, has not: a moment is none.
+
+    Args:
+        said: what the file has.
+        now: seconds since 1970.
+    """
+    age = now - said.get("at", now)
+    return float(age) if age > SILENT_S else 0.0
 
 
 def remove(path: Path) -> None:

@@ -185,3 +185,13 @@ def test_a_large_category_without_a_name_is_an_error() -> None:
     """It names the key."""
     with pytest.raises(KeyError, match="77"):
         _user(_lines(bought_at=[1], category_key=[77]), 2)
+
+
+@given(st.lists(st.integers(0, 2**63 - 1), min_size=1, max_size=80))
+def test_sums_are_exact_however_large(prices: list[int]) -> None:
+    """Means and spending are those of Python's own whole numbers, where 64 bits would have overflowed."""
+    lines = _lines(bought_at=[DAY] * len(prices), unit_price=prices, value=prices)
+    row = user_behaviour(lines, 2 * DAY, week_starts=STARTS, categories=NAMES)
+    assert row["mean_unit_price"] == float(np.float32(sum(prices) / len(prices) / 1e6))
+    assert row["spend_28d"] == float(np.float32(sum(prices) / 1e6))
+    assert item_statistics(lines, 2 * DAY)["price_28d"] == row["mean_unit_price"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -51,6 +52,27 @@ class EventLogSuite:
         offsets = [row.offset for row in log.read(0, 100)]
         assert [row.event.event_id for row in log.read(offsets[1], 2)] == ["2", "3"]
         assert log.read(offsets[-1], 100) == []
+
+    def test_a_log_is_known_by_its_identity(self, opener: Opener) -> None:
+        """It is the same for every connection, and stays when events come or are forgotten; the last offset given is not taken back."""
+        log, other = opener(), opener()
+        empty = other.head()
+        assert (log.head(), len(empty.identity), empty.given) == (empty, 32, 0)
+        log.append([event("1"), event("2", "ann")])
+        newest = log.last()
+        assert log.head() == other.head() == empty._replace(given=newest)
+        log.forget(["ann"])
+        assert log.last() < newest
+        assert opener().head() == empty._replace(given=newest)
+
+    def test_an_event_is_stored_with_its_moment(self, opener: Opener) -> None:
+        """Of the append that stored it: sent again it is a duplicate, and the moment stays."""
+        before, log = time.time_ns(), opener()
+        log.append([event("1")])
+        (row,) = log.read(0, 10)
+        assert before <= row.recorded_ns <= time.time_ns()
+        assert opener().append([event("1")]) == [DUPLICATE]
+        assert opener().read(0, 10) == [row]
 
     def test_the_last_offset_is_that_of_the_newest_event(self, opener: Opener) -> None:
         """0 where there is none, and the same for every connection."""

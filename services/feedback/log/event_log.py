@@ -15,6 +15,14 @@ class Row(NamedTuple):
 
     offset: int  # from 1, rises with every event; gaps are possible, an offset is never given twice
     event: Event
+    recorded_ns: int = 0  # when it was appended, by the clock of whoever appended it, since 1970; 0: not known
+
+
+class Head(NamedTuple):
+    """Which log this is, and how far it ever went."""
+
+    identity: str  # drawn when the log was made: another log has another one, a copy of it the same
+    given: int  # no offset beyond it was ever given, to events forgotten since neither; 0: none was
 
 
 class EventLog(Protocol):
@@ -50,6 +58,14 @@ class EventLog(Protocol):
 
     def last(self) -> int:
         """The offset of the newest event there is, 0 where there is none: how far a reader has to go.
+
+        Raises:
+            Unavailable: the store did not answer.
+        """
+        ...
+
+    def head(self) -> Head:
+        """Which log this is: by it a reader finds that the one it followed was replaced, or that an older copy took its place.
 
         Raises:
             Unavailable: the store did not answer.

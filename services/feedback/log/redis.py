@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
+import secrets
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -18,7 +19,7 @@ from typing import Any, cast
 
 from ranking.errors import Unavailable
 from ranking.privacy import tombstone
-from services.feedback.log.event_log import Row, decoded
+from services.feedback.log.event_log import Head, Row, decoded
 from services.feedback.types import Event, Outcome
 from services.stores.redis import ResponseError, client, translated
 
@@ -26,16 +27,17 @@ log = logging.getLogger(__name__)
 _WHAT = "event log"
 _PREFIX = "{longtail:events:1}"  # 1: of this layout; braces: one slot of a cluster
 _KEYS = [
-    f"{_PREFIX}:order",  # stream: one entry per event, its id is the offset; without content
+    f"{_PREFIX}:order",  # stream: one entry per event, its id is the offset; says when, and nothing of the content
     f"{_PREFIX}:ids",  # hash: event id -> offset
     f"{_PREFIX}:contents",  # hash: offset -> JSON of the event's fields
     f"{_PREFIX}:forgotten",  # set: tombstones
     f"{_PREFIX}:last",  # the last offset given
+    f"{_PREFIX}:identity",  # drawn by whoever asks first
 ]
 _USER = f"{_PREFIX}:user:"  # + tombstone, set: offsets of a user's events
 _APPEND = """
 local out = {}
-for i = 2, #ARGV, 3 do
+for i = 3, #ARGV, 3 do
   local id, user, content = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local known = redis.call('HGET', KEYS[2], id)
   if user ~= '' and redis.call('SISMEMBER', KEYS[4], user) == 1 then
@@ -44,7 +46,7 @@ for i = 2, #ARGV, 3 do
     out[#out + 1] = redis.call('HGET', KEYS[3], known) == content and 'duplicate' or 'conflict'
   else
     local offset = string.format('%.0f', redis.call('INCR', KEYS[5]))
-    redis.call('XADD', KEYS[1], offset .. '-0', 'event', '')
+    redis.call('XADD', KEYS[1], offset .. '-0', 'at', ARGV[2])
     redis.call('HSET', KEYS[2], id, offset)
     redis.call('HSET', KEYS[3], offset, content)
     if user ~= '' then redis.call('SADD', ARGV[1] .. user, offset) end
@@ -59,8 +61,13 @@ for _, entry in ipairs(redis.call('XRANGE', KEYS[1], ARGV[1] .. '-0', '+', 'COUN
   local offset = string.match(entry[1], '%d+')
   out[#out + 1] = offset
   out[#out + 1] = redis.call('HGET', KEYS[3], offset)
+  out[#out + 1] = entry[2][2]
 end
 return out
+"""
+_HEAD = """
+redis.call('SET', KEYS[6], ARGV[1], 'NX')
+return {redis.call('GET', KEYS[6]), redis.call('GET', KEYS[5]) or '0'}
 """
 _FORGET = """
 local removed = 0
@@ -90,13 +97,14 @@ class RedisLog:
             rewrite_s: longest `forget` waits for Redis to write its files anew.
         """
         self._redis = client(url, timeout_s)
-        self._append, self._read, self._forget = (self._redis.register_script(code) for code in (_APPEND, _READ, _FORGET))
+        scripts = (self._redis.register_script(code) for code in (_APPEND, _READ, _HEAD, _FORGET))
+        self._append, self._read, self._head, self._forget = scripts
         self._rewrite_s = rewrite_s
         self._checked = False
 
     def append(self, events: Sequence[Event]) -> list[Outcome]:
         """As `EventLog.append`."""
-        arguments: list[str | bytes] = [_USER]
+        arguments: list[str | bytes] = [_USER, str(time.time_ns())]
         for event in events:
             arguments += (event.event_id, tombstone(event.user_id) if event.user_id else b"", _content(event))
         return [Outcome(said.decode()) for said in cast("list[bytes]", self._run(self._append, arguments))]
@@ -104,7 +112,8 @@ class RedisLog:
     def read(self, after: int, limit: int) -> list[Row]:
         """As `EventLog.read`."""
         found = cast("list[bytes]", self._run(self._read, [str(after + 1), str(limit)]))
-        return [Row(int(offset), decoded(json.loads(content))) for offset, content in zip(found[::2], found[1::2], strict=True)]
+        rows = zip(found[::3], found[1::3], found[2::3], strict=True)
+        return [Row(int(offset), decoded(json.loads(content)), int(at or 0)) for offset, content, at in rows]  # once it was not told when
 
     def forget(self, users: Sequence[str]) -> int:
         """As `EventLog.forget`; Redis writes its append-only file and its snapshot anew, copies made of them elsewhere are not its own."""
@@ -113,6 +122,11 @@ class RedisLog:
             self._rewritten(self._redis.bgrewriteaof, ("aof_rewrite_in_progress", "aof_rewrite_scheduled"), "aof_last_bgrewrite_status")
             self._rewritten(self._redis.bgsave, ("rdb_bgsave_in_progress",), "rdb_last_bgsave_status")
         return removed
+
+    def head(self) -> Head:
+        """As `EventLog.head`."""
+        identity, given = cast("list[bytes]", self._run(self._head, [secrets.token_hex(16)]))
+        return Head(identity.decode(), int(given))
 
     def last(self) -> int:
         """As `EventLog.last`."""

@@ -7,29 +7,40 @@ cuts.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
 from ranking.privacy import tombstone
-from services.feedback.log.event_log import Row, decoded
+from services.feedback.log.event_log import Head, Row, decoded
 from services.feedback.types import Event, Outcome
 from services.stores.sqlite import SqliteFile
 
-_VERSION = 2
+_VERSION = 3
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS event (
     "offset" INTEGER PRIMARY KEY AUTOINCREMENT, -- without it the last offset would be given again once its event is forgotten
     event_id TEXT NOT NULL UNIQUE, type TEXT NOT NULL, event_time_ns INTEGER NOT NULL, user_id TEXT NOT NULL, item_id TEXT NOT NULL,
     surface TEXT, query TEXT NOT NULL, ranking_id TEXT NOT NULL, position INTEGER, quantity REAL, value_micros INTEGER, rating REAL,
-    order_id TEXT NOT NULL
+    order_id TEXT NOT NULL,
+    recorded_ns INTEGER NOT NULL -- when it was appended; 0: not known
 );
+CREATE TABLE IF NOT EXISTS identity (id TEXT NOT NULL); -- one row, drawn when the file is made
+INSERT INTO identity SELECT lower(hex(randomblob(16))) WHERE NOT EXISTS (SELECT 1 FROM identity);
 CREATE TABLE IF NOT EXISTS forgotten (user BLOB PRIMARY KEY) WITHOUT ROWID;
 """
-_UPGRADES = {1: "ALTER TABLE event ADD COLUMN order_id TEXT NOT NULL DEFAULT '';"}
+_UPGRADES = {
+    1: "ALTER TABLE event ADD COLUMN order_id TEXT NOT NULL DEFAULT '';",
+    2: """
+        ALTER TABLE event ADD COLUMN recorded_ns INTEGER NOT NULL DEFAULT 0;
+        CREATE TABLE identity (id TEXT NOT NULL);
+        INSERT INTO identity VALUES (lower(hex(randomblob(16))));
+        """,
+}
 _COLUMNS = ", ".join(Event._fields)
 _ROWS = 100  # of one statement
-_READ = f'SELECT "offset", {_COLUMNS} FROM event WHERE "offset" > ? ORDER BY "offset" LIMIT ?'  # noqa: S608
+_READ = f'SELECT "offset", recorded_ns, {_COLUMNS} FROM event WHERE "offset" > ? ORDER BY "offset" LIMIT ?'  # noqa: S608
 
 
 class SqliteLog:
@@ -50,7 +61,7 @@ class SqliteLog:
             pragmas=["synchronous = FULL", "secure_delete = ON"],  # the second: so that a `forget` that was cut short leaves little
             busy_s=busy_s,
             upgrades=_UPGRADES,
-            damaged="restore it from a backup, or move it away and events are taken in anew",
+            damaged="restore it from a backup, or move it away: a new one is made, and followed from its beginning",
         )
 
     def append(self, events: Sequence[Event]) -> list[Outcome]:
@@ -67,12 +78,18 @@ class SqliteLog:
     def read(self, after: int, limit: int) -> list[Row]:
         """As `EventLog.read`."""
         with self._file.open() as db:
-            return [Row(offset, decoded(columns)) for offset, *columns in db.execute(_READ, (after, limit))]
+            return [Row(offset, decoded(columns), recorded) for offset, recorded, *columns in db.execute(_READ, (after, limit))]
 
     def last(self) -> int:
         """As `EventLog.last`."""
         with self._file.open() as db:
             return int(db.execute('SELECT coalesce(max("offset"), 0) FROM event').fetchone()[0])
+
+    def head(self) -> Head:
+        """As `EventLog.head`."""
+        with self._file.open() as db:
+            given = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'event'), 0)"
+            return Head(*db.execute(f"SELECT id, ({given}) FROM identity").fetchone())  # noqa: S608 - text of our own
 
     def forget(self, users: Sequence[str]) -> int:
         """As `EventLog.forget`."""
@@ -92,7 +109,8 @@ class SqliteLog:
 def _inserted(db: sqlite3.Connection, events: Sequence[Event]) -> Iterator[Outcome]:
     """Insert those whose id is new; of an id that comes twice the first."""
     insert, known = _statements(len(events))
-    new = {event_id for (event_id,) in db.execute(insert, [value for event in events for value in event])}
+    now = time.time_ns()
+    new = {event_id for (event_id,) in db.execute(insert, [value for event in events for value in (*event, now)])}
     there: dict[str, tuple[object, ...]] = {}
     if len(new) < len(events):
         there = {row[0]: row for row in db.execute(known, [event.event_id for event in events])}
@@ -107,8 +125,10 @@ def _inserted(db: sqlite3.Connection, events: Sequence[Event]) -> Iterator[Outco
 @cache
 def _statements(n: int) -> tuple[str, str]:
     """SQL that inserts `n` events and returns the ids of those that were new; that selects the events of `n` ids."""
-    row = f"({', '.join('?' * len(Event._fields))})"
-    insert = f"INSERT INTO event ({_COLUMNS}) VALUES {', '.join([row] * n)} ON CONFLICT (event_id) DO NOTHING RETURNING event_id"  # noqa: S608
+    row = f"({', '.join('?' * (len(Event._fields) + 1))})"
+    insert = (
+        f"INSERT INTO event ({_COLUMNS}, recorded_ns) VALUES {', '.join([row] * n)} ON CONFLICT (event_id) DO NOTHING RETURNING event_id"  # noqa: S608
+    )
     return insert, f"SELECT {_COLUMNS} FROM event WHERE event_id IN ({', '.join('?' * n)})"  # noqa: S608 - names of our own
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from urllib.request import urlopen
@@ -12,9 +13,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from ranking.errors import Unavailable
 from services.features.metrics import FeatureMetrics
 from services.features.settings import load
+from services.gateway.stream_metrics import StreamMetrics
 from services.rpc.ports import PortTakenError
 from services.rpc.scraping import scraped
 from services.rpc.settings import InvalidSettingError
+from services.rpc.status import SILENT_S
 from tests.services.features.stream_fakes import Shop, bought
 from tests.services.features.test_stream_history import follow
 
@@ -53,6 +56,35 @@ def test_a_failure_is_counted_and_what_waits_is_told(tmp_path: Path) -> None:
         assert math.isnan(found["longtail_snapshot_age_seconds", ""])
         with pytest.raises(Unavailable):
             shop.settle()
+
+
+def test_who_has_not_caught_up_starts(tmp_path: Path) -> None:
+    """Until the log's end was reached once; then it follows, whatever fails later."""
+    with Shop(tmp_path) as shop:
+        shop.store.down = True
+        failing = follow(shop, bought("a", "ann", "i1")).status()
+        assert (failing["state"], failing["error"]) == ("starting", "feature store: it is down")
+        shop.store.down = False
+        done = follow(shop).status()
+        assert (done["state"], done["error"], done["lag_s"], done["refused"], done["notice"]) == ("following", "", 0.0, 0, "")
+
+
+def test_a_gateway_tells_how_long_events_wait(tmp_path: Path) -> None:
+    """What the process said, and the time since it said anything once that is long; no sample where nobody runs, or nothing is readable."""
+    told = tmp_path / "features.json"
+
+    def said(clock: float) -> list[float]:
+        (gauge,) = StreamMetrics(told, clock=lambda: clock).collect()
+        assert gauge.name == "longtail_events_wait_seconds"
+        return [sample.value for sample in gauge.samples]
+
+    assert said(0.0) == []
+    told.write_text(json.dumps({"at": 1000.0, "stream": {"lag_s": 2.5}}))
+    assert said(1000.0 + SILENT_S) == [2.5]
+    assert said(1020.0) == [2.5 + 20.0]
+    for text in ("", "[]", "{}", '{"stream": 1}'):
+        told.write_text(text)
+        assert said(1020.0) == []
 
 
 def test_a_taken_address_and_one_that_is_none_are_named() -> None:

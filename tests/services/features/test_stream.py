@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 from ranking.errors import Unavailable
 from ranking.features import CLICK_PRIOR, CLICK_RATE, ITEM_SCALARS, MAX_RECENT, stable_key
 from ranking.live import CODES
+from ranking.privacy import tombstone
 from ranking.types import TIERS
 from services.features import stream
+from services.features.purchases import PoisonError, happening
 from services.features.rows import user_row
 from services.features.state import Bought
-from services.feedback.types import Event, EventType
+from services.feedback.types import MAX_VALUE_MICROS, Event, EventType, beyond_belief
 from tests.services.features.stream_fakes import DAY, HOUR, NOON, Shop, bought, said
 
 US = 10**6
@@ -176,10 +178,35 @@ def test_a_value_beyond_belief_is_left_out(shop: Shop, caplog: pytest.LogCapture
     assert len(shop.log.read(0, 10)) == 3
 
 
+def test_the_largest_prices_add_up(shop: Shop) -> None:
+    """As many lines as once overflowed, each at the largest price that is accepted: the mean is that price; one beyond it is refused."""
+    largest = {"quantity": 1.0, "value_micros": MAX_VALUE_MICROS}
+    shop.record(*(bought(f"{i}", "ann", f"i{i}", NOON + i, **largest) for i in range(63)))
+    shop.record(bought("bad", "ann", "i1", quantity=1e-6, value_micros=MAX_VALUE_MICROS))  # of a log from before the limit
+    row = shop.user("ann")
+    assert (row["mean_unit_price"], row["spend_28d"], row["orders_all"]) == (1e6, 63e6, 63.0)
+    assert shop.item("i1")["price_28d"] == 1e6
+    assert shop.stream.progress().refused == 1
+
+
+@given(st.floats(0.0, 1e6), st.integers(0, 2 * MAX_VALUE_MICROS))
+def test_what_is_believed_has_a_price_within_the_limit(quantity: float, value: int) -> None:
+    """Whatever the door lets in counts, at no more than the limit a unit."""
+    event = bought("a", "ann", "i1", quantity=quantity, value_micros=value)
+    if beyond_belief(quantity, value):
+        with pytest.raises(PoisonError, match="value_micros"):
+            happening(1, event)
+    else:
+        line = happening(1, event).purchase
+        assert line is not None
+        assert line.value <= MAX_VALUE_MICROS
+        assert line.paid * 10**6 <= MAX_VALUE_MICROS * line.quantity
+
+
 def test_a_row_that_cannot_be_computed_holds_up_no_other(
     shop: Shop, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever is wrong with it is logged with the entity's name; the others are pushed, and its next event tries again."""
+    """Whatever is wrong is logged with the entity's name, a user's as a digest; the others are pushed, and its next event tries again."""
 
     def fails_for_two(bought: Bought, *rest: Any) -> dict[str, Any]:
         if len(bought.basket) == 2:
@@ -189,7 +216,7 @@ def test_a_row_that_cannot_be_computed_holds_up_no_other(
     monkeypatch.setattr(stream, "user_row", fails_for_two)
     shop.record(bought("a", "ann", "i1"), bought("b", "ann", "i2"), bought("c", "bob", "i2"))
     assert (shop.user("ann"), shop.user("bob")["orders_all"]) == ({}, 1.0)
-    assert [getattr(record, "entity", "") for record in caplog.records] == ["ann"]
+    assert [getattr(record, "entity", "") for record in caplog.records] == [tombstone("ann").hex()]
     shop.record(bought("d", "ann", "i3"))
     assert shop.user("ann")["distinct_items"] == 3.0
 
@@ -199,7 +226,7 @@ def test_a_row_the_store_refuses_holds_up_no_other(shop: Shop, caplog: pytest.Lo
     shop.store.refuses = {"ann"}
     shop.record(bought("a", "ann", "i1"), bought("b", "bob", "i2"), bought("c", "cid", "i3"))
     assert (shop.user("ann"), shop.user("bob")["orders_all"], shop.user("cid")["orders_all"]) == ({}, 1.0, 1.0)
-    assert {getattr(record, "entity", "") for record in caplog.records} == {"ann"}
+    assert {getattr(record, "entity", "") for record in caplog.records} == {tombstone("ann").hex()}
     assert shop.stream.progress().waiting == 0
 
 

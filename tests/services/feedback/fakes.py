@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -13,12 +15,12 @@ from longtail.feedback.v1 import feedback_service_pb2 as pb
 from ranking.errors import Unavailable
 from ranking.privacy import tombstone
 from ranking.types import Surface
-from services.feedback.log.event_log import Row
+from services.feedback.log.event_log import Head, Row
 from services.feedback.types import Event, EventType, Outcome
 
 NOON = 1_760_000_000  # seconds since 1970
 FULL = Event(
-    "e", EventType.PURCHASE, NOON * 10**9 + 1, "u", "i", Surface.ADS, 'Ünï "x":,\n\0', "r" * 32, 3, 0.1 + 0.2, 10**15, None, "ö" * 64
+    "e", EventType.PURCHASE, NOON * 10**9 + 1, "u", "i", Surface.ADS, 'Ünï "x":,\n\0', "r" * 32, 3, 0.1 + 0.2, 10**11, None, "ö" * 64
 )  # every field that a purchase has
 
 
@@ -46,7 +48,7 @@ EVENTS = st.builds(
     TEXTS,
     st.none() | st.integers(1, 10**6),
     st.none() | st.floats(0.0, 1e6),
-    st.none() | st.integers(0, 10**15),
+    st.none() | st.integers(0, 10**12),
     st.none() | st.floats(1.0, 5.0),
     TEXTS,
 )
@@ -59,6 +61,7 @@ class Place:
     rows: dict[str, Row] = field(default_factory=dict)
     forgotten: set[str] = field(default_factory=set)
     last: int = 0
+    identity: str = field(default_factory=lambda: secrets.token_hex(16))
     lock: threading.Lock = field(default_factory=threading.Lock)
     down: bool = False
     hold: threading.Event = field(default_factory=threading.Event)
@@ -92,7 +95,7 @@ class FakeLog:
         if known is not None:
             return Outcome.DUPLICATE if known.event == event else Outcome.CONFLICT
         self.place.last += 1
-        self.place.rows[event.event_id] = Row(self.place.last, event)
+        self.place.rows[event.event_id] = Row(self.place.last, event, time.time_ns())
         return Outcome.STORED
 
     def read(self, after: int, limit: int) -> list[Row]:
@@ -101,6 +104,9 @@ class FakeLog:
 
     def last(self) -> int:
         return max((row.offset for row in self.place.rows.values()), default=0)
+
+    def head(self) -> Head:
+        return Head(self.place.identity, self.place.last)
 
     def forget(self, users: Sequence[str]) -> int:
         for user in users:

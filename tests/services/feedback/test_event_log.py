@@ -376,6 +376,21 @@ def test_a_file_from_before_orders_is_brought_up(tmp_path: Path) -> None:
     log = SqliteLog(path)
     assert log.append([old, event("b", order_id="o")]) == [Outcome.DUPLICATE, Outcome.STORED]
     assert [row.event for row in log.read(0, 10)] == [old, event("b", order_id="o")]
+    assert [row.recorded_ns > 0 for row in log.read(0, 10)] == [False, True]  # nobody wrote down when the old one came
+    assert len(log.head().identity) == 32
+    log.close()
+
+
+def test_another_file_is_another_log(tmp_path: Path) -> None:
+    """A new file in the old one's place has an identity of its own, a copy has the same one."""
+    path, copy = tmp_path / "events.db", tmp_path / "copy.db"
+    log = SqliteLog(path)
+    log.append([event("a")])
+    was = log.head()
+    log.close()
+    path.rename(copy)
+    assert SqliteLog(copy).head() == was
+    assert log.head().identity != was.identity
     log.close()
 
 

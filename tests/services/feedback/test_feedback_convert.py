@@ -52,7 +52,13 @@ GALLERY: dict[str, tuple[dict[str, Any], str, str]] = {
     "negative quantity": ({"quantity": -0.5}, "quantity", "got -0.5"),
     "infinite quantity": ({"quantity": inf}, "quantity", "must be finite"),
     "negative value": ({"value_micros": -1}, "value_micros", "got -1"),
-    "value over 10^15": ({"value_micros": 10**15 + 1}, "value_micros", "within 0 and 1000000000000000"),
+    "value over 10^12": ({"value_micros": 10**12 + 1}, "value_micros", "within 0 and 1000000000000"),
+    "a millionth for a million": (
+        {"quantity": 1e-6, "value_micros": 10**12},
+        "value_micros",
+        "at most 1000000000000 for each of `quantity`",
+    ),
+    "a price just over 10^12": ({"quantity": 0.5, "value_micros": 5 * 10**11 + 1}, "value_micros", "got 500000000001 for 0.5"),
 }
 
 
@@ -84,7 +90,9 @@ EDGES: dict[str, dict[str, Any]] = {
     "the first of 2000": {"event_time": Timestamp(seconds=YEAR_2000)},
     "rating of half a star": {"type": pb.EVENT_TYPE_RATING, "rating": 4.5},
     "nothing paid": {"type": pb.EVENT_TYPE_PURCHASE, "quantity": 0, "value_micros": 0},
-    "the largest numbers": {"position": 10**6, "quantity": 1e6, "value_micros": 10**15},
+    "the largest numbers": {"position": 10**6, "quantity": 1e6, "value_micros": 10**12},
+    "the largest price": {"quantity": 0.5, "value_micros": 5 * 10**11},
+    "so little that it tells no price": {"quantity": 4e-7, "value_micros": 10**12},
 }
 
 

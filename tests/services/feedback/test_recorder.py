@@ -36,6 +36,16 @@ async def test_calls_that_wait_share_an_append() -> None:
     await recorder.close()
 
 
+async def test_forgotten_users_are_refused_whatever_the_log_knows() -> None:
+    """A log that is new has no tombstone: those of the machine count, and the other events of the call are stored."""
+    place = Place()
+    recorder = Recorder(place(), {"ann"})
+    outcomes = await recorder.append([event("a", "ann"), event("b", "bob"), event("c", ""), event("d", "ann")])
+    assert outcomes == [Outcome.FORGOTTEN, Outcome.STORED, Outcome.STORED, Outcome.FORGOTTEN]
+    assert list(place.rows) == ["b", "c"]
+    await recorder.close()
+
+
 async def test_an_append_has_a_size() -> None:
     """Calls are not parted, and one that no longer fits begins the next append."""
     place = Place()

@@ -132,8 +132,8 @@ class Event(_message.Message):
     told.
     """
     value_micros: _builtins.int
-    """Optional, 0 to 10^15. What was paid for all of `quantity` together, in millionths of the currency
-    unit. Unset: not told.
+    """Optional, 0 to 10^12, and at most 10^12 for each of `quantity`. What was paid for all of `quantity`
+    together, in millionths of the currency unit. Unset: not told.
     """
     rating: _builtins.float
     """Required for EVENT_TYPE_RATING, 1 to 5, halves and the like allowed. On another type: rejected."""
