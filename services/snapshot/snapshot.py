@@ -107,8 +107,9 @@ class Snapshot:
             taken = self._taken(found)
             rows = taken.view(blocks.entries["rows"].dtype).ravel()
         places = taken.T[REFERENCES].astype(np.intp, order="C")
-        astray = (places >= blocks.filled[:, None]).any(axis=0)  # read after the rows: an entry is counted before a row points to it
-        if np.count_nonzero(astray):  # damage: such a row says nothing
+        filled = blocks.filled.copy()  # read after the rows: an entry is counted before a row points to it
+        if np.count_nonzero(np.maximum.reduce(places, axis=1, initial=0) >= filled):  # damage: such a row says nothing
+            astray = (places >= filled[:, None]).any(axis=0)
             found[astray] = 0
             taken[astray] = blocks.words["rows"][0]
             places[:, astray] = blocks.words["rows"][0, REFERENCES, None]

@@ -136,6 +136,29 @@ async def test_rank_takes_a_new_snapshot_while_it_runs(home: Path) -> None:
         assert items_read(gw) == 0
 
 
+async def test_a_snapshot_overwritten_while_it_is_served_costs_no_call(home: Path) -> None:
+    """Random bytes from the header on: calls go on being answered, soon from the store and saying so, until a good file comes."""
+    path = Layout(home).item_snapshot
+    publish(path, ids(*range(20)))
+    async with gateway(home, snapshot_poll_s=0.02) as gw:
+
+        async def told() -> bool:
+            response = await gw.rank(search(5))
+            assert len(response.results.item_ids) == 5
+            return reasons(response).get("features:snapshot") == "UNAVAILABLE"
+
+        assert not await told()
+        with path.open("r+b") as file:
+            file.write(np.random.default_rng(0).bytes(path.stat().st_size))
+        await eventually(told)
+        publish(path, ids(*range(20)))
+
+        async def well_again() -> bool:
+            return not await told()
+
+        await eventually(well_again)
+
+
 def items_read(gw: Gateway) -> int:
     return sum(len(read) for entity, read in gw.store.reads if entity is Entity.ITEM)
 
