@@ -17,6 +17,7 @@ from longtail.feedback.v1 import feedback_service_pb2_grpc as feedback_rpc
 from longtail.ranking.v1 import ranking_service_pb2 as pb
 from longtail.ranking.v1 import ranking_service_pb2_grpc as rpc
 
+from ranking.errors import InvalidField
 from ranking.features import Entity
 from ranking.types import Explain, Surface
 from services.client.features import OnlineFeatures, features_request, unpacked
@@ -24,6 +25,7 @@ from services.feedback.types import EventType
 
 _SURFACES = {Surface.SEARCH: pb.SURFACE_SEARCH, Surface.ADS: pb.SURFACE_ADS}
 _LEVELS = {Explain.NONE: pb.EXPLAIN_LEVEL_NONE, Explain.SCORES: pb.EXPLAIN_LEVEL_SCORES, Explain.FULL: pb.EXPLAIN_LEVEL_FULL}
+_WIRE = {"position": 2**31, "value_micros": 2**63}  # int32 and int64
 _MAX_ANSWER_BYTES = 32 * 1024 * 1024  # more than the largest answer
 # Recording again is harmless, since an event counts once: gRPC itself repeats a call that found the server away or its event log down.
 _RETRY = {
@@ -116,7 +118,8 @@ def event(
         kind: what happened.
         item_id: to which item.
         user_id: who did it; empty: nobody known.
-        event_time: when, with a time zone; None: now.
+        event_time: when, with a time zone; None: now. A gateway that replays historical data has a clock of its own
+            (`serving.json`), and rejects what is ahead of it.
         event_id: unique; empty: a new one.
         surface: where the item was shown; None: on no list.
         query: what was searched for.
@@ -126,9 +129,30 @@ def event(
         value_micros: paid for all of them, in millionths of the currency unit.
         rating: 1 to 5, for ratings only.
         order_id: what the purchase is part of; empty: one user's purchases at the same time are one order.
+
+    Raises:
+        InvalidField: a value is of another type than the field, or `event_time` has no time zone.
     """
+    _check("kind", kind, EventType)
+    texts = {"item_id": item_id, "user_id": user_id, "event_id": event_id, "query": query, "ranking_id": ranking_id, "order_id": order_id}
+    for name, text in texts.items():
+        _check(name, text, str)
+    if surface is not None:
+        _check("surface", surface, Surface)
+    for name, number in (("position", position), ("value_micros", value_micros)):
+        if number is not None:
+            _check(name, number, int)
+            if abs(number) >= _WIRE[name]:
+                raise InvalidField(name, f"{number} is beyond what the wire can carry")
+    for name, amount in {"quantity": quantity, "rating": rating}.items():
+        if amount is not None:
+            _check(name, amount, float, int)
+    when = event_time or datetime.now(UTC)
+    _check("event_time", when, datetime)
+    if when.tzinfo is None:
+        raise InvalidField("event_time", f"needs a time zone, got {when.isoformat()}")
     time = Timestamp()
-    time.FromDatetime((event_time or datetime.now(UTC)).astimezone(UTC))
+    time.FromDatetime(when.astimezone(UTC))
     return feedback_pb.Event(
         event_id=event_id or uuid.uuid4().hex,
         type=feedback_pb.EventType.Value(f"EVENT_TYPE_{kind.name}"),
@@ -144,6 +168,11 @@ def event(
         rating=rating,
         order_id=order_id,
     )
+
+
+def _check(field: str, value: object, *types: type) -> None:
+    if not isinstance(value, types) or isinstance(value, bool):
+        raise InvalidField(field, f"must be {' or '.join(t.__name__ for t in types)}, got {value!r}")
 
 
 class RankClient:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Literal, NamedTuple, TypeAlias
 
 from longtail.feedback.v1 import feedback_service_pb2 as pb
@@ -146,8 +147,14 @@ def _time_ns(message: pb.Event, now_ns: int) -> int:
         raise InvalidField(field, f"must not be before the year 2000, got {seconds} s since 1970")
     time_ns = seconds * 10**9 + nanos
     if time_ns > now_ns + FUTURE_S * 10**9:
-        raise InvalidField(field, f"is {(time_ns - now_ns) / 1e9:.9g} s ahead of the server's clock, at most {FUTURE_S} are allowed")
+        raise InvalidField(
+            field, f"is {(time_ns - now_ns) / 1e9:.9g} s ahead of the server's clock, {_instant(now_ns)}; at most {FUTURE_S} are allowed"
+        )
     return time_ns
+
+
+def _instant(time_ns: int) -> str:
+    return datetime.fromtimestamp(time_ns // 10**9, UTC).isoformat()
 
 
 def _whole(message: pb.Event, field: _Whole, low: int, high: int) -> int | None:

@@ -154,7 +154,8 @@ async def running(
 
         recorder = Recorder(events or _events(settings, layout), Forgotten(layout.forgotten))
         closing.push_async_callback(recorder.close)
-        feedback = FeedbackServicer(recorder, wait_s=settings.event_wait_s)
+        clock = _clock(settings)  # an event of now is far in the future of replayed data, and would outrank all that is yet to come
+        feedback = FeedbackServicer(recorder, wait_s=settings.event_wait_s, clock=lambda: int(clock() * 1e9))
 
         reader = Reader(store or _feast(settings), snapshot, stale_s=settings.snapshot_stale_s, clock=_clock(settings))
         closing.callback(reader.close)

@@ -15,6 +15,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from longtail.feedback.v1 import feedback_service_pb2 as pb
 from longtail.feedback.v1.feedback_service_pb2_grpc import FeedbackServiceStub
 
+from ranking.errors import InvalidField
 from ranking.layout import Layout
 from ranking.types import Surface
 from services.client.client import RankClient, event
@@ -207,6 +208,39 @@ async def test_the_typed_client_records(gw: Gateway) -> None:
     assert one.event_time_ns == int(when.timestamp() * 10) * 10**8
     assert (one.type, one.item_id, one.surface, one.ranking_id, one.position, one.rating) == ("rating", "i1", Surface.ADS, "r", 2, 4.5)
     assert (two.type, two.item_id, two.surface, two.user_id) == ("dislike", "i2", None, "")
+
+
+async def test_the_clock_is_that_of_the_replayed_data(home: Path) -> None:
+    """What happens now lies years ahead of it and is rejected by name; what happens then is stored."""
+    async with gateway(home, as_of="2017-12-25T00:00:00+00:00") as gw:
+        then = event(EventType.CLICK, "i", event_time=datetime(2017, 12, 25, 0, 5, tzinfo=UTC))
+        answer = await record(gw, event(EventType.CLICK, "i"), then)
+    assert answer.accepted == 1
+    (wrong,) = answer.rejected
+    assert (wrong.index, wrong.field) == (0, "event_time")
+    assert "ahead of the server's clock, 2017-12-25T00:00:00+00:00; at most 300" in wrong.reason
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fields", "said"),
+    [
+        (("click", "i"), {}, "kind: must be EventType, got 'click'"),
+        ((EventType.CLICK, 901062), {}, "item_id: must be str, got 901062"),
+        ((EventType.CLICK, "i"), {"user_id": None}, "user_id: must be str, got None"),
+        ((EventType.CLICK, "i"), {"surface": "ads"}, "surface: must be Surface, got 'ads'"),
+        ((EventType.CLICK, "i"), {"event_time": datetime(2026, 1, 2)}, "event_time: needs a time zone, got 2026-01-02T00:00:00"),  # noqa: DTZ001
+        ((EventType.CLICK, "i"), {"event_time": 1.5}, "event_time: must be datetime, got 1.5"),
+        ((EventType.PURCHASE, "i"), {"value_micros": 10**20}, "value_micros: 100000000000000000000 is beyond what the wire can carry"),
+        ((EventType.PURCHASE, "i"), {"value_micros": 2.5}, "value_micros: must be int, got 2.5"),
+        ((EventType.PURCHASE, "i"), {"position": 2**31}, "position: 2147483648 is beyond what the wire can carry"),
+        ((EventType.PURCHASE, "i"), {"quantity": "2"}, "quantity: must be float or int, got '2'"),
+    ],
+)
+def test_the_typed_client_names_what_no_event_can_have(arguments: tuple[Any, ...], fields: dict[str, Any], said: str) -> None:
+    """Before anything is sent; a time without a zone would mean another instant on every machine."""
+    with pytest.raises(InvalidField) as caught:
+        event(*arguments, **fields)
+    assert str(caught.value) == said
 
 
 async def test_the_typed_client_repeats_itself_while_the_log_is_away(home: Path) -> None:

@@ -144,8 +144,8 @@ class Event(_message.Message):
     """
     @_builtins.property
     def event_time(self) -> _timestamp_pb2.Timestamp:
-        """Required. When it happened, from the year 2000 to 5 minutes after the server's clock. It may lie
-        before that of events already stored.
+        """Required. When it happened, from the year 2000 to 5 minutes after the server's clock, which stands
+        still where historical data are replayed. It may lie before that of events already stored.
         """
 
     def __init__(
