@@ -840,7 +840,7 @@ def _triton(state: Layout) -> str:
     return str(part["grpc"])
 
 
-def _clock(state: Layout) -> object:
+def _clock(state: Layout) -> datetime:
     if not state.serving.exists():
         return datetime.now(UTC)
     return datetime.fromisoformat(json.loads(state.serving.read_text())["as_of"])
