@@ -197,6 +197,7 @@ def compute(
             until=until,
             older=older,
             sentiment=layout.sentiment,
+            embeddings=layout.embeddings,
             forgotten=gone,
         )
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -20,6 +21,7 @@ from ranking.layout import Layout
 from tests.training.tables.shops import STARTS, WEEKS, Line, Shop, shops, write_shop
 from training import tables
 from training.stage import stage
+from training.tables import embeddings
 
 FILES = (*(view.name for view in (*VIEWS, *SIDE_VIEWS)), "history", "first_shown")
 MICROSECOND = timedelta(microseconds=1)
@@ -169,6 +171,22 @@ def test_a_run_that_fails_leaves_the_old_tables_and_the_next_goes_on_from_them(t
     assert _meta(compute(STARTS[4]))["grown_from"] == before["last"]
     assert _meta(compute(STARTS[4]))["grown_from"] == before["last"]  # reused: nothing to do
     assert _meta(compute(STARTS[4], full=True))["grown_from"] is None
+
+
+def test_the_batch_takes_over_the_texts_that_were_read(tmp_path: Path) -> None:
+    """What `longtail features embed` once read is in the tables of every later run, and nothing where nothing was."""
+    layout = Layout(tmp_path / "home")
+    source = stage(layout.canonical("shop"), {}, lambda out: write_shop(SHOP, out))
+
+    def embedded() -> int:
+        tables.compute(layout, source, first_week=2, last_week=WEEKS, full=True)
+        return pq.read_metadata(layout.features / "item_embedding.parquet").num_rows
+
+    assert embedded() == 0
+    profile = layout.features / "item_profile.parquet"
+    read = embeddings.read_texts(profile, layout.embeddings, lambda texts: np.ones((len(texts), 384), np.float32))
+    assert read > 0
+    assert embedded() == sum(digest != 0 for digest in pq.read_table(profile)["text_digest"].to_pylist())
 
 
 def test_a_watermark_before_the_first_snapshot_is_an_error(tmp_path: Path) -> None:
