@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from cli import _features_held, _features_ready, app
+from cli import app
+from cli.platform import _features_held, _features_ready
 from deploy import store
 from ranking.fairness.policy import FairnessPolicy
 from ranking.trial import Mode, Trial

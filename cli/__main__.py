@@ -1,0 +1,5 @@
+"""``python -m cli``: the same as `longtail`."""
+
+from cli import app
+
+app()

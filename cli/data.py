@@ -1,0 +1,133 @@
+"""Data sources, features and users: what is known, and what becomes of it."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Column, Table
+
+from cli.common import ROOT, explained, layout, out
+
+if TYPE_CHECKING:
+    pass
+
+data_app = typer.Typer(help="Data sources: canonical tables, and how imbalanced they are.", no_args_is_help=True)
+features_app = typer.Typer(help="Features: what there are, and whether they are served as they were trained on.", no_args_is_help=True)
+users_app = typer.Typer(help="Users: what becomes of what is known of them.", no_args_is_help=True)
+
+
+@data_app.command("prepare")
+def data_prepare(
+    source: Annotated[str, typer.Argument(help="name of the source; a wrong one is answered with those there are")],
+    path: Annotated[Path | None, typer.Option(help="folder of the source's files, where it needs any; nothing is copied from it")] = None,
+) -> None:
+    """A source's files to canonical tables, checked."""
+    from training import sources
+
+    with explained():
+        made = sources.prepare(layout(), source, path)
+        rows = json.loads((made.path / "meta.json").read_text())
+    print(json.dumps({"tables": str(made.path), "reused": made.reused, **rows}))
+
+
+@data_app.command("describe")
+def data_describe(source: Annotated[str, typer.Argument(help="name of a prepared source")]) -> None:
+    """How imbalanced a prepared source is: a table here, plots in an HTML page."""
+    from training import describe
+
+    with explained():
+        text, page = describe.report(layout(), source)
+    print(text)
+    out.print(f"page with plots: {escape(str(page))}")
+
+
+@features_app.command("compute")
+def features_compute(
+    until: Annotated[datetime | None, typer.Option(help="the watermark, UTC: nothing of it or later; default: the end of the data")] = None,
+    full: Annotated[bool, typer.Option("--full", help="compute every week anew instead of going on from the last run's watermark")] = False,
+) -> None:
+    """Feature tables from the canonical tables: what is there is kept, later weeks are added. Prints what they hold."""
+    from training import sources, tables
+
+    with explained():
+        state = layout()
+        made = tables.compute(state, sources.prepare(state), until=until and until.replace(tzinfo=UTC), full=full)
+        held = json.loads(state.feature_meta.read_text())
+    print(json.dumps({"reused": made.reused, **{key: held[key] for key in ("rows", "first", "last", "watermark", "grown_from")}}))
+
+
+@features_app.command("embed")
+def features_embed() -> None:
+    """What items' texts mean, as vectors (`item_embedding`): texts nobody has read yet are read, some minutes for 20,000."""
+    from training import embed
+
+    with explained():
+        done = embed.run(layout())
+    print(json.dumps({"texts_read": done.texts_read, "items": done.items, "seconds": round(done.seconds, 1)}))
+
+
+@features_app.command("docs")
+def features_docs() -> None:
+    """The catalogue of features as a table in Markdown: every feature with its view, type, unit, default, lifetime, owner and meaning."""
+    from ranking.catalogue import markdown
+
+    print(markdown())
+
+
+@features_app.command("verify")
+def features_verify(
+    rankings: Annotated[int, typer.Option(min=1, help="how many of the latest served rankings to compare, at most")] = 2000,
+) -> None:
+    """Served against offline features, column by column. Exit status 1 where any value differs; one JSON object last."""
+    from training import skew
+
+    with explained():
+        found = skew.verify(layout(), rankings=rankings)
+    table = Table(
+        "column", *(Column(name, justify="right") for name in ("rows that differ", "lost", "from nowhere", "symmetric difference"))
+    )
+    for column in sorted(found.columns, key=lambda c: -c.mismatches):
+        share = f"{column.mismatches} ({column.mismatches / found.rows:.2%})" if column.mismatches else "0"
+        table.add_row(column.name, share, str(column.missing), str(column.extra), f"{column.difference:.2g}")
+    out.print(table)
+    if found.unknown_users:
+        out.print(f"{found.unknown_users} rankings are of users without features; they were compared as nobody's")
+    if found.other_schema:
+        out.print(f"{found.other_schema} rows are of another feature schema and were left out")
+    print(json.dumps({"rankings": found.rankings, "rows": found.rows, "mismatches": found.mismatches}))
+    if found.mismatches:
+        raise typer.Exit(1)
+
+
+@users_app.command("forget")
+def users_forget(
+    users: Annotated[list[str], typer.Argument(help="user ids")],
+    event_log: Annotated[
+        str, typer.Option(envvar="LONGTAIL_EVENT_LOG", help="the event log's Redis, as for the gateway; empty: SQLite")
+    ] = "",
+) -> None:
+    """Remove users from every store of this machine, for good; says what was done. Exit status 1 where it has to be asked again."""
+    from services.features import stores
+    from services.privacy.forget import forget
+
+    with explained(), stores.opened(layout(), ROOT / "feature_repo", event_log) as opened:
+        done = forget(layout(), users, opened)
+    table = Table("store", Column("removed", justify="right"), "")
+    for one in done:
+        table.add_row(one.store, str(one.removed), one.failed or "done")
+    out.print(table)
+    out.print(
+        "Replays of their events are refused. What was prepared from your own tables (data/, training/) is yours to remove and train anew."
+    )
+    print(
+        json.dumps(
+            {"users": len(set(users)), "removed": {one.store: one.removed for one in done}, "failed": [d.store for d in done if d.failed]}
+        )
+    )
+    if any(one.failed for one in done):
+        raise typer.Exit(1)
