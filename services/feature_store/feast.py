@@ -26,7 +26,7 @@ from ranking.features import FEATURE_SERVICES, ITEM_SCALARS, Dtype, Entity, Feat
 from ranking.types import IntArray
 from services.feature_store.forget import removed
 from services.feature_store.layouts import Found, RedisRows, Rows, SqliteRows, Wanted
-from services.feature_store.port import ENTITY_VIEWS, FeatureRows
+from services.feature_store.port import ENTITY_VIEWS, READABLE_VIEWS, FeatureRows
 from services.feature_store.values import Parse, column
 from services.feature_store.writes import guard_sqlite, write_redis
 
@@ -38,7 +38,7 @@ RANKING: dict[Entity, tuple[str, ...]] = {
     e: tuple(f.name for view in views for f in view if e is Entity.USER or f.name in _ITEM_WANTED) for e, views in ENTITY_VIEWS.items()
 }
 """What is read when nobody says what to read."""
-_DTYPES: dict[Entity, dict[str, Dtype]] = {e: {f.name: f.dtype for view in views for f in view} for e, views in ENTITY_VIEWS.items()}
+_DTYPES: dict[Entity, dict[str, Dtype]] = {e: {f.name: f.dtype for view in views for f in view} for e, views in READABLE_VIEWS.items()}
 
 
 class FeastStore:
@@ -198,7 +198,10 @@ class _Reader:
     def read(self, ids: Sequence[str], features: Sequence[str]) -> FeatureRows:
         """As `FeastStore.read`."""
         chosen = frozenset(features or RANKING[self._entity])
-        wanted = [Wanted(view.name, [f.name for f in view if f.name in chosen]) for view in ENTITY_VIEWS[self._entity]]
+        views = ENTITY_VIEWS[self._entity]
+        if any(f.name in chosen for view in READABLE_VIEWS[self._entity][len(views) :] for f in view):
+            views = READABLE_VIEWS[self._entity]
+        wanted = [Wanted(view.name, [f.name for f in view if f.name in chosen]) for view in views]
         if not ids:
             return FeatureRows({name: [] for name in chosen}, np.empty((len(wanted), 0)))
         distinct = list(dict.fromkeys(ids))
@@ -276,7 +279,7 @@ def _rows(entity: Entity, store: Any) -> Rows:
 
     config = store.config
     versioned = config.registry.enable_online_feature_view_versioning
-    views = {view.name: store.get_feature_view(view.name) for view in ENTITY_VIEWS[entity]}
+    views = {view.name: store.get_feature_view(view.name) for view in READABLE_VIEWS[entity]}
     if config.online_store.type == "sqlite":
         return SqliteRows(_sqlite_path(config), {name: compute_table_id(config.project, view, versioned) for name, view in views.items()})
     online: Any = get_online_store_from_config(config.online_store)

@@ -6,11 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ranking.features import VIEWS, Entity, View
+from ranking.features import ALL_VIEWS, VIEWS, Entity, View
 from ranking.types import FloatArray, IntArray
 
 ENTITY_VIEWS: dict[Entity, tuple[View, ...]] = {e: tuple(v for v in VIEWS if v.entity is e) for e in Entity}
-"""Views of each entity; their order is the row order of `FeatureRows.event_times`."""
+"""Views of each entity that ranking reads; their order is the row order of `FeatureRows.event_times`."""
+READABLE_VIEWS: dict[Entity, tuple[View, ...]] = {
+    e: (*views, *(v for v in ALL_VIEWS if v.entity is e and v not in views)) for e, views in ENTITY_VIEWS.items()
+}
+"""Those, and after them all others that can be asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +23,8 @@ class FeatureRows:
 
     Attributes:
         values: feature name -> (n,) values; of float32 features an array with NaN, else a sequence with None where the store has none.
-        event_times: (views, n) seconds since 1970 of each view's row, NaN where the store has no row.
+        event_times: (views, n) seconds since 1970 of each view's row, NaN where the store has no row; of `ENTITY_VIEWS`, and of
+            `READABLE_VIEWS` where a feature of another one was asked for.
     """
 
     values: Mapping[str, Sequence[Any]]

@@ -14,7 +14,7 @@ from longtail.ranking.v1 import ranking_service_pb2 as ranking_pb
 
 from ranking.errors import InvalidField, InvalidFields
 from ranking.features import FEATURE_SERVICES, Dtype, Entity, schema_hash
-from services.feature_store.port import ENTITY_VIEWS
+from services.feature_store.port import READABLE_VIEWS
 from services.online.types import FEATURES, VIEW_OF, Answer, Question
 
 MAX_IDS = 1000
@@ -34,7 +34,7 @@ _TYPES: dict[Dtype, pb.DataType.ValueType] = {
     "float32_list": pb.DATA_TYPE_FLOAT32_LIST,
     "int64_list": pb.DATA_TYPE_INT64_LIST,
 }
-_QUALIFIED = {e: {f"{ENTITY_VIEWS[e][v].name}:{name}": name for name, v in views.items()} for e, views in VIEW_OF.items()}
+_QUALIFIED = {e: {f"{READABLE_VIEWS[e][v].name}:{name}": name for name, v in views.items()} for e, views in VIEW_OF.items()}
 
 
 def to_question(message: pb.GetOnlineFeaturesRequest) -> Question:
@@ -68,7 +68,7 @@ def to_response(question: Question, answer: Answer) -> pb.GetOnlineFeaturesRespo
         raise InvalidField(
             "ids", f"the answer would have {size} bytes, more than {MAX_ANSWER_BYTES}: ask for fewer of them, or fewer features"
         )
-    views, place, schema = ENTITY_VIEWS[question.entity], VIEW_OF[question.entity], FEATURES[question.entity]
+    views, place, schema = READABLE_VIEWS[question.entity], VIEW_OF[question.entity], FEATURES[question.entity]
     return pb.GetOnlineFeaturesResponse(
         columns=[
             pb.FeatureColumn(

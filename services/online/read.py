@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from ranking.errors import LongtailError, OutOfTime, Unavailable
 from ranking.features import Entity
 from ranking.types import Degradation, FloatArray
-from services.feature_store.freshness import TTLS, freshness_codes
-from services.feature_store.port import FeatureStore
+from services.feature_store.freshness import freshness_codes
+from services.feature_store.port import ENTITY_VIEWS, FeatureStore
 from services.online.columns import HELD, Column, from_items, from_values, scattered
-from services.online.types import FEATURES, Answer, Question
+from services.online.types import FEATURES, LIFETIMES, Answer, Question
 from services.snapshot.latest import Latest
 
 _Found = tuple[Mapping[str, Column], FloatArray]  # columns by feature, (n,) each, and (views, n) event times
@@ -83,7 +83,9 @@ class Reader:
             columns = {name: scattered(n, [(there, column.take(there)), (rest, found[name])]) for name, column in columns.items()}
         lacking = [name for name in question.features if name not in columns]
         if lacking:
-            columns = {**columns, **(await self._stored(question.entity, question.ids, lacking))[0]}
+            found, stored = await self._stored(question.entity, question.ids, lacking)
+            others = slice(len(ENTITY_VIEWS[question.entity]), None)  # views the snapshot does not have
+            columns, times[others] = {**columns, **found}, stored[others]
         return self._answer(question, (columns, times), degraded)
 
     def _without_store(self, question: Question, error: LongtailError, reason: str) -> Answer:
@@ -97,7 +99,7 @@ class Reader:
 
     def _answer(self, question: Question, found: _Found, degraded: Sequence[Degradation]) -> Answer:
         columns, times = found
-        lifetimes = np.minimum(TTLS[question.entity], question.max_age_s)
+        lifetimes = np.minimum(LIFETIMES[question.entity], question.max_age_s)
         return Answer(columns, times, freshness_codes(times, lifetimes, self._clock()), lifetimes, degraded)
 
     def _held(self, question: Question) -> tuple[_Found, NDArray[np.bool_]] | None:
@@ -107,7 +109,10 @@ class Reader:
         if snapshot is None or question.entity is not Entity.ITEM or not names:
             return None
         items, times, known = snapshot.gather(question.ids)
-        return ({name: from_items(FEATURES[Entity.ITEM][name], items, snapshot.names) for name in names}, times), known
+        return (
+            {name: from_items(FEATURES[Entity.ITEM][name], items, snapshot.names) for name in names},
+            _all_views(times, Entity.ITEM),
+        ), known
 
     def _too_old(self, question: Question, bound_s: float) -> list[Degradation]:
         age = self._snapshot.age_s
@@ -120,4 +125,12 @@ class Reader:
 
     def _load(self, entity: Entity, ids: Sequence[str], names: Sequence[str]) -> _Found:
         rows = self._store.read(entity, ids, names)
-        return {name: from_values(FEATURES[entity][name], rows.values.get(name), len(ids)) for name in names}, rows.event_times
+        return {name: from_values(FEATURES[entity][name], rows.values.get(name), len(ids)) for name in names}, _all_views(
+            rows.event_times, entity
+        )
+
+
+def _all_views(event_times: FloatArray, entity: Entity) -> FloatArray:
+    """(views, n): with no row in the views that are not in it."""
+    more = len(LIFETIMES[entity]) - len(event_times)
+    return np.concatenate([event_times, np.full((more, event_times.shape[1]), np.nan)])

@@ -10,13 +10,17 @@ from numpy.typing import NDArray
 
 from ranking.features import Entity, Feature
 from ranking.types import Degradation, FloatArray
-from services.feature_store.port import ENTITY_VIEWS
+from services.feature_store.port import READABLE_VIEWS
 from services.online.columns import Column
 
-FEATURES: dict[Entity, dict[str, Feature]] = {e: {f.name: f for view in views for f in view} for e, views in ENTITY_VIEWS.items()}
+FEATURES: dict[Entity, dict[str, Feature]] = {e: {f.name: f for view in views for f in view} for e, views in READABLE_VIEWS.items()}
 """Every feature by entity and name, in the schema's order."""
-VIEW_OF: dict[Entity, dict[str, int]] = {e: {f.name: v for v, view in enumerate(views) for f in view} for e, views in ENTITY_VIEWS.items()}
+VIEW_OF: dict[Entity, dict[str, int]] = {
+    e: {f.name: v for v, view in enumerate(views) for f in view} for e, views in READABLE_VIEWS.items()
+}
 """The place of each feature's view among the entity's."""
+LIFETIMES: dict[Entity, FloatArray] = {e: np.array([v.ttl.total_seconds() for v in views]) for e, views in READABLE_VIEWS.items()}
+"""(views,) seconds beyond which their rows are stale."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from ranking.features import FEATURE_SERVICES, ITEM_PROFILE, ITEM_STATISTICS, IT
 from ranking.types import Freshness
 from services.feature_store.feast import JOIN_KEYS, FeastStore
 from services.feature_store.freshness import TTLS, freshness_codes
-from services.feature_store.port import ENTITY_VIEWS
+from services.feature_store.port import ENTITY_VIEWS, READABLE_VIEWS
 
 ROOT = Path(__file__).parents[2]
 NOW = int(datetime(2026, 1, 10, tzinfo=UTC).timestamp()) * 10**6  # µs
@@ -95,22 +95,22 @@ class OnlineStoreSuite:
     def test_values_are_those_of_feast_itself(self, place: Place, entity: Entity) -> None:
         """Every feature, every kind of value, nulls, and an entity nobody knows: as `get_online_features(…).to_dict()` has them."""
         store, ids = place.opened(), [new_id() for _ in range(12)]
-        for view in ENTITY_VIEWS[entity]:
+        for view in READABLE_VIEWS[entity]:
             push(store, view, {i: row(view, seed) for seed, i in enumerate(ids)}, NOW)
         asked = [*ids[::-1], new_id()]
-        names = [f.name for view in ENTITY_VIEWS[entity] for f in view]
-        refs = [f"{view.name}:{f.name}" for view in ENTITY_VIEWS[entity] for f in view]
+        names = [f.name for view in READABLE_VIEWS[entity] for f in view]
+        refs = [f"{view.name}:{f.name}" for view in READABLE_VIEWS[entity] for f in view]
         feast = FeatureStore(repo_path=str(place.repo))
         expected = feast.get_online_features(features=refs, entity_rows={JOIN_KEYS[entity]: asked}).to_dict()
         found = store.read(entity, asked, names)
         for name in names:
-            dtype = next(f.dtype for view in ENTITY_VIEWS[entity] for f in view if f.name == name)
+            dtype = next(f.dtype for view in READABLE_VIEWS[entity] for f in view if f.name == name)
             if dtype == "float32":
                 np.testing.assert_array_equal(found.values[name], np.array(expected[name], np.float32))
             else:
                 plain = [list(v) if dtype.endswith("list") and v is not None else v for v in found.values[name]]
                 assert plain == [None if v is None else v for v in expected[name]], name
-        np.testing.assert_array_equal(found.event_times, [[NOW / 1e6] * 12 + [np.nan]] * len(ENTITY_VIEWS[entity]))
+        np.testing.assert_array_equal(found.event_times, [[NOW / 1e6] * 12 + [np.nan]] * len(READABLE_VIEWS[entity]))
 
     def test_the_four_states(self, place: Place) -> None:
         """In its lifetime fresh, beyond it stale though Feast says present, a view without a row defaulted, an unknown entity missing."""

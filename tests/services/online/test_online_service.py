@@ -90,6 +90,19 @@ async def test_items_come_as_columns_that_bytes_alone_explain(gw: Gateway) -> No
     assert (list(answer.degradations), answer.feature_schema_hash) == ([], schema_hash())
 
 
+async def test_what_ranking_does_not_read_can_be_asked_for(gw: Gateway) -> None:
+    """Views made of events and views beside those of the models: by name, with states of their own."""
+    answer = await ask(gw, entity=ITEM, ids=["i7", "nobody"], features=["item_live:clicks_28d", "price_28d", "price_last"])
+    assert [(c.name, c.view) for c in answer.columns] == [
+        ("clicks_28d", "item_live"), ("price_28d", "item_statistics"), ("price_last", "item_windows")
+    ]  # fmt: skip
+    assert decoded(answer.columns[0]) == [0.0, 0.0]
+    never = ["DEFAULTED", "MISSING"]  # the store of this test has no row of theirs
+    assert states(answer) == {"item_statistics": ["FRESH", "MISSING"], "item_live": never, "item_windows": never}
+    session = await ask(gw, entity=USER, ids=["u"], features=["recent_item_keys"])
+    assert (decoded(session.columns[0]), session.views[0].view) == ([[]], "user_session")
+
+
 async def test_a_feature_service_is_all_it_has_of_the_entity(gw: Gateway) -> None:
     """In the schema's order; the store is asked once; a user nobody knows has every default."""
     answer = await ask(gw, entity=USER, ids=["u", "stranger"], feature_service=SERVICE)
