@@ -102,7 +102,7 @@ async def survive(
             await asyncio.gather(*recording)
             await running.wait()
         while rows := log.read(after, 10_000):
-            for offset, one in rows:
+            for offset, one, _ in rows:
                 assert one.event_id not in kept, f"twice, again at {offset}"
                 kept[one.event_id] = one
                 after = offset
