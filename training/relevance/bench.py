@@ -20,9 +20,9 @@ from training.relevance.encoder import Reader
 from training.relevance.features import Matrix, matrix
 from training.relevance.judged import Lists
 from training.relevance.learners import LEARNERS
-from training.relevance.library import negated
 from training.relevance.pool import z_scores
 from training.relevance.rankers import bm25, rating_count
+from training.relevance.searchable import negated
 from training.stage import key_of, source_files
 
 WANTED: dict[str, list[Any]] = {"ensemble.ndcg10": [">=", 0.77], "late.ndcg10": [">=", 0.71]}
@@ -53,9 +53,9 @@ def run(layout: Layout, *, path: Path | None = None, cuts: int = 1, encoder: Rea
         The house's form of a benchmark: `figures`, `wanted`, `met`; and `methods`, all figures by method.
     """
     start = perf_counter()
-    library, lists = train.load(layout, encoder or train.reader(layout), path)
-    features = matrix(lists, library)
-    scores = plain(lists, features) | {"bm25": bm25(lists, library), "rating_count": rating_count(lists, library)}
+    searchable, lists = train.load(layout, encoder or train.reader(layout), path)
+    features = matrix(lists, searchable)
+    scores = plain(lists, features) | {"bm25": bm25(lists, searchable), "rating_count": rating_count(lists, searchable)}
     spread: dict[str, list[float]] = {}
     for seed in range(cuts):
         learnt = crossval.out_of_fold(lists, crossval.rankers(lists, features), seed=seed, what=f"rankers on queries apart, folds {seed}")
@@ -64,7 +64,7 @@ def run(layout: Layout, *, path: Path | None = None, cuts: int = 1, encoder: Rea
             spread.setdefault(name, []).append(round(float(measure.ndcg(values, lists).mean()), 4))
     scores |= crossval.out_of_fold(lists, _others(lists, features), what="other learners, and ridge without some features")
     apart = negated(lists)
-    methods = {name: measure.figures(values, lists, library.catalogue, apart) for name, values in scores.items()}
+    methods = {name: measure.figures(values, lists, searchable.catalogue, apart) for name, values in scores.items()}
     for name, reached in spread.items():
         methods[name]["ndcg10_by_cut"] = reached
     for name, other in (BASELINE | {f"ridge without {group}": "ridge" for group in LEFT_OUT}).items():

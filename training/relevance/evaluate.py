@@ -10,8 +10,8 @@ from ranking.layout import Layout
 from training.relevance import catalogue, judged, measure, train
 from training.relevance.encoder import Reader
 from training.relevance.features import matrix
-from training.relevance.library import Library, negated
 from training.relevance.rankers import MANIFEST, PLAIN, Trained, check, digest
+from training.relevance.searchable import Searchable, negated
 
 
 def judge(
@@ -41,13 +41,13 @@ def judge(
     known = catalogue.read(products) if products is not None else catalogue.prepared(train.tables(layout))
     read = judged.read(judgments, known)
     reader = encoder or train.reader(layout)
-    library = Library(known, reader)
+    searchable = Searchable(known, reader)
     found: dict[str, Any] = {"source": train.SOURCE, "ranker": ranker, "judgments": str(judgments)}
     if ranker in PLAIN:
-        scores = PLAIN[ranker](read.lists, library)
+        scores = PLAIN[ranker](read.lists, searchable)
     else:
         trained = _trained(layout, ranker, encoder)
-        scores = trained.scores(ranker, read.lists, matrix(read.lists, library))
+        scores = trained.scores(ranker, read.lists, matrix(read.lists, searchable))
         found["ranker_digest"] = digest(train.folder(layout))
     found |= measure.figures(scores, read.lists, known, negated(read.lists))
     return found | {"judged_pairs": read.pairs, "unknown_products": read.unknown, "queries_of_unknown_products": read.lost}

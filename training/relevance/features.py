@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from ranking.types import FloatArray
 from training.relevance import lexical, semantic
 from training.relevance.judged import Lists
-from training.relevance.library import Library, asked
 from training.relevance.pool import neighbourhood, ranks, shared, smoothed, z_scores
+from training.relevance.searchable import Searchable, asked
 
 STANDING = (
     "cosine", "maxsim", "penalised", "weakest", "last_token", "title_maxsim", "bm25_title", "bm25_head", "bm25_description", "bm25_all",
@@ -40,22 +40,22 @@ class Matrix:
         return self.values[:, self.names.index(name)].astype(np.float64)
 
 
-def matrix(lists: Lists, library: Library) -> Matrix:
+def matrix(lists: Lists, searchable: Searchable) -> Matrix:
     """Features of all lists' rows; nothing is learnt and no gain is read, so that lists do not depend on each other."""
     columns: dict[str, list[FloatArray]] = {}
     for i, query in enumerate(asked(lists)):
-        for name, values in lexical.features(query, lists.items[lists.span(i)], library.lexicon).items():
+        for name, values in lexical.features(query, lists.items[lists.span(i)], searchable.lexicon).items():
             columns.setdefault(name, []).append(values)
-    found = {name: np.concatenate(values) for name, values in columns.items()} | semantic.features(lists, library)
+    found = {name: np.concatenate(values) for name, values in columns.items()} | semantic.features(lists, searchable)
     found["penalised"] = found["maxsim"] - _PENALTY * found["unwanted_maxsim"]
-    found |= _within(lists, library, found)
+    found |= _within(lists, searchable, found)
     return Matrix(tuple(found), np.column_stack(list(found.values())).astype(np.float32))
 
 
-def _within(lists: Lists, library: Library, found: dict[str, FloatArray]) -> dict[str, FloatArray]:
+def _within(lists: Lists, searchable: Searchable, found: dict[str, FloatArray]) -> dict[str, FloatArray]:
     """How each product stands in its list, and what stands near it."""
     rows, of_row = np.unique(lists.items, return_inverse=True)
-    titles = library.titles(rows)
+    titles = searchable.titles(rows)
     out: dict[str, list[FloatArray]] = {}
     for i in range(len(lists)):
         span = lists.span(i)
@@ -66,8 +66,8 @@ def _within(lists: Lists, library: Library, found: dict[str, FloatArray]) -> dic
         similarity = semantic.similarities(titles, of_row[span])
         one |= neighbourhood(similarity, strength)
         items = lists.items[span].tolist()
-        one["shared_category"] = shared([library.catalogue.leaves[row] for row in items], strength)
-        one["shared_brand"] = shared([library.catalogue.brands[row] for row in items], strength)
+        one["shared_category"] = shared([searchable.catalogue.leaves[row] for row in items], strength)
+        one["shared_brand"] = shared([searchable.catalogue.brands[row] for row in items], strength)
         for name in SMOOTHED:
             one[f"smooth_{name}"] = smoothed(one[f"z_{name}"], similarity, share=_SHARE, width=_WIDTH)
         for name, values in one.items():

@@ -23,35 +23,35 @@ from training.relevance.ensemble import Ensemble
 from training.relevance.features import Matrix
 from training.relevance.judged import Lists
 from training.relevance.late import Late
-from training.relevance.library import Library, asked, by_list
+from training.relevance.searchable import Searchable, asked, by_list
 
 MANIFEST = "ranker.json"
 _MEMBERS = "members"
 HOW = "`longtail data prepare esci --path FOLDER`, then `longtail train-ranker --source esci`, makes it"
 
 
-def rating_count(lists: Lists, library: Library) -> FloatArray:
+def rating_count(lists: Lists, searchable: Searchable) -> FloatArray:
     """Popularity: how often a product was rated."""
-    return library.catalogue.rating_count[lists.items].astype(np.float64)
+    return searchable.catalogue.rating_count[lists.items].astype(np.float64)
 
 
-def bm25(lists: Lists, library: Library) -> FloatArray:
+def bm25(lists: Lists, searchable: Searchable) -> FloatArray:
     """BM25 of title, brand and category, for the words that are wanted."""
-    head = library.lexicon.head
+    head = searchable.lexicon.head
     return by_list(lists, [head.bm25(query.wanted, lists.items[lists.span(i)]) for i, query in enumerate(asked(lists))])
 
 
-def cosine(lists: Lists, library: Library) -> FloatArray:
+def cosine(lists: Lists, searchable: Searchable) -> FloatArray:
     """The pretrained encoder's cosine of the query as typed and the title."""
-    return semantic.features(lists, library)["cosine_typed"]
+    return semantic.features(lists, searchable)["cosine_typed"]
 
 
-def maxsim(lists: Lists, library: Library) -> FloatArray:
+def maxsim(lists: Lists, searchable: Searchable) -> FloatArray:
     """The pretrained encoder's token-level MaxSim with the title, the part that is not wanted cut from the query."""
-    return semantic.features(lists, library)["maxsim"]
+    return semantic.features(lists, searchable)["maxsim"]
 
 
-PLAIN: Mapping[str, Callable[[Lists, Library], FloatArray]] = {
+PLAIN: Mapping[str, Callable[[Lists, Searchable], FloatArray]] = {
     "bm25": bm25,
     "cosine": cosine,
     "maxsim": maxsim,

@@ -13,24 +13,24 @@ from numpy.typing import NDArray
 
 from ranking.types import FloatArray, IntArray
 from training.relevance.judged import Lists
-from training.relevance.library import Library, Read, asked
+from training.relevance.searchable import Read, Searchable, asked
 
 _FIRST = 6  # tokens of a title that mostly name the thing
 
 
-def features(lists: Lists, library: Library) -> dict[str, FloatArray]:
+def features(lists: Lists, searchable: Searchable) -> dict[str, FloatArray]:
     """Name -> (N,) of all lists' rows; NaN for the category of a product without one."""
     queries = asked(lists)
     rows, of_row = np.unique(lists.items, return_inverse=True)
-    titles = library.titles(rows)
-    wanted = library.read([query.wanted_text for query in queries])
-    typed = library.read([query.text for query in queries])
+    titles = searchable.titles(rows)
+    wanted = searchable.read([query.wanted_text for query in queries])
+    typed = searchable.read([query.text for query in queries])
     cut = [" ".join(query.unwanted) for query in queries]
     some = [i for i, text in enumerate(cut) if text]
-    unwanted = library.read([cut[i] for i in some]) if some else None
-    denied = library.read([f"without {cut[i]}" for i in some]) if some else None
-    names = sorted({leaf for row in rows.tolist() if (leaf := library.catalogue.leaves[row])})
-    leaves = library.leaves(names).vectors if names else np.zeros((0, titles.vectors.shape[1]), np.float32)
+    unwanted = searchable.read([cut[i] for i in some]) if some else None
+    denied = searchable.read([f"without {cut[i]}" for i in some]) if some else None
+    names = sorted({leaf for row in rows.tolist() if (leaf := searchable.catalogue.leaves[row])})
+    leaves = searchable.leaves(names).vectors if names else np.zeros((0, titles.vectors.shape[1]), np.float32)
     place = {name: i for i, name in enumerate(names)}
     out: dict[str, list[FloatArray]] = {}
     for i in range(len(lists)):
@@ -45,7 +45,7 @@ def features(lists: Lists, library: Library) -> dict[str, FloatArray]:
             one["unwanted_maxsim"] = np.array([float((tokens @ titles.tokens.of(int(t)).T).max(axis=1).mean()) for t in mine])
             one["unwanted_cosine"] = vectors @ unwanted.vectors[place_]
             one["without_cosine"] = vectors @ denied.vectors[place_]
-        named = [place.get(library.catalogue.leaves[row], -1) for row in lists.items[lists.span(i)].tolist()]
+        named = [place.get(searchable.catalogue.leaves[row], -1) for row in lists.items[lists.span(i)].tolist()]
         one["cosine_category"] = np.array([float(leaves[n] @ wanted.vectors[i]) if n >= 0 else np.nan for n in named])
         for name, values in one.items():
             out.setdefault(name, []).append(np.asarray(values, np.float64))

@@ -11,8 +11,8 @@ from training.relevance import catalogue, crossval, ensemble, judged, late, meas
 from training.relevance.encoder import MiniLM, Reader
 from training.relevance.features import Matrix, matrix
 from training.relevance.judged import Lists
-from training.relevance.library import Library, negated
 from training.relevance.rankers import TRAINED, Trained
+from training.relevance.searchable import Searchable, negated
 from training.stage import Staged, source_files, stage
 
 SOURCE = "esci"
@@ -48,11 +48,11 @@ def tables(layout: Layout, path: Path | None = None) -> Path:
     return prepared
 
 
-def load(layout: Layout, encoder: Reader, path: Path | None = None) -> tuple[Library, Lists]:
+def load(layout: Layout, encoder: Reader, path: Path | None = None) -> tuple[Searchable, Lists]:
     """The prepared catalogue and its judged lists."""
     prepared = tables(layout, path)
     products = catalogue.prepared(prepared)
-    return Library(products, encoder), judged.prepared(prepared, products)
+    return Searchable(products, encoder), judged.prepared(prepared, products)
 
 
 def train(layout: Layout, *, path: Path | None = None, encoder: Reader | None = None, anew: bool = False) -> Staged:
@@ -72,17 +72,17 @@ def train(layout: Layout, *, path: Path | None = None, encoder: Reader | None = 
     inputs = {"tables": (prepared / "stage.json").read_text("utf-8"), "settings": SETTINGS}
 
     def build(out: Path) -> None:
-        library, lists = load(layout, encoder or reader(layout))
-        features = matrix(lists, library)
-        metrics = validated(lists, features, library)
+        searchable, lists = load(layout, encoder or reader(layout))
+        features = matrix(lists, searchable)
+        metrics = validated(lists, features, searchable)
         fitted = ensemble.fit(features.values, lists.gains, lists.offsets)
         Trained(features.names, fitted, late.fit(features, lists), metrics).save(out, settings=SETTINGS)
 
     return stage(folder(layout), inputs, build, code=source_files("training/relevance"), anew=anew)
 
 
-def validated(lists: Lists, features: Matrix, library: Library) -> dict[str, Any]:
+def validated(lists: Lists, features: Matrix, searchable: Searchable) -> dict[str, Any]:
     """Figures of the trained rankers, out of fold by query."""
     scores = crossval.out_of_fold(lists, crossval.rankers(lists, features), what="rankers on queries apart")
     apart = negated(lists)
-    return {name: measure.figures(scores[name], lists, library.catalogue, apart) for name in TRAINED}
+    return {name: measure.figures(scores[name], lists, searchable.catalogue, apart) for name in TRAINED}

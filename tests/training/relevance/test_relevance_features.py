@@ -13,9 +13,9 @@ from training.relevance.catalogue import Catalogue
 from training.relevance.features import matrix
 from training.relevance.fields import Field
 from training.relevance.judged import Lists, lists_of
-from training.relevance.library import Library
 from training.relevance.pool import neighbourhood, ranks, shared, smoothed, z_scores
 from training.relevance.query import parse
+from training.relevance.searchable import Searchable
 from training.relevance.semantic import interaction
 
 
@@ -90,9 +90,9 @@ def test_a_list_does_not_depend_on_the_others() -> None:
     catalogue = Catalogue.of(dict(r, item_id=r["asin"]) for r in shop.products())
     lists = shop.lists(catalogue)
     some = lists.take(np.array([3, 7]))
-    alone = matrix(lists.take(np.array([7])), Library(catalogue, shop.Letters()))
+    alone = matrix(lists.take(np.array([7])), Searchable(catalogue, shop.Letters()))
     blind = Lists(some.queries, some.items, some.offsets, np.zeros(len(some.items)))
-    together = matrix(blind, Library(catalogue, shop.Letters()))
+    together = matrix(blind, Searchable(catalogue, shop.Letters()))
     assert together.names == alone.names
     np.testing.assert_allclose(together.values[some.span(1)], alone.values, atol=1e-5)
 
@@ -100,6 +100,6 @@ def test_a_list_does_not_depend_on_the_others() -> None:
 def test_a_list_of_one_product_has_features() -> None:
     """One candidate has nothing to be compared with, and still every feature is a number or unknown on purpose."""
     catalogue = made("red mug")
-    found = matrix(lists_of({"mug": [(0, 1.0)]}), Library(catalogue, shop.Letters()))
+    found = matrix(lists_of({"mug": [(0, 1.0)]}), Searchable(catalogue, shop.Letters()))
     unknown = {name for name in found.names if np.isnan(found.column(name)).any()}
     assert unknown == {"log_price", "rating", "cosine_category"}

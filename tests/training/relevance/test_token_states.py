@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from training.members import bi_encoder
 from training.members.bert import special_tokens
 from training.relevance.encoder import MiniLM, finish
-from training.relevance.library import Read
+from training.relevance.searchable import Read
 from training.tables.tokens import Tokens, tokenizer_file
 
 TEXTS = ("red mug", "a long title of a brown leather belt without buckle", "刀具 套装")

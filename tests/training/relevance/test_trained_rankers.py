@@ -15,7 +15,7 @@ from training import evaluate as judging
 from training.relevance import crossval, ensemble, evaluate, late, measure, rankers, train
 from training.relevance.features import Matrix, matrix
 from training.relevance.judged import Lists
-from training.relevance.library import Library
+from training.relevance.searchable import Searchable
 from training.sources.esci import JUDGMENTS, PRODUCTS
 
 
@@ -35,12 +35,12 @@ def state(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Layout:
 
 
 @pytest.fixture(scope="module")
-def loaded(state: Layout) -> tuple[Library, Lists, Matrix]:
-    library, lists = train.load(state, shop.Letters())
-    return library, lists, matrix(lists, library)
+def loaded(state: Layout) -> tuple[Searchable, Lists, Matrix]:
+    searchable, lists = train.load(state, shop.Letters())
+    return searchable, lists, matrix(lists, searchable)
 
 
-def test_what_is_read_again_scores_the_same_to_the_bit(state: Layout, loaded: tuple[Library, Lists, Matrix], tmp_path: Path) -> None:
+def test_what_is_read_again_scores_the_same_to_the_bit(state: Layout, loaded: tuple[Searchable, Lists, Matrix], tmp_path: Path) -> None:
     """Scores before saving and after loading are equal, for every learner."""
     _, lists, features = loaded
     fitted = ensemble.fit(features.values, lists.gains, lists.offsets, seeds=(0,))
@@ -58,13 +58,13 @@ def test_what_is_read_again_scores_the_same_to_the_bit(state: Layout, loaded: tu
 def test_the_ensemble_learns_the_planted_rule(state: Layout) -> None:
     """On queries apart the ensemble ranks thing, colour and what is refused better than BM25, which only counts words."""
     metrics = json.loads((train.folder(state) / rankers.MANIFEST).read_text())["metrics"]["ensemble"]
-    library, lists = train.load(state, shop.Letters())
-    plain = measure.ndcg(rankers.bm25(lists, library), lists).mean()
+    searchable, lists = train.load(state, shop.Letters())
+    plain = measure.ndcg(rankers.bm25(lists, searchable), lists).mean()
     assert metrics["ndcg10"] > plain
     assert metrics["ndcg10"] > 0.9
 
 
-def test_no_query_is_scored_by_a_model_that_saw_it(loaded: tuple[Library, Lists, Matrix]) -> None:
+def test_no_query_is_scored_by_a_model_that_saw_it(loaded: tuple[Searchable, Lists, Matrix]) -> None:
     """Each query is tested once, in one fold, and never in the training part of that fold; the folds do not depend on the order."""
     _, lists, _ = loaded
     seen: list[int] = []
@@ -81,19 +81,19 @@ def test_no_query_is_scored_by_a_model_that_saw_it(loaded: tuple[Library, Lists,
     np.testing.assert_array_equal(crossval.folds(turned)[::-1], crossval.folds(lists))
 
 
-def test_too_few_queries_are_refused(loaded: tuple[Library, Lists, Matrix]) -> None:
+def test_too_few_queries_are_refused(loaded: tuple[Searchable, Lists, Matrix]) -> None:
     """Fewer queries than folds cannot be judged on queries apart."""
     with pytest.raises(ValueError, match="3 queries"):
         crossval.folds(loaded[1].take(np.arange(3)))
 
 
-def test_learnt_weights_punish_what_is_not_wanted(loaded: tuple[Library, Lists, Matrix]) -> None:
+def test_learnt_weights_punish_what_is_not_wanted(loaded: tuple[Searchable, Lists, Matrix]) -> None:
     """Where titles with the refused word are wrong, BERT alone learns to count it against them."""
     _, lists, features = loaded
     assert late.fit(features, lists).unwanted > 0
 
 
-def test_a_damaged_ranker_is_refused(state: Layout, loaded: tuple[Library, Lists, Matrix], tmp_path: Path) -> None:
+def test_a_damaged_ranker_is_refused(state: Layout, loaded: tuple[Searchable, Lists, Matrix], tmp_path: Path) -> None:
     """A changed file is not read; nor is a ranker used on features it was not trained on."""
     _, lists, features = loaded
     trained = rankers.Trained.load(train.folder(state))

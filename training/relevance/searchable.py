@@ -31,7 +31,7 @@ class Read:
         """Token states of length 1."""
 
 
-class Library:
+class Searchable:
     """A catalogue with what reading it needs; what was read is kept for the lists it was read for."""
 
     def __init__(self, catalogue: Catalogue, reader: Reader) -> None:
