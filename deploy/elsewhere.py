@@ -10,7 +10,6 @@ a release is published by one small object, its manifest, which is created last 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import uuid
@@ -21,6 +20,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from deploy import store
+from deploy.files import flush
 from ranking.errors import InvalidRelease, Unavailable, UnknownName
 from ranking.release import MANIFEST, Release
 
@@ -76,7 +76,7 @@ def pull(url: str, release_id: str, releases: Path) -> Release:
     try:
         fs, root = _open(url)
         manifest = _manifest(fs, root, release_id)
-        release = _parse(manifest, release_id)
+        release = store.parsed(manifest, release_id, "it is published as")
         if (releases / release_id).exists():
             return _same(releases, release_id, manifest)
         shutil.rmtree(draft, ignore_errors=True)
@@ -90,7 +90,7 @@ def pull(url: str, release_id: str, releases: Path) -> Release:
             if not (releases / release_id).exists():
                 raise
             return _same(releases, release_id, manifest)  # somebody else was quicker
-        _flush(releases)
+        flush(releases)
     except OSError as problem:
         raise Unavailable(f"{url}: {problem}") from None
     finally:
@@ -132,19 +132,6 @@ def _manifest(fs: Any, root: str, release_id: str) -> bytes:
     return bytes(fs.cat_file(f"{root}/releases/{release_id}.json"))
 
 
-def _parse(manifest: bytes, release_id: str) -> Release:
-    try:
-        data = json.loads(manifest)
-    except ValueError as wrong:
-        raise InvalidRelease(MANIFEST, f"is not JSON: {wrong}") from None
-    if not isinstance(data, dict):
-        raise InvalidRelease(MANIFEST, "must be an object")
-    release = Release.from_json(data)
-    if release.id != release_id:
-        raise InvalidRelease("id", f"is {release.id!r} but it is published as {release_id!r}")
-    return release
-
-
 def _fetch(fs: Any, there: str, here: Path, key: str, sha256: str) -> None:
     try:
         content = bytes(fs.cat_file(there))
@@ -154,7 +141,7 @@ def _fetch(fs: Any, there: str, here: Path, key: str, sha256: str) -> None:
         raise InvalidRelease(f"{key}.sha256", f"{there} has digest {found}")
     here.parent.mkdir(parents=True, exist_ok=True)
     _write(here, content)
-    _flush(here.parent)
+    flush(here.parent)
 
 
 def _same(releases: Path, release_id: str, manifest: bytes) -> Release:
@@ -168,12 +155,3 @@ def _write(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _flush(directory: Path) -> None:
-    """So that names in it outlive a power cut."""
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,4 +1,4 @@
-"""Two habits every writer of shared files needs: replace a file in one step, and take turns.
+"""Habits every writer of shared files needs: replace a file in one step, make names durable, and take turns.
 
 Knows nothing of what the files mean.
 """
@@ -32,11 +32,16 @@ def write_atomically(path: Path, text: str) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    directory = os.open(path.parent, os.O_RDONLY)
+    flush(path.parent)
+
+
+def flush(directory: Path) -> None:
+    """Make the names in a directory outlive a power cut."""
+    handle = os.open(directory, os.O_RDONLY)
     try:
-        os.fsync(directory)
+        os.fsync(handle)
     finally:
-        os.close(directory)
+        os.close(handle)
 
 
 @contextmanager

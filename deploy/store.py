@@ -67,15 +67,29 @@ def read_manifest(store: Path, release_id: str) -> Release:
     known = _ids(store)
     if release_id not in known:
         raise UnknownName("release", release_id, known)
+    return parsed((store / release_id / MANIFEST).read_bytes(), release_id, "the directory is named")
+
+
+def parsed(manifest: bytes, release_id: str, named: str) -> Release:
+    """Check a manifest's content.
+
+    Args:
+        manifest: JSON.
+        release_id: what it must call itself,
+        named: because of this; for the message.
+
+    Raises:
+        InvalidRelease: naming the key that is wrong.
+    """
     try:
-        data = json.loads((store / release_id / MANIFEST).read_text(encoding="utf-8"))
+        data = json.loads(manifest)
     except ValueError as wrong:
         raise InvalidRelease(MANIFEST, f"is not JSON: {wrong}") from None
     if not isinstance(data, dict):
         raise InvalidRelease(MANIFEST, "must be an object")
     release = Release.from_json(data)
     if release.id != release_id:
-        raise InvalidRelease("id", f"is {release.id!r} but the directory is named {release_id!r}")
+        raise InvalidRelease("id", f"is {release.id!r} but {named} {release_id!r}")
     return release
 
 
