@@ -49,6 +49,7 @@ def install_triton() -> None:
 def up(
     address: Annotated[str, typer.Option(help="host:port of the gateway")] = "127.0.0.1:50051",
     triton_port: Annotated[int, typer.Option(help="gRPC port of Triton; 0: a free one")] = 8001,
+    workers: Annotated[int | None, typer.Option(help="gateway processes on the address; default: LONGTAIL_WORKERS, else 1", min=1)] = None,
 ) -> None:
     """Start Triton, its controller, the feature process and the gateway in the background; activates the newest release if none is."""
     from deploy import local
@@ -57,7 +58,7 @@ def up(
     with explained():
         wheel.install(layout().triton_server)
         with out.status("starting Triton and the gateway, verifying the release"):
-            local.up(layout(), ROOT / "feature_repo", address=address, triton_port=triton_port)
+            local.up(layout(), ROOT / "feature_repo", address=address, triton_port=triton_port, workers=workers)
         _print_status(layout())
 
 

@@ -63,6 +63,7 @@ def up(
     release: str = "",
     address: str = "127.0.0.1:50051",
     triton_port: int = 8001,
+    workers: int | None = None,
     wait_s: float = 120.0,
 ) -> dict[str, Any]:
     """Start what does not run yet and wait until the gateway serves; returns `status`.
@@ -76,6 +77,7 @@ def up(
             read (made by an older version), the newest that can.
         address: of the gateway; port 0 takes a free one, kept when the gateway is started again.
         triton_port: gRPC port of Triton; 0 takes a free one, kept across Triton's restarts.
+        workers: gateway processes on the address, None: as its own settings say; without effect on a gateway that runs already.
         wait_s: seconds before giving up.
 
     Raises:
@@ -85,11 +87,11 @@ def up(
     After an error what this call started is stopped, and what ran before runs on.
     """
     with locked(_lock(layout)):
-        _up(layout, feature_repo, release, _with_port(address), triton_port or process.free_port(), wait_s)
+        _up(layout, feature_repo, release, _with_port(address), triton_port or process.free_port(), workers, wait_s)
     return status(layout)
 
 
-def _up(layout: Layout, feature_repo: Path, release: str, address: str, triton_port: int, wait_s: float) -> None:
+def _up(layout: Layout, feature_repo: Path, release: str, address: str, triton_port: int, workers: int | None, wait_s: float) -> None:
     known = {p.module: p for p in processes(layout) if _alive(p)}
     before = dict(known)
     environment = {**os.environ, "LONGTAIL_HOME": str(layout.home)}
@@ -110,7 +112,8 @@ def _up(layout: Layout, feature_repo: Path, release: str, address: str, triton_p
             known[FEATURES] = _start(layout, FEATURES, common, environment)
             _remember(layout, known)
         if GATEWAY not in known:
-            known[GATEWAY] = _start(layout, GATEWAY, ["--address", address, "--triton", triton, *common], environment)
+            own = ["--address", address, "--triton", triton, *(["--workers", str(workers)] if workers else [])]
+            known[GATEWAY] = _start(layout, GATEWAY, [*own, *common], environment)
             _remember(layout, known)
         _wait(known[GATEWAY], lambda: _supervised(layout.run / _GATEWAY_STATE), wait_s)
     except BaseException:

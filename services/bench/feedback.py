@@ -18,7 +18,8 @@ from services.feedback.log.event_log import EventLog
 from services.feedback.log.sqlite import SqliteLog
 from services.feedback.recorder import Recorder
 from services.feedback.servicer import NAME, FeedbackServicer
-from services.rpc.server import Options, Server, stop_signal
+from services.rpc.server import Options, Server
+from services.rpc.signals import stop_signal
 
 ECHO = "echo"
 

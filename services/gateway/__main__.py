@@ -6,7 +6,6 @@ import asyncio
 import os
 import sys
 
-from services.gateway.server import serve
 from services.gateway.settings import load
 from services.rpc import log
 from services.rpc.ports import PortTakenError
@@ -14,11 +13,22 @@ from services.rpc.settings import InvalidSettingError
 
 
 def main() -> int:
-    """Run the gateway; 2 when it cannot start as asked."""
+    """Run the gateway; 2 when it cannot start as asked, 1 when its workers die again and again."""
     try:
         settings = load(sys.argv[1:], os.environ)
         log.configure(settings.log_level)
-        asyncio.run(serve(settings))
+        if settings.workers > 1:
+            from services.gateway.workers import parent
+
+            try:
+                asyncio.run(parent.run(settings, parent.command(sys.argv[1:], settings)))
+            except parent.WorkerError as error:
+                print(f"gateway: {error}", file=sys.stderr)
+                return parent.REFUSED if isinstance(error, parent.RefusedError) else 1
+        else:
+            from services.gateway.server import serve  # the parent needs none of what it imports
+
+            asyncio.run(serve(settings))
     except (InvalidSettingError, PortTakenError) as error:
         print(f"gateway: {error}", file=sys.stderr)
         return 2

@@ -44,12 +44,14 @@ from services.gateway.trials.log import TrialLog
 from services.gateway.trials.metrics import TrialMetrics
 from services.gateway.trials.observer import Trials
 from services.gateway.triton import Triton
+from services.gateway.workers.told import told as told_by
 from services.online.read import Reader
 from services.online.servicer import NAME as ONLINE
 from services.online.servicer import OnlineFeatureServicer
 from services.privacy.forgotten import Forgotten
 from services.rpc import status
-from services.rpc.server import Options, Server, stop_signal
+from services.rpc.server import Options, Server
+from services.rpc.signals import stop_signal, stop_without_parent
 from services.snapshot.latest import Latest
 
 log = logging.getLogger(__name__)
@@ -98,7 +100,7 @@ async def running(
             closing.push_async_callback(asyncio.to_thread, served.close)
         ledger = Ledger(accounts or _accounts(settings, layout), sync_s=settings.ledger_sync_s)
         closing.push_async_callback(ledger.close, settings.ledger_wait_s)
-        told = layout.run / "gateway.json"
+        told = told_by(layout, settings.worker)
         warming: set[asyncio.Task[None]] = set()  # held: the loop itself only knows its tasks weakly
 
         async def serving(release: str) -> None:
@@ -261,7 +263,9 @@ async def _follow(snapshot: Latest, every_s: float) -> None:
 
 
 async def serve(settings: Settings) -> None:
-    """Answer until SIGTERM or SIGINT."""
+    """Answer until SIGTERM or SIGINT, and as a worker no longer than its parent lives."""
     asked = stop_signal()
+    if settings.worker:
+        stop_without_parent(asked)
     async with running(settings):
         await asked.wait()

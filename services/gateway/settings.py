@@ -104,6 +104,12 @@ class Settings:
     grace_s: float = field(default=5.0, metadata={"help": "seconds running calls have to finish when stopping"})
     reuse_port: bool = field(default=False, metadata={"help": "true: several gateway processes share the port"})
     log_level: str = field(default="INFO", metadata={"help": "least level logged: DEBUG, INFO, WARNING or ERROR"})
+    workers: int = field(default=1, metadata={"help": "gateway processes on the port; more than one are kept by a parent"})
+    worker: int = field(default=0, metadata={"help": "which of them this is; set by the parent, 0 where there is none"})
+    worker_settled_s: float = field(default=10.0, metadata={"help": "a worker that lived so long did not die of its start, in seconds"})
+    worker_crashes: int = field(
+        default=5, metadata={"help": "deaths in a row within that time after which the parent gives up; they would not end"}
+    )
 
     def __post_init__(self) -> None:
         for name in ("address", "triton", *(("metrics_address",) if self.metrics_address != "off" else ())):
@@ -118,7 +124,7 @@ class Settings:
             value = getattr(self, f.name)
             if isinstance(value, bool) or not isinstance(value, int | float):
                 continue
-            zero_ok = f.name in ("margin_ms", "drain_s", "grace_s", "user_ttl_s")
+            zero_ok = f.name in ("margin_ms", "drain_s", "grace_s", "user_ttl_s", "worker")
             if not math.isfinite(value) or value < 0 or (value == 0 and not zero_ok):
                 self._refuse(f.name, "must be finite and " + ("not negative" if zero_ok else "greater than 0"))
         if self.item_cache < _LEAST_ITEMS:

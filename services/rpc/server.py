@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -98,12 +97,3 @@ class Server:
         await asyncio.sleep(self._options.drain_s)
         await self._server.stop(self._options.grace_s)
         log.info("stopped", extra={"address": self.address})
-
-
-def stop_signal() -> asyncio.Event:
-    """An event that SIGTERM or SIGINT sets; call inside the running loop."""
-    asked = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, asked.set)
-    return asked

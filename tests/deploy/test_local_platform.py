@@ -240,8 +240,13 @@ def test_make_clean_leaves_no_orphans(tmp_path: Path, sleeper: subprocess.Popen[
 
 
 @pytest.mark.servers
-def test_a_killed_gateway_comes_back_on_its_port(layout: Layout, tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
-    """`kill -9`: its supervisor starts it again, and it serves at the address it had; `down` stops both for good."""
+@pytest.mark.parametrize("workers", [None, 2])
+def test_a_killed_gateway_comes_back_on_its_port(
+    layout: Layout, tmp_path: Path, sleeper: subprocess.Popen[bytes], workers: int | None
+) -> None:
+    """`kill -9`, of the workers' parent where there are several: its supervisor starts it again, and it serves at the address it had;
+    `down` stops all for good.
+    """
     build_release(layout.releases, "r1", 1)
     store.activate(layout.releases, "r1")
     started = local._start_time(sleeper.pid)
@@ -250,7 +255,8 @@ def test_a_killed_gateway_comes_back_on_its_port(layout: Layout, tmp_path: Path,
     (layout.run / local.STATE).write_text(json.dumps({"processes": others}))
     _say_ready(layout, sleeper.pid)
     try:
-        before = local.up(layout, tmp_path, address="127.0.0.1:0")["gateway"]
+        before = local.up(layout, tmp_path, address="127.0.0.1:0", workers=workers)["gateway"]
+        assert len(before.get("workers", ())) == (workers or 0)
         os.kill(before["pid"], signal.SIGKILL)
         while (now := local.status(layout)["gateway"])["pid"] == before["pid"] or not now["ready"]:
             assert local.GATEWAY in local.status(layout)["processes"]

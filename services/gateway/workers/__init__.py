@@ -1,0 +1,1 @@
+"""Several gateway processes on one port, and the small parent that keeps them."""
