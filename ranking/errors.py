@@ -71,3 +71,31 @@ class NotReady(LongtailError):
 
 class OutOfTime(LongtailError):
     """The caller's deadline came before a dependency answered."""
+
+
+class Overloaded(LongtailError):
+    """There is no room, or no time, for this call now; the same call may succeed later.
+
+    Attributes:
+        retry_s: seconds after which trying again makes sense.
+    """
+
+    def __init__(self, reason: str, retry_s: float) -> None:
+        super().__init__(reason)
+        self.retry_s = retry_s
+
+
+class Unauthenticated(LongtailError):
+    """Nobody knows who calls: there are no credentials, or none that count."""
+
+
+class Forbidden(LongtailError):
+    """The caller is known, and may not do this.
+
+    Attributes:
+        scope: what its credentials would have to include.
+    """
+
+    def __init__(self, reason: str, scope: str) -> None:
+        super().__init__(reason)
+        self.scope = scope

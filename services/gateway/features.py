@@ -33,6 +33,7 @@ from services.snapshot.latest import Latest
 
 log = logging.getLogger(__name__)
 _STATES = tuple(Freshness)
+_WAITING = 256  # reads of one entity beyond which a store that hangs is not asked for more: nobody would be left to hear the answer
 _UNKNOWN_TIMES = {e: np.full((len(views), 1), np.nan) for e, views in ENTITY_VIEWS.items()}
 
 
@@ -119,6 +120,7 @@ class Features:
         self._reading_users: dict[tuple[str, int], asyncio.Task[_User]] = {}
         self._items = ItemTable(item_cache)
         self._filling = asyncio.Lock()
+        self._fills = 0
         self._background: set[asyncio.Task[None]] = set()
         # One thread each: a store's connection need not be thread-safe, and a long item read does not hold up a user.
         self._threads = {e: ThreadPoolExecutor(1, thread_name_prefix=f"features-{e}") for e in Entity}
@@ -227,6 +229,8 @@ class Features:
         change = self._change(user_id)  # before the read: a change meanwhile makes what is read old, not new
         task = self._reading_users.get((user_id, change))
         if task is None:
+            if len(self._reading_users) >= _WAITING:
+                raise Unavailable(f"feature store: {_WAITING} reads wait for it already")
             task = asyncio.create_task(self._load_user(user_id, change))
             self._reading_users[user_id, change] = task
             task.add_done_callback(lambda _: self._reading_users.pop((user_id, change), None))
@@ -244,9 +248,15 @@ class Features:
 
     async def _fill(self, item_ids: Sequence[str]) -> None:
         """Read what the table lacks; concurrent calls for the same items read them once."""
-        async with self._filling:
-            with _bugs_logged(Entity.ITEM):
-                await self._fill_alone(item_ids)
+        if self._fills >= _WAITING:
+            raise Unavailable(f"feature store: {_WAITING} reads wait for it already")
+        self._fills += 1
+        try:
+            async with self._filling:
+                with _bugs_logged(Entity.ITEM):
+                    await self._fill_alone(item_ids)
+        finally:
+            self._fills -= 1
 
     async def _fill_alone(self, item_ids: Sequence[str]) -> None:
         rows = self._items.rows(item_ids)

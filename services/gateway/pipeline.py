@@ -8,12 +8,10 @@ and the bid is the most the advertiser agreed to. Knows no protobuf, no Feast, n
 
 from __future__ import annotations
 
-import asyncio
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 
@@ -43,12 +41,14 @@ from services.gateway.plan import Plan, plan, planned
 from services.gateway.policy import objectives
 from services.gateway.policy.arrange import Arranged, arrange, record, slow
 from services.gateway.policy.fairness import Fair, keeps_accounts
+from services.gateway.policy.timely import timely
 from services.gateway.releases import LoadedRelease, Releases
 from services.gateway.scoring import Scores, Scoring
 from services.gateway.served import Served
 
 _DECLARED_COLUMNS = frozenset(f.name for f in REQUEST_COLUMNS)
 _FEATURES_SHARE = 0.5  # of the budget: a hanging feature store leaves the models time to answer on defaults
+_SCORE_SHARE = 0.8  # of what is left then, where an order or explanations follow that take their time
 
 
 class Pipeline:
@@ -152,13 +152,15 @@ class Pipeline:
             columns=candidates.columns,
         )
         stages.end("assemble")
+        apart, now = slow(request, policy), time.monotonic()
+        more = apart or request.explain is Explain.FULL
         scored = await scoring.score(
             plan.loaded,
             plan.spec,
             matrix=matrix,
             items=found.items,
             text=query_text(request.query, found.user.interest_text),
-            deadline=deadline,
+            deadline=now + _SCORE_SHARE * max(deadline - now, 0.0) if more else deadline,
             every=request.explain is not Explain.NONE,
             objectives=tuple(plan.objectives.values()),
         )
@@ -168,8 +170,12 @@ class Pipeline:
         worth = objectives.worth(policy, blended.probabilities, plan.objectives, scored, tiers, candidates.columns)
         probabilities = np.where(np.isnan(blended.probabilities), 0.0, blended.probabilities)
         stages.end("blend")
-        made = partial(arrange, request, policy, worth.score, probabilities, found, self._ledger)
-        ordered = await asyncio.to_thread(made) if slow(request, policy) else made()
+        ordered, unordered = await timely(
+            lambda followed: arrange(request, followed, worth.score, probabilities, found, self._ledger),
+            policy,
+            apart=apart,
+            deadline=deadline,
+        )
         kept, fair = ordered.auction.kept, ordered.fair
         order = kept[fair.ranking.order]
         stages.end("fairness")
@@ -184,6 +190,7 @@ class Pipeline:
             *scored.degradations,
             *_made_up(request, blended.probabilities, worth.score),
             *worth.degradations,
+            *unordered,
             *unexplained,
         )
         accounted = ordered.paced is not None or keeps_accounts(policy)

@@ -100,6 +100,20 @@ class Settings:
     max_concurrent_rpcs: int = field(
         default=256, metadata={"help": "calls of each service at once; those beyond it get RESOURCE_EXHAUSTED"}
     )
+    min_concurrent_rpcs: int = field(
+        default=8, metadata={"help": "Rank calls at once that an overloaded process still takes, unless it never takes as many"}
+    )
+    queue_calls: int = field(default=128, metadata={"help": "Rank calls waiting for their turn beyond which new ones are refused; 0: none"})
+    queue_ms: float = field(default=100.0, metadata={"help": "longest such a call waits; never more than half of its deadline"})
+    loop_turn_ms: float = field(  # a call takes a handful of turns of the loop: it then answers within a tenth of a second
+        default=10.0,
+        metadata={"help": "turn of the event loop, in which everything that can run runs once, beyond which fewer Rank calls are taken"},
+    )
+    caller_limits: str = field(default="", metadata={"help": "JSON file with calls per second and day by caller; empty: no limits"})
+    caller_limits_split: int = field(
+        default=1, metadata={"help": "processes that share those figures: each allows its callers that part of them"}
+    )
+    max_watchers: int = field(default=1000, metadata={"help": "streams open at once that watch health"})
     drain_s: float = field(default=1.0, metadata={"help": "seconds between NOT_SERVING and refusing new calls"})
     grace_s: float = field(default=5.0, metadata={"help": "seconds running calls have to finish when stopping"})
     reuse_port: bool = field(default=False, metadata={"help": "true: several gateway processes share the port"})
@@ -124,7 +138,7 @@ class Settings:
             value = getattr(self, f.name)
             if isinstance(value, bool) or not isinstance(value, int | float):
                 continue
-            zero_ok = f.name in ("margin_ms", "drain_s", "grace_s", "user_ttl_s", "worker")
+            zero_ok = f.name in ("margin_ms", "drain_s", "grace_s", "user_ttl_s", "queue_calls", "queue_ms", "worker")
             if not math.isfinite(value) or value < 0 or (value == 0 and not zero_ok):
                 self._refuse(f.name, "must be finite and " + ("not negative" if zero_ok else "greater than 0"))
         if self.item_cache < _LEAST_ITEMS:

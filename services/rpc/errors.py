@@ -15,13 +15,16 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]  # googleapis-common-protos ships no stubs
 
 from ranking.errors import (
+    Forbidden,
     InvalidField,
     InvalidFields,
     InvalidRelease,
     LongtailError,
     NotReady,
     OutOfTime,
+    Overloaded,
     Superseded,
+    Unauthenticated,
     Unavailable,
     UnknownName,
 )
@@ -37,6 +40,9 @@ CODES: dict[type[LongtailError], grpc.StatusCode] = {
     Superseded: grpc.StatusCode.FAILED_PRECONDITION,
     Unavailable: grpc.StatusCode.UNAVAILABLE,
     OutOfTime: grpc.StatusCode.DEADLINE_EXCEEDED,
+    Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    Forbidden: grpc.StatusCode.PERMISSION_DENIED,
 }
 DETAILS_KEY = "grpc-status-details-bin"
 # Status and details travel as HTTP/2 trailers, of which a client takes 8 kB by default; these limits keep them within 6 kB for any text.
@@ -105,6 +111,14 @@ def _details(error: BaseException) -> Message | None:
     if isinstance(error, UnknownName):
         info: Message = error_details_pb2.ResourceInfo(resource_type=error.field, resource_name=_cut(error.name, _TEXT_LIMIT, _utf8))
         return info
+    if isinstance(error, Forbidden):
+        what: Message = error_details_pb2.ErrorInfo(reason="SCOPE_MISSING", domain="longtail", metadata={"scope": error.scope})
+        return what
+    if isinstance(error, Overloaded):
+        later: Any = error_details_pb2.RetryInfo()
+        later.retry_delay.FromMilliseconds(max(round(error.retry_s * 1e3), 1))
+        assert isinstance(later, Message)
+        return later
     found = violations(error)
     if not found:
         return None

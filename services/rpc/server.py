@@ -8,21 +8,23 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from services.rpc.admission import Admission, Load
+from services.rpc.health import Health
 from services.rpc.interceptor import CallInterceptor
+from services.rpc.overload import Bounds
 from services.rpc.ports import PortTakenError
+from services.rpc.quotas import Quotas
 
 log = logging.getLogger(__name__)
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024  # a batch of 32 lists × 1,000 candidates with a few columns
 MAX_ANSWER_BYTES = 24 * 1024 * 1024  # its answer, with a group for every candidate and as many explanations as a batch may ask for
-_SERVING = health_pb2.HealthCheckResponse.SERVING
-_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +33,22 @@ class Options:
 
     Attributes:
         reuse_port: several processes share one port (SO_REUSEPORT); off, a taken port is an error and not a silent split.
-        max_concurrent_rpcs: calls of each registered service running at once; those beyond it get RESOURCE_EXHAUSTED. Health and
-            reflection do not count.
+        bounds: calls of each registered service running and waiting at once; those beyond get RESOURCE_EXHAUSTED. Health and reflection
+            do not count.
+        adaptive: full names of the services whose limit follows the event loop, and whose calls may wait; the others' is `bounds.most`.
+        default_s: how long a call without a deadline is taken to wait.
+        quotas: of callers; None: nobody is limited.
+        watchers: streams open at once that watch health.
         drain_s: seconds between NOT_SERVING and refusing new calls, for load balancers to notice.
         grace_s: seconds running calls have to finish.
     """
 
     reuse_port: bool = False
-    max_concurrent_rpcs: int = 256
+    bounds: Bounds = field(default_factory=Bounds)
+    adaptive: tuple[str, ...] = ()
+    default_s: float = 3.0
+    quotas: Quotas | None = None
+    watchers: int = 1000
     drain_s: float = 1.0
     grace_s: float = 5.0
 
@@ -62,16 +72,19 @@ class Server:
         """
         self._options = options or Options()
         self._services = tuple(services)
+        own = self._options
+        fixed = replace(own.bounds, queue=0, turn_s=None)
+        self._admission = Admission({name: own.bounds if name in own.adaptive else fixed for name in services}, own.default_s)
         self._server = grpc.aio.server(
-            interceptors=[CallInterceptor(self._services, self._options.max_concurrent_rpcs)],
+            interceptors=[CallInterceptor(self._services, self._admission, own.quotas)],
             options=[
-                ("grpc.so_reuseport", int(self._options.reuse_port)),
+                ("grpc.so_reuseport", int(own.reuse_port)),
                 ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
                 ("grpc.max_send_message_length", MAX_ANSWER_BYTES),
             ],
         )
         register(self._server)
-        self._health = health.aio.HealthServicer()
+        self._health = Health(self._services, own.watchers)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((*services, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
         try:
@@ -82,18 +95,24 @@ class Server:
 
     async def start(self) -> None:
         """Answer calls. Health says NOT_SERVING until `set_serving(True)`."""
-        await self.set_serving(serving=False)
         await self._server.start()
+        self._admission.start()
+
+    def load(self) -> dict[str, Load]:
+        """How full each service is, by full name."""
+        return self._admission.load()
 
     async def set_serving(self, *services: str, serving: bool) -> None:
         """Health of some services, by default of all and of the server as a whole; without effect once stopping."""
         for name in services or ("", *self._services):
-            await self._health.set(name, _SERVING if serving else _NOT_SERVING)
+            await self._health.set(name, serving=serving)
 
     async def stop(self) -> None:
         """NOT_SERVING, wait `drain_s`, refuse new calls, let running ones finish for `grace_s`."""
-        await self._health.enter_graceful_shutdown()
+        await self._health.drain()
         log.info("draining", extra={"address": self.address, "drain_s": self._options.drain_s})
         await asyncio.sleep(self._options.drain_s)
+        await self._health.close()
         await self._server.stop(self._options.grace_s)
+        await self._admission.stop()
         log.info("stopped", extra={"address": self.address})

@@ -89,7 +89,7 @@ async def test_health_is_per_service(gw: Gateway) -> None:
 
 async def test_calls_over_the_limit_are_refused_and_health_still_answers(home: Path) -> None:
     """With a limit of two the third Rank is RESOURCE_EXHAUSTED, health is not, and a finished call frees its place."""
-    async with gateway(home, max_concurrent_rpcs=2, budget_ms=60_000.0) as gw:
+    async with gateway(home, max_concurrent_rpcs=2, queue_calls=0, budget_ms=60_000.0) as gw:
         gw.models.hung.add("trees")
         under_way = [asyncio.create_task(gw.rank(search(3))) for _ in range(2)]
         await eventually(lambda: len([name for name, _, _ in gw.models.calls if name == "trees"]) == 2)

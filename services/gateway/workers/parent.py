@@ -54,6 +54,7 @@ def command(arguments: Sequence[str], settings: Settings) -> Command:
 
     def of(worker: int, address: str) -> Sequence[str]:
         own = ["--workers", "1", "--worker", str(worker), "--address", address, "--reuse-port", "true", "--metrics-address", page]
+        own += ["--caller-limits-split", str(settings.caller_limits_split * settings.workers)]  # limits of callers are the machine's
         return [sys.executable, "-m", "services.gateway", *arguments, *own]
 
     return of
