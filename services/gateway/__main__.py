@@ -8,7 +8,7 @@ import sys
 
 from services.gateway.server import serve
 from services.gateway.settings import load
-from services.rpc import log
+from services.rpc import log, tracing
 from services.rpc.ports import PortTakenError
 from services.rpc.settings import InvalidSettingError
 
@@ -18,7 +18,8 @@ def main() -> int:
     try:
         settings = load(sys.argv[1:], os.environ)
         log.configure(settings.log_level)
-        asyncio.run(serve(settings))
+        with tracing.exporting("longtail-gateway", os.environ):
+            asyncio.run(serve(settings))
     except (InvalidSettingError, PortTakenError) as error:
         print(f"gateway: {error}", file=sys.stderr)
         return 2

@@ -15,7 +15,9 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from services.rpc.call_metrics import CallMetrics
 from services.rpc.interceptor import CallInterceptor
+from services.rpc.observing import ObservingInterceptor
 from services.rpc.ports import PortTakenError
 
 log = logging.getLogger(__name__)
@@ -48,7 +50,12 @@ class Server:
     """One listening server and its health."""
 
     def __init__(
-        self, address: str, services: Sequence[str], register: Callable[[grpc.aio.Server], None], options: Options | None = None
+        self,
+        address: str,
+        services: Sequence[str],
+        register: Callable[[grpc.aio.Server], None],
+        options: Options | None = None,
+        metrics: CallMetrics | None = None,
     ) -> None:
         """Bind `address`; nothing is answered before `start`.
 
@@ -57,6 +64,7 @@ class Server:
             services: full names of the services `register` adds, for health, reflection and the limit of calls.
             register: adds the servicers.
             options: see `Options`.
+            metrics: where calls are counted.
 
         Raises:
             PortTakenError: naming the address.
@@ -64,7 +72,10 @@ class Server:
         self._options = options or Options()
         self._services = tuple(services)
         self._server = grpc.aio.server(
-            interceptors=[CallInterceptor(self._services, self._options.max_concurrent_rpcs)],
+            interceptors=[
+                ObservingInterceptor(metrics or CallMetrics()),  # the first is the outermost: it sees what the others refuse
+                CallInterceptor(self._services, self._options.max_concurrent_rpcs),
+            ],
             options=[
                 ("grpc.so_reuseport", int(self._options.reuse_port)),
                 ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
