@@ -22,6 +22,7 @@ from typing import NoReturn
 
 from deploy import lifecycle, store, verify
 from deploy.files import locked, write_atomically
+from deploy.metrics import DeployMetrics, exposed
 from deploy.triton import process, wheel
 from deploy.triton.client import TritonClient
 from ranking.errors import InvalidRelease, LongtailError, Unavailable
@@ -50,6 +51,7 @@ class State:
     ready: bool  # Triton answers and serves what it should
     release: str | None  # active and verified; None where nothing was ever activated or it is not ready
     error: str  # why it is not ready, or what is wrong although it is; empty where all is well, or while it starts
+    scrape: str = ""  # where the controller's own metrics are; `metrics` are Triton's
 
 
 def read_state(layout: Layout) -> State | None:
@@ -65,9 +67,18 @@ def read_state(layout: Layout) -> State | None:
 class Controller:
     """The loop: start, reconcile, watch, start again."""
 
-    def __init__(self, layout: Layout, ports: process.Ports) -> None:
+    def __init__(self, layout: Layout, ports: process.Ports, metrics: DeployMetrics | None = None, scrape: str = "") -> None:
+        """Start nothing yet.
+
+        Args:
+            layout: the state directory.
+            ports: of Triton.
+            metrics: told how it goes.
+            scrape: where those are read, to be said in the state.
+        """
         self._layout = layout
         self._ports = ports
+        self._metrics, self._scrape = metrics or DeployMetrics(), scrape
         self._server: process.TritonServer | None = None
         self._release: str | None = None
         self._trial: str | None = None
@@ -108,13 +119,15 @@ class Controller:
                 _log.warning("Triton (pid %d) ended with status %s", self._server.pid, self._server.process.returncode)
                 self._server.stop()  # what it left behind
             self._say(ready=False)
+            self._metrics.started()
             self._server = process.start(installed, self._layout.triton_repository, self._ports, self._layout.logs / "triton.log")
             try:
                 self._server.wait_ready()
             except Unavailable:
                 self._server.stop()  # one that hangs while starting is not waited for twice
                 raise
-        release = lifecycle.reconcile(self._layout, self._server.address, otherwise=self._release)
+        with self._metrics.reconciling():
+            release = lifecycle.reconcile(self._layout, self._server.address, otherwise=self._release)
         self._release = release.id if release else None
         self._trial = _on_trial(store.pointer(self._layout.releases))
         beside = f" and {self._trial} on trial" if self._trial else ""
@@ -143,11 +156,13 @@ class Controller:
                 _probe(server.address, serving)
                 missed = 0
             except Unavailable as silent:
+                self._metrics.missed()
                 missed += 1
                 if missed == _MISSES:
                     _log.warning("Triton (pid %d) hangs and is started again: %s", server.pid, silent)
                     server.stop()
             except InvalidRelease as wrong:
+                self._metrics.missed()
                 _log.warning("what is served no longer answers as it should: %s", wrong)
                 return
             next_probe = time.monotonic() + _PROBE_S
@@ -171,7 +186,9 @@ class Controller:
             ready=ready,
             release=self._release if ready else None,
             error=error,
+            scrape=self._scrape,
         )
+        self._metrics.said(ready=ready, release=state.release)
         write_atomically(self._layout.run / STATE, json.dumps(asdict(state)) + "\n")
 
 
@@ -192,6 +209,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--grpc-port", type=int, default=8001, help="of Triton, kept across its restarts (default %(default)s)")
     parser.add_argument("--http-port", type=int, default=0, help="of Triton (default: a free one)")
     parser.add_argument("--metrics-port", type=int, default=0, help="of Triton, for Prometheus (default: a free one)")
+    parser.add_argument("--scrape-address", default="127.0.0.1:0", help="host:port of its own metrics, or off (default %(default)s)")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -201,7 +219,9 @@ def main(arguments: list[str] | None = None) -> None:
         with locked(layout.run / "controller.lock", wait=False):
             _wait_for_port(options.grpc_port)
             ports = process.Ports(options.grpc_port, options.http_port or process.free_port(), options.metrics_port or process.free_port())
-            Controller(layout, ports).run()
+            metrics = DeployMetrics()
+            with exposed(options.scrape_address, metrics) as scrape:
+                Controller(layout, ports, metrics, scrape).run()
     except BlockingIOError:
         sys.exit(f"another controller runs on {layout.home}")
     except Unavailable as problem:

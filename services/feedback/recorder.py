@@ -28,6 +28,7 @@ class Recorder:
         """
         self._log, self._forgotten = log, forgotten
         self._thread = ThreadPoolExecutor(1, "events")
+        self._counts = dict.fromkeys(Outcome, 0)
         self._waiting: dict[asyncio.Future[list[Outcome]], Sequence[Event]] = {}  # in the order they came
         self._task: asyncio.Task[None] | None = None
 
@@ -46,6 +47,10 @@ class Recorder:
         finally:
             self._waiting.pop(answer, None)
 
+    def counts(self) -> dict[Outcome, int]:
+        """Events so far by what became of them."""
+        return dict(self._counts)
+
     async def close(self) -> None:
         """Let go of the log once what it is doing is done; waits for nothing."""
         self._thread.submit(self._log.close)
@@ -63,6 +68,8 @@ class Recorder:
                     if not answer.done():
                         answer.set_exception(error)
                 continue
+            for outcome in outcomes:
+                self._counts[outcome] += 1
             at = 0
             for answer, part in group:
                 if not answer.done():  # cancelled meanwhile

@@ -7,7 +7,7 @@ import os
 import sys
 
 from services.gateway.settings import load
-from services.rpc import log
+from services.rpc import log, tracing
 from services.rpc.ports import PortTakenError
 from services.rpc.settings import InvalidSettingError
 
@@ -25,9 +25,10 @@ def main() -> int:
             except parent.WorkerError as error:
                 print(f"gateway: {error}", file=sys.stderr)
                 return parent.REFUSED if isinstance(error, parent.RefusedError) else 1
-        else:
-            from services.gateway.server import serve  # the parent needs none of what it imports
+            return 0
+        from services.gateway.server import serve  # the parent needs none of what it imports
 
+        with tracing.exporting("longtail-gateway", os.environ):
             asyncio.run(serve(settings))
     except (InvalidSettingError, PortTakenError) as error:
         print(f"gateway: {error}", file=sys.stderr)

@@ -77,6 +77,12 @@ def to_request(message: pb.RankRequest) -> RankRequest:
     )
 
 
+def surface_name(message: pb.RankRequest) -> str:
+    """The surface, as metrics name it; empty where it is none."""
+    surface = _SURFACES.get(message.surface)
+    return surface.value if surface else ""
+
+
 def to_batch(message: pb.BatchRankRequest) -> Sequence[pb.RankRequest]:
     """The batch's lists, each still to be validated on its own.
 

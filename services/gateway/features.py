@@ -29,6 +29,7 @@ from ranking.types import Degradation, FloatArray, Freshness, IntArray
 from services.feature_store.freshness import TTLS, freshness_codes
 from services.feature_store.port import ENTITY_VIEWS, FeatureRows, FeatureStore
 from services.gateway.items import ItemTable, unknown_items
+from services.rpc import tracing
 from services.snapshot.latest import Latest
 
 log = logging.getLogger(__name__)
@@ -121,6 +122,7 @@ class Features:
         self._items = ItemTable(item_cache)
         self._filling = asyncio.Lock()
         self._fills = 0
+        self._looked = {"user": [0, 0], "item": [0, 0], "snapshot": [0, 0]}  # found and not found, so far
         self._background: set[asyncio.Task[None]] = set()
         # One thread each: a store's connection need not be thread-safe, and a long item read does not hold up a user.
         self._threads = {e: ThreadPoolExecutor(1, thread_name_prefix=f"features-{e}") for e in Entity}
@@ -136,9 +138,15 @@ class Features:
         now = time.monotonic()
         user = self._cached_user(user_id, now)
         degraded: list[Degradation] = []
-        base = self._snapshot_rows(item_ids, degraded)
+        with tracing.span("snapshot.read", items=len(item_ids)):
+            base = self._snapshot_rows(item_ids, degraded)
         rest = item_ids if base is None else [item_ids[i] for i in base.rest.tolist()]
-        cold_items = bool((self._items.rows(rest) < 0).any())
+        absent = int((self._items.rows(rest) < 0).sum())
+        cold_items = absent > 0
+        if user_id:
+            self._count("user", int(user is not None), int(user is None))
+        self._count("snapshot", len(item_ids) - len(rest), len(rest))
+        self._count("item", len(rest) - absent, absent)
         if user is None or cold_items:
             waits: list[Awaitable[_User | None]] = []
             if user is None:
@@ -165,6 +173,11 @@ class Features:
             degraded.append(Degradation("features:item", "NOT_FOUND", detail))
         return ListFeatures(user.features if user else UNKNOWN_USER, items, user_states, item_states, names, tuple(degraded), clock)
 
+    def looked(self, cache: str) -> tuple[int, int]:
+        """What was found and not found so far in `user` (users kept), `snapshot` and `item` (items kept that the snapshot lacks)."""
+        found, absent = self._looked[cache]
+        return found, absent
+
     async def close(self) -> None:
         """Stop background refreshes and the threads; running reads end on their own."""
         for task in (*self._background, *self._reading_users.values()):
@@ -183,6 +196,11 @@ class Features:
             except Exception:  # as for the calls: no fault of the store keeps the gateway from ranking
                 log.exception("feature_read_failed", extra={"entity": entity})
                 return
+
+    def _count(self, cache: str, found: int, absent: int) -> None:
+        so_far = self._looked[cache]
+        so_far[0] += found
+        so_far[1] += absent
 
     def _snapshot_rows(self, item_ids: Sequence[str], degraded: list[Degradation]) -> _Base | None:
         """What the snapshot says, None where there is none; degraded where it is too old to be believed."""
@@ -297,7 +315,8 @@ class Features:
             log.exception("feature_read_failed", extra={"entity": Entity.ITEM})
 
     async def _read(self, entity: Entity, ids: Sequence[str]) -> FeatureRows:
-        return await asyncio.get_running_loop().run_in_executor(self._threads[entity], self._store.read, entity, ids)
+        with tracing.asking("feast.read", entity=entity.value, rows=len(ids)):
+            return await asyncio.get_running_loop().run_in_executor(self._threads[entity], self._store.read, entity, ids)
 
     async def _within(self, read: Awaitable[_User | None], deadline: float, component: str, degraded: list[Degradation]) -> _User | None:
         task = asyncio.ensure_future(read)

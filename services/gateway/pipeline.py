@@ -45,6 +45,7 @@ from services.gateway.policy.timely import timely
 from services.gateway.releases import LoadedRelease, Releases
 from services.gateway.scoring import Scores, Scoring
 from services.gateway.served import Served
+from services.rpc import calls, tracing
 
 _DECLARED_COLUMNS = frozenset(f.name for f in REQUEST_COLUMNS)
 _FEATURES_SHARE = 0.5  # of the budget: a hanging feature store leaves the models time to answer on defaults
@@ -65,6 +66,7 @@ class Pipeline:
         rehearsal: Scoring | None = None,
         keep: Callable[[Served], None] | None = None,
         observe: Callable[[RankRequest, Ranking, FairnessPolicy, Sequence[ListGroups]], None] | None = None,
+        measure: Callable[[RankRequest, Ranking, Scores], None] | None = None,
         answered: Callable[[RankRequest, Plan, Ranking, ListFeatures], None] | None = None,
     ) -> None:
         """Wire the parts.
@@ -78,6 +80,7 @@ class Pipeline:
             rehearsal: the members where nobody waits for them; its work must not stand in the way of `scoring`'s. None: `scoring`.
             keep: handed every answer and what it was made of; must neither raise nor wait.
             observe: handed every answer, its policy and the groups of its results, for the metrics; must neither raise nor wait.
+            measure: handed every answer and what the members said, for the metrics; must neither raise nor wait.
             answered: handed every answer, its plan and its features, for trials; must neither raise nor wait.
         """
         self._releases = releases
@@ -88,6 +91,7 @@ class Pipeline:
         self._rehearsal = rehearsal or scoring
         self._keep = keep
         self._observe = observe
+        self._measure = measure
         self._answered = answered
 
     def plan(self, request: RankRequest) -> Plan:
@@ -109,17 +113,23 @@ class Pipeline:
         plan = self.plan(request)
         now = time.monotonic()
         until = now + _FEATURES_SHARE * max(deadline - now, 0.0)
-        found = await self._features.get(request.user_id, request.candidates.item_ids, until)
+        with tracing.span("features"):
+            found = await self._features.get(request.user_id, request.candidates.item_ids, until)
         stages.end("features")
         made = await self._make(request, plan, found, self._scoring, deadline, stages)
         ranking, ordered = made.ranking, made.ordered
         record(request.surface, ordered, ranking, self._ledger)
         if self._keep is not None:
             scored, kept = made.scored, ordered.auction.kept
-            self._keep(Served(time.time(), found.as_of, request, ranking, scored.members, scored.logits, made.matrix, kept, ordered.key))
+            asked = calls.request_id() or request.request_id
+            self._keep(
+                Served(time.time(), found.as_of, asked, request, ranking, scored.members, scored.logits, made.matrix, kept, ordered.key)
+            )
         if self._observe is not None:
             fair = ordered.fair
             self._observe(request, ranking, plan.policy, [rule.take(fair.ranking.order) for rule in fair.groups])
+        if self._measure is not None:
+            self._measure(request, ranking, made.scored)
         if self._answered is not None:
             self._answered(request, plan, ranking, found)
         return ranking
@@ -154,16 +164,17 @@ class Pipeline:
         stages.end("assemble")
         apart, now = slow(request, policy), time.monotonic()
         more = apart or request.explain is Explain.FULL
-        scored = await scoring.score(
-            plan.loaded,
-            plan.spec,
-            matrix=matrix,
-            items=found.items,
-            text=query_text(request.query, found.user.interest_text),
-            deadline=now + _SCORE_SHARE * max(deadline - now, 0.0) if more else deadline,
-            every=request.explain is not Explain.NONE,
-            objectives=tuple(plan.objectives.values()),
-        )
+        with tracing.span("score"):
+            scored = await scoring.score(
+                plan.loaded,
+                plan.spec,
+                matrix=matrix,
+                items=found.items,
+                text=query_text(request.query, found.user.interest_text),
+                deadline=now + _SCORE_SHARE * max(deadline - now, 0.0) if more else deadline,
+                every=request.explain is not Explain.NONE,
+                objectives=tuple(plan.objectives.values()),
+            )
         stages.end("score")
         tiers = found.items.tiers
         blended = blend(plan.spec, scored.of(plan.spec), tiers)

@@ -70,6 +70,12 @@ class Scoring:
         self._timeout_s = timeout_s
         self._under_way: dict[Asked, dict[int, asyncio.Task[None]]] = {}
         self._pairs_under_way = 0
+        self._hits = self._misses = 0
+
+    @property
+    def looked(self) -> tuple[int, int]:
+        """Text scores that lists needed and the cache had, and had not, so far."""
+        return self._hits, self._misses
 
     async def score(
         self,
@@ -180,7 +186,11 @@ class Scoring:
         if not text:  # no query and no known interests: there is nothing a text member could have an opinion on
             return _Outcome(np.full(len(items), np.nan), None, 0.0)
         row = self._known(Asked(member.model, member.version, text), items)
-        if (np.isnan(row) & (items.text_digests != 0)).any():
+        needed = items.text_digests != 0
+        missing = int((np.isnan(row) & needed).sum())
+        self._hits += int(needed.sum()) - missing
+        self._misses += missing
+        if missing:
             return None
         return _Outcome(row, None, (time.monotonic() - began) * 1e3)
 

@@ -34,7 +34,19 @@ _KEY_BYTES = 32
 _EVERY_S = 0.25  # how often the thread looks; it is not woken by calls, which would cost each of them a switch of threads
 _STOP_S = 10.0  # longest a stop waits for the last file
 
-_STRINGS = ("ranking_id", "release", "surface", "query", "policy", "policy_version", "user", "feature_schema_hash", "session_id", "context")
+_STRINGS = (
+    "ranking_id",
+    "request_id",
+    "release",
+    "surface",
+    "query",
+    "policy",
+    "policy_version",
+    "user",
+    "feature_schema_hash",
+    "session_id",
+    "context",
+)
 SCHEMA = pa.schema(
     [
         ("time", pa.timestamp("us", "UTC")),
@@ -63,6 +75,7 @@ class Served:
 
     time: float  # seconds since 1970
     as_of: float  # the same, of the features
+    request_id: str  # of the call, as in the log's lines and the trailing metadata; lists of a batch share it
     request: RankRequest
     ranking: Ranking
     members: Sequence[str]  # (m,)
@@ -124,6 +137,7 @@ class ServedLog:
         self._began = 0.0  # monotonic time of its first one
         self._dropped = 0
         self._dropped_logged = 0
+        self._failed = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="served-log", daemon=True)
         self._thread.start()
@@ -132,6 +146,11 @@ class ServedLog:
     def dropped(self) -> int:
         """Answers that found the queue full."""
         return self._dropped
+
+    @property
+    def failed(self) -> int:
+        """Answers that could not be written."""
+        return self._failed
 
     def offer(self, served: Served) -> None:
         """Take an answer to be written, or count it as dropped; answers of users not chosen are left alone. Called from one thread."""
@@ -160,6 +179,7 @@ class ServedLog:
                     self._write()
             except Exception:  # the boundary of the thread: a full disk must not end the log for good
                 log.exception("served_log_failed", extra={"lost_rows": self._rows_held})
+                self._failed += len(self._parts)
                 self._forget()
             if self._dropped != self._dropped_logged:
                 log.warning("served_log_full", extra={"dropped": self._dropped - self._dropped_logged})
@@ -284,6 +304,7 @@ def _same(s: Served, key: bytes) -> dict[str, str]:
     """What is the same in every row of an answer."""
     return {
         "ranking_id": s.ranking.ranking_id,
+        "request_id": s.request_id,
         "release": s.ranking.release,
         "surface": s.request.surface.value,
         "query": s.request.query,

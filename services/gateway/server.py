@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -26,14 +27,17 @@ from services.feedback.recorder import Recorder
 from services.feedback.servicer import NAME as FEEDBACK
 from services.feedback.servicer import FeedbackServicer
 from services.gateway.attributions import Attributions
+from services.gateway.event_metrics import EventMetrics
 from services.gateway.features import Features, ListFeatures
 from services.gateway.ledger.ledger import Ledger
 from services.gateway.ledger.sqlite import SqliteStore
 from services.gateway.ledger.store import LedgerStore
 from services.gateway.metrics import Metrics, registry
 from services.gateway.metrics_http import exposed
+from services.gateway.model_metrics import MeasuredModels
 from services.gateway.pipeline import Pipeline
 from services.gateway.ports import ModelServer
+from services.gateway.rank_metrics import RankMetrics
 from services.gateway.releases import LoadedRelease, Releases
 from services.gateway.scoring import Scoring
 from services.gateway.served import ServedLog
@@ -51,6 +55,7 @@ from services.online.servicer import NAME as ONLINE
 from services.online.servicer import OnlineFeatureServicer
 from services.privacy.forgotten import Forgotten
 from services.rpc import quotas, status
+from services.rpc.call_metrics import CallMetrics
 from services.rpc.overload import Bounds
 from services.rpc.quotas import Quotas
 from services.rpc.server import Options, Server
@@ -90,8 +95,9 @@ async def running(
         if models is None:
             models = triton = Triton(settings.triton)
             closing.push_async_callback(triton.close)
+        measured = MeasuredModels(models)
         scoring = Scoring(
-            models,
+            measured,
             cache=settings.score_cache,
             chunk=settings.text_chunk,
             backlog=settings.text_backlog,
@@ -139,6 +145,10 @@ async def running(
         async def rehearse(request: RankRequest, loaded: LoadedRelease, found: ListFeatures, deadline: float) -> Ranking:
             return await pipeline.rehearse(request, loaded, found, deadline)  # made below: each of the two needs the other
 
+        ranked = RankMetrics(
+            {"score": lambda: scoring.looked, **{name: partial(features.looked, name) for name in ("user", "snapshot", "item")}},
+            {"queue_full": lambda: served.dropped, "not_written": lambda: served.failed} if served else {},
+        )
         trials = Trials(lines, tried, rehearse, at_once=settings.shadows_at_once, budget_s=settings.budget_ms / 1e3)
         closing.push_async_callback(trials.close)
         attributions = Attributions(layout.releases)
@@ -153,6 +163,7 @@ async def running(
             rehearsal=shadow,
             keep=keep,
             observe=metrics.observe,
+            measure=ranked.observe,
             answered=trials.answered,
         )
         servicer = RankingServicer(pipeline, budget_s=settings.budget_ms / 1e3, margin_s=settings.margin_ms / 1e3)
@@ -171,18 +182,29 @@ async def running(
             add_FeedbackServiceServicer_to_server(feedback, target)
             add_OnlineFeatureServiceServicer_to_server(online, target)
 
+        called = CallMetrics()
         server = Server(
             settings.address,
             (NAME, FEEDBACK, ONLINE),
             register,
             _options(settings),
+            called,
         )
         scraped = ""
         if settings.metrics_address != "off":
             scraped = await closing.enter_async_context(
                 exposed(
                     settings.metrics_address,
-                    registry(metrics, SnapshotMetrics(snapshot), StreamMetrics(layout.run / "features.json"), tried),
+                    registry(
+                        called,
+                        ranked,
+                        measured,
+                        metrics,
+                        tried,
+                        EventMetrics(recorder),
+                        SnapshotMetrics(snapshot),
+                        StreamMetrics(layout.run / "features.json"),
+                    ),
                 )
             )
         closing.push_async_callback(asyncio.to_thread, status.remove, told)  # not before the port is ours: it may be another gateway's

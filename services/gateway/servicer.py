@@ -14,6 +14,7 @@ from longtail.ranking.v1 import ranking_service_pb2_grpc as pb_grpc
 from ranking.errors import LongtailError
 from services.gateway import answer, convert
 from services.gateway.pipeline import Pipeline
+from services.rpc import calls
 
 log = logging.getLogger(__name__)
 NAME = pb.DESCRIPTOR.services_by_name["RankingService"].full_name
@@ -40,6 +41,7 @@ class RankingServicer(pb_grpc.RankingServiceServicer):
 
     async def Rank(self, request: pb.RankRequest, context: Context) -> pb.RankResponse:  # noqa: N802 - the method's name on the wire
         """Rank one list."""
+        calls.named(request.request_id)
         return await self._rank(request, self._deadline(context))
 
     async def BatchRank(self, request: pb.BatchRankRequest, context: Context) -> pb.BatchRankResponse:  # noqa: N802
@@ -50,6 +52,8 @@ class RankingServicer(pb_grpc.RankingServiceServicer):
 
     async def _rank(self, message: pb.RankRequest, deadline: float) -> pb.RankResponse:
         began = time.perf_counter()
+        if (call := calls.current.get()) is not None:
+            call.surface = convert.surface_name(message)  # before it is judged: refused calls have a surface too
         request = convert.to_request(message)
         if request.validate_only:
             return answer.checked(request, self._pipeline.plan(request).loaded.release.id)

@@ -17,6 +17,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from ranking.errors import Unavailable
 from ranking.types import Float32Array
+from services.rpc import tracing
 
 _DTYPES = {np.dtype(np.float32): "FP32", np.dtype(np.int64): "INT64"}
 _CHANNEL = [
@@ -51,7 +52,8 @@ class Triton:
             raw_input_contents=[a.tobytes() for a in inputs.values()],
         )
         try:
-            response = await self._infer(request, timeout=timeout_s)
+            with tracing.asking("triton.infer", model=model, version=version, rows=len(next(iter(inputs.values())))):
+                response = await self._infer(request, timeout=timeout_s, metadata=tracing.outgoing())
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise TimeoutError(f"{model} version {version}: no answer within {timeout_s:.3f} s") from None

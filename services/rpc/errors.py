@@ -28,6 +28,7 @@ from ranking.errors import (
     Unavailable,
     UnknownName,
 )
+from services.rpc import calls
 
 log = logging.getLogger(__name__)
 
@@ -141,4 +142,6 @@ async def abort(context: grpc.aio.ServicerContext[Message, Message], error: Base
     code = code_of(error)
     if code is grpc.StatusCode.INTERNAL:
         log.error("internal_error", exc_info=error)
-    await context.abort(code, status.message, ((DETAILS_KEY, status.SerializeToString()),))
+    id_ = calls.request_id()  # what is given here takes the place of trailing metadata set before
+    named = ((calls.REQUEST_ID, id_),) if id_ else ()
+    await context.abort(code, status.message, (*named, (DETAILS_KEY, status.SerializeToString())))

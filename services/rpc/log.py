@@ -1,7 +1,7 @@
 """Structured logging to stderr: one JSON object per event, so that a log collector needs no parser.
 
 Usage: `log = logging.getLogger(__name__)`, then `log.info("release_active", extra={"release": "r1"})`. The message is the
-event's name; everything in `extra` becomes a key. Nothing is logged per request.
+event's name; everything in `extra` becomes a key. Nothing is logged per request; what is logged during one has its id and its trace's.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ import sys
 import time
 from typing import Any
 
+from services.rpc import calls
+
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 class JsonFormatter(logging.Formatter):
-    """`{"time", "level", "logger", "event", …extra, "traceback"?}` on one line."""
+    """`{"time", "level", "logger", "event", "request_id"?, "trace_id"?, …extra, "traceback"?}` on one line."""
 
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, Any] = {
@@ -25,6 +27,9 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "event": record.getMessage(),
         }
+        call = calls.current.get()
+        if call is not None:
+            entry |= {"request_id": call.request_id} | ({"trace_id": call.trace_id} if call.trace_id else {})
         entry.update((k, v) for k, v in vars(record).items() if k not in _STANDARD)
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)

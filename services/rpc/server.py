@@ -15,8 +15,10 @@ from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from services.rpc.admission import Admission, Load
+from services.rpc.call_metrics import CallMetrics
 from services.rpc.health import Health
 from services.rpc.interceptor import CallInterceptor
+from services.rpc.observing import ObservingInterceptor
 from services.rpc.overload import Bounds
 from services.rpc.ports import PortTakenError
 from services.rpc.quotas import Quotas
@@ -57,7 +59,12 @@ class Server:
     """One listening server and its health."""
 
     def __init__(
-        self, address: str, services: Sequence[str], register: Callable[[grpc.aio.Server], None], options: Options | None = None
+        self,
+        address: str,
+        services: Sequence[str],
+        register: Callable[[grpc.aio.Server], None],
+        options: Options | None = None,
+        metrics: CallMetrics | None = None,
     ) -> None:
         """Bind `address`; nothing is answered before `start`.
 
@@ -66,6 +73,7 @@ class Server:
             services: full names of the services `register` adds, for health, reflection and the limit of calls.
             register: adds the servicers.
             options: see `Options`.
+            metrics: where calls are counted.
 
         Raises:
             PortTakenError: naming the address.
@@ -76,7 +84,10 @@ class Server:
         fixed = replace(own.bounds, queue=0, turn_s=None)
         self._admission = Admission({name: own.bounds if name in own.adaptive else fixed for name in services}, own.default_s)
         self._server = grpc.aio.server(
-            interceptors=[CallInterceptor(self._services, self._admission, own.quotas)],
+            interceptors=[
+                ObservingInterceptor(metrics or CallMetrics()),  # the first is the outermost: it sees what the others refuse
+                CallInterceptor(self._services, self._admission, own.quotas),
+            ],
             options=[
                 ("grpc.so_reuseport", int(own.reuse_port)),
                 ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),

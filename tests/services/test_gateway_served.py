@@ -234,7 +234,7 @@ def test_a_user_is_logged_always_or_never(tmp_path: Path) -> None:
 
 def _served(user: str) -> Served:
     request = RankRequest("r", Surface.SEARCH, "", user, Candidates(("a",)), 1)
-    return Served(0.0, 0.0, request, None, (), np.empty((0, 0)), np.empty((0, 0), np.float32), np.empty(0, int), np.empty(0))  # type: ignore[arg-type]
+    return Served(0.0, 0.0, "", request, None, (), np.empty((0, 0)), np.empty((0, 0), np.float32), np.empty(0, int), np.empty(0))  # type: ignore[arg-type]
 
 
 def test_feature_rows_have_the_models_width() -> None:
