@@ -126,7 +126,7 @@ async def test_a_parent_waits_for_the_workers_of_one_that_was_killed(tmp_path: P
 
 def test_a_worker_is_the_same_program_with_the_parents_port() -> None:
     """What the parent was told comes first, what makes a worker of it after it, where it wins."""
-    settings = Settings(workers=3, metrics_address="127.0.0.1:9090")
+    settings = Settings(workers=3, metrics_address="127.0.0.1:9090", caller_limits_split=2)
     words = parent.command(["--workers", "3", "--address", "127.0.0.1:0"], settings)(2, "127.0.0.1:5")
     assert list(words[:3]) == [sys.executable, "-m", "services.gateway"]
     assert list(words[3:7]) == ["--workers", "3", "--address", "127.0.0.1:0"]
@@ -137,4 +137,5 @@ def test_a_worker_is_the_same_program_with_the_parents_port() -> None:
         "--address": "127.0.0.1:5",
         "--reuse-port": "true",
         "--metrics-address": "127.0.0.1:0",
+        "--caller-limits-split": str(2 * 3),
     }
