@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export LONGTAIL_HOME ?= $(CURDIR)/.longtail
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help install demo test exhaustive lint types proto proto-check format bench up down status clean
+.PHONY: help install demo test exhaustive lint types audit sbom proto proto-check format bench up down status clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,12 @@ lint: install ## ruff, format, buf, import arrows
 
 types: install ## mypy, strict
 	$(BIN)/mypy
+
+audit: install ## known advisories against the pinned set; asks PyPI, and says so when it cannot
+	@$(BIN)/python -m deploy.audit
+
+sbom: install ## what the platform is made of, CycloneDX, under LONGTAIL_HOME
+	@$(BIN)/python -m deploy.sbom "$(LONGTAIL_HOME)/sbom.cdx.json"
 
 proto: install ## write protos/gen again
 	$(BIN)/python protos/generate.py

@@ -20,6 +20,7 @@ from ranking.layout import Layout
 from ranking.types import Surface
 
 if TYPE_CHECKING:
+    from services.client.client import RankingClient
     from training.lists.requests import SampleRequest
 
 ROOT = Path(__file__).parents[1]
@@ -51,6 +52,16 @@ def gateway_address(state: Layout) -> str:
     if not part:
         raise FileNotFoundError(f"{state.run}: no gateway runs from this state directory; start it with `longtail up`")
     return str(part["address"])
+
+
+def ranking_client(address: str) -> RankingClient:
+    """A client of the running gateway. LONGTAIL_TOKEN has its token, LONGTAIL_TLS_CA the file of the authority it trusts."""
+    from services.client.channel import Tls
+    from services.client.client import RankingClient
+
+    authority = os.environ.get("LONGTAIL_TLS_CA")
+    tls = Tls(Path(authority).read_bytes()) if authority else None
+    return RankingClient(address, timeout_s=30.0, tls=tls, token=os.environ.get("LONGTAIL_TOKEN", ""))
 
 
 def triton_address(state: Layout) -> str:

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from cli.common import ROOT, clock, explained, gateway_address, layout, out, prepared_samples
+from cli.common import ROOT, clock, explained, gateway_address, layout, out, prepared_samples, ranking_client
 from ranking.layout import Layout
 from ranking.types import Explain, Surface
 
@@ -145,7 +145,7 @@ def _ask(address: str, sample: SampleRequest, *, top_k: int, policy: str, explai
     from google.protobuf.json_format import MessageToJson
 
     from services.client import render
-    from services.client.client import RankClient, rank_request
+    from services.client.client import rank_request
 
     request = rank_request(
         Surface(sample.surface),
@@ -159,12 +159,12 @@ def _ask(address: str, sample: SampleRequest, *, top_k: int, policy: str, explai
         policy=policy,
         explain=explain,
     )
-    with RankClient(address) as client:
+    with ranking_client(address) as client:
         try:
-            response, plain = client.rank(request, timeout_s=30), None
+            response, plain = client.rank(request), None
             if explain != Explain.NONE:
                 request.policy = "none"
-                plain = client.rank(request, timeout_s=30)
+                plain = client.rank(request)
         except grpc.RpcError as error:
             raise RuntimeError(f"gateway at {address}: {error.code().name}: {error.details()}") from None
     if as_json:

@@ -147,6 +147,11 @@ class Layout:
         return self.home / "forgotten"
 
     @property
+    def tokens(self) -> Path:
+        """Digests of the bearer tokens that callers of this machine's gateways may show, JSON; absent: none is asked for."""
+        return self.home / "tokens.json"
+
+    @property
     def run(self) -> Path:
         """Process ids and ports of what `longtail up` started."""
         return self.home / "run"

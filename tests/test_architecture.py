@@ -70,6 +70,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("training", "from peft import LoraConfig", "peft is known to the ways of tuning BERT"),
         ("training", "import fsspec", "fsspec is known to deploy's store elsewhere"),
         ("services", "from opentelemetry import trace", "opentelemetry is known to the servers' tracing"),
+        ("deploy", "from cyclonedx.model.bom import Bom", "cyclonedx is known to the bill of materials"),
     ],
 )
 def test_a_forbidden_import_is_caught_even_inside_a_function(house: Path, room: str, line: str, contract: str) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any
 
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -20,28 +18,14 @@ from longtail.ranking.v1 import ranking_service_pb2_grpc as rpc
 from ranking.errors import InvalidField
 from ranking.features import Entity
 from ranking.types import Explain, Surface
+from services.client import channel
+from services.client.channel import Tls
 from services.client.features import OnlineFeatures, features_request, unpacked
 from services.feedback.types import EventType
 
 _SURFACES = {Surface.SEARCH: pb.SURFACE_SEARCH, Surface.ADS: pb.SURFACE_ADS}
 _LEVELS = {Explain.NONE: pb.EXPLAIN_LEVEL_NONE, Explain.SCORES: pb.EXPLAIN_LEVEL_SCORES, Explain.FULL: pb.EXPLAIN_LEVEL_FULL}
 _WIRE = {"position": 2**31, "value_micros": 2**63}  # int32 and int64
-_MAX_ANSWER_BYTES = 32 * 1024 * 1024  # more than the largest answer
-# Recording again is harmless, since an event counts once: gRPC itself repeats a call that found the server away or its event log down.
-_RETRY = {
-    "methodConfig": [
-        {
-            "name": [{"service": "longtail.feedback.v1.FeedbackService"}],
-            "retryPolicy": {
-                "maxAttempts": 5,  # the most gRPC allows
-                "initialBackoff": "0.2s",
-                "maxBackoff": "2s",
-                "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE"],
-            },
-        }
-    ]
-}
 
 
 def rank_request(
@@ -175,33 +159,59 @@ def _check(field: str, value: object, *types: type) -> None:
         raise InvalidField(field, f"must be {' or '.join(t.__name__ for t in types)}, got {value!r}")
 
 
-class RankClient:
-    """One channel to a gateway; use it as a context manager, share it between threads."""
+class RankingClient:
+    """Channels to one or more gateways; use it as a context manager, share it between threads."""
 
-    def __init__(self, address: str) -> None:
-        # A gateway that restarts is found again within a second instead of after gRPC's default back-off.
-        options: list[tuple[str, str | int]] = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
-        options += [("grpc.service_config", json.dumps(_RETRY)), ("grpc.max_receive_message_length", _MAX_ANSWER_BYTES)]
-        self._channel = grpc.insecure_channel(address, options=options)
-        self._stub = rpc.RankingServiceStub(self._channel)
-        self._feedback = feedback_rpc.FeedbackServiceStub(self._channel)
-        self._online = online_rpc.OnlineFeatureServiceStub(self._channel)
+    def __init__(self, address: str, *, timeout_s: float, tls: Tls | None = None, token: str = "") -> None:
+        """Nothing is connected before the first call.
 
-    def __enter__(self) -> RankClient:
+        Args:
+            address: `host:port`; or any target of gRPC that resolves to several, `dns:///gateways.example:50051`: they take turns.
+            timeout_s: of every call that does not say otherwise, all attempts together. There is no default: only the caller knows how long
+                its page can wait, and the gateway answers with what it has by then.
+            tls: None: plain text.
+            token: bearer token, from `longtail tokens create`.
+
+        Raises:
+            InvalidField: `timeout_s` is no deadline, or the token would cross the network in plain text.
+        """
+        self._timeout_s = channel.seconds(timeout_s)
+        self._metadata = channel.metadata(address, tls, token)
+        secret = channel.credentials(tls)
+        self._channels = {
+            service: grpc.insecure_channel(address, options=channel.options(service))
+            if secret is None
+            else grpc.secure_channel(address, secret, options=channel.options(service))
+            for service in (channel.RANKING, channel.FEEDBACK, channel.ONLINE)
+        }
+        self._ranking = rpc.RankingServiceStub(self._channels[channel.RANKING])
+        self._feedback = feedback_rpc.FeedbackServiceStub(self._channels[channel.FEEDBACK])
+        self._online = online_rpc.OnlineFeatureServiceStub(self._channels[channel.ONLINE])
+
+    def __enter__(self) -> RankingClient:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._channel.close()
+        for one in self._channels.values():
+            one.close()
 
-    def rank(self, request: pb.RankRequest, *, timeout_s: float = 10.0) -> Any:
+    def rank(self, request: pb.RankRequest, *, timeout_s: float | None = None) -> pb.RankResponse:
         """One ranked list.
 
         Raises:
-            grpc.RpcError: as the proto says; INVALID_ARGUMENT carries the offending fields.
+            grpc.RpcError: as the proto says; `services.client.errors` reads the offending fields, or when to come back, from it.
         """
-        return self._stub.Rank(request, timeout=timeout_s)
+        return self._ranking.Rank(request, timeout=self._seconds(timeout_s), metadata=self._metadata)
 
-    def record(self, events: Sequence[feedback_pb.Event], *, timeout_s: float = 10.0) -> Any:
+    def batch_rank(self, requests: Sequence[pb.RankRequest], *, timeout_s: float | None = None) -> pb.BatchRankResponse:
+        """Up to 32 lists, each with an outcome of its own.
+
+        Raises:
+            grpc.RpcError: as the proto says.
+        """
+        return self._ranking.BatchRank(pb.BatchRankRequest(requests=requests), timeout=self._seconds(timeout_s), metadata=self._metadata)
+
+    def record(self, events: Sequence[feedback_pb.Event], *, timeout_s: float | None = None) -> feedback_pb.RecordEventsResponse:
         """Have events kept; returns once they are durable. Repeated while the gateway or its event log is away, which is safe.
 
         Args:
@@ -209,12 +219,14 @@ class RankClient:
             timeout_s: for all attempts together.
 
         Returns:
-            `RecordEventsResponse`: how many were stored, how many were there already, and which were rejected and why.
+            How many were stored, how many were there already, and which were rejected and why.
 
         Raises:
             grpc.RpcError: as the proto says; INVALID_ARGUMENT: every event was rejected, or there are none or too many.
         """
-        return self._feedback.RecordEvents(feedback_pb.RecordEventsRequest(events=events), timeout=timeout_s)
+        return self._feedback.RecordEvents(
+            feedback_pb.RecordEventsRequest(events=events), timeout=self._seconds(timeout_s), metadata=self._metadata
+        )
 
     def features(
         self,
@@ -224,12 +236,15 @@ class RankClient:
         *,
         service: str = "",
         max_age_s: float | None = None,
-        timeout_s: float = 10.0,
+        timeout_s: float | None = None,
     ) -> OnlineFeatures:
         """What the platform knows now of users or items, see `features_request`.
 
         Raises:
-            grpc.RpcError: as the proto says; INVALID_ARGUMENT carries the offending fields.
+            grpc.RpcError: as the proto says.
         """
         request = features_request(entity, ids, features, service=service, max_age_s=max_age_s)
-        return unpacked(self._online.GetOnlineFeatures(request, timeout=timeout_s))
+        return unpacked(self._online.GetOnlineFeatures(request, timeout=self._seconds(timeout_s), metadata=self._metadata))
+
+    def _seconds(self, timeout_s: float | None) -> float:
+        return self._timeout_s if timeout_s is None else channel.seconds(timeout_s)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from services.rpc import settings
 from services.rpc.ports import is_address
-from services.rpc.settings import InvalidSettingError, check_redis, moment, variable
+from services.rpc.settings import InvalidSettingError, check_reach, check_redis, moment, variable
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,9 @@ class Settings:
         default="127.0.0.1:0",
         metadata={"help": "host:port of Prometheus metrics over HTTP; port 0 takes a free one, named in run/features.json; off: none"},
     )
+    insecure_beyond_loopback: bool = field(
+        default=False, metadata={"help": "true: other machines may reach the metrics, which know no credentials"}
+    )
     as_of: str = field(
         default="", metadata={"help": "what rows made of events are as of, RFC 3339, when replaying historical data; empty: the wall clock"}
     )
@@ -51,10 +54,11 @@ class Settings:
     def __post_init__(self) -> None:
         for f in fields(self):
             value = getattr(self, f.name)
-            if isinstance(value, int | float) and not (math.isfinite(value) and value > 0):
+            if isinstance(value, int | float) and not isinstance(value, bool) and not (math.isfinite(value) and value > 0):
                 raise InvalidSettingError(f"{variable(f.name)}: must be finite and greater than 0, got {value!r}")
         if self.feature_metrics_address != "off" and not is_address(self.feature_metrics_address):
             raise InvalidSettingError(f"{variable('feature_metrics_address')}: must be host:port, got {self.feature_metrics_address!r}")
+        check_reach("feature_metrics_address", self.feature_metrics_address, insecure=self.insecure_beyond_loopback)
         check_redis("event_log", self.event_log)
         moment("as_of", self.as_of)
         if self.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):

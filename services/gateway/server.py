@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 
 import grpc
 from longtail.features.v1.online_feature_service_pb2_grpc import add_OnlineFeatureServiceServicer_to_server
@@ -26,6 +25,7 @@ from services.feedback.log.sqlite import SqliteLog
 from services.feedback.recorder import Recorder
 from services.feedback.servicer import NAME as FEEDBACK
 from services.feedback.servicer import FeedbackServicer
+from services.gateway import doors
 from services.gateway.attributions import Attributions
 from services.gateway.event_metrics import EventMetrics
 from services.gateway.features import Features, ListFeatures
@@ -54,11 +54,9 @@ from services.online.read import Reader
 from services.online.servicer import NAME as ONLINE
 from services.online.servicer import OnlineFeatureServicer
 from services.privacy.forgotten import Forgotten
-from services.rpc import quotas, status
+from services.rpc import status
 from services.rpc.call_metrics import CallMetrics
-from services.rpc.overload import Bounds
-from services.rpc.quotas import Quotas
-from services.rpc.server import Options, Server
+from services.rpc.server import Server
 from services.rpc.signals import stop_signal, stop_without_parent
 from services.snapshot.latest import Latest
 
@@ -86,6 +84,7 @@ async def running(
 
     Raises:
         PortTakenError: an address is in use.
+        InvalidSettingError: a file that a setting names is not what it should be, or an address is open to other machines.
     """
     layout = Layout(settings.home)
     async with AsyncExitStack() as closing:  # whatever fails, here or in the caller, what was opened is closed, the last first
@@ -187,7 +186,7 @@ async def running(
             settings.address,
             (NAME, FEEDBACK, ONLINE),
             register,
-            _options(settings),
+            doors.options(settings, layout.tokens),
             called,
         )
         scraped = ""
@@ -237,32 +236,6 @@ def _features(settings: Settings, store: FeatureStore | None, snapshot: Latest, 
         change=changes.of,
         clock=_clock(settings),
     )
-
-
-def _options(settings: Settings) -> Options:
-    return Options(
-        reuse_port=settings.reuse_port,
-        bounds=Bounds(
-            most=settings.max_concurrent_rpcs,
-            least=settings.min_concurrent_rpcs,
-            queue=settings.queue_calls,
-            wait_s=settings.queue_ms / 1e3,
-            turn_s=settings.loop_turn_ms / 1e3,
-        ),
-        adaptive=(NAME,),
-        default_s=settings.budget_ms / 1e3,
-        quotas=_quotas(settings),
-        watchers=settings.max_watchers,
-        drain_s=settings.drain_s,
-        grace_s=settings.grace_s,
-    )
-
-
-def _quotas(settings: Settings) -> Quotas | None:
-    if not settings.caller_limits:
-        return None
-    plan = quotas.read(Path(settings.caller_limits))
-    return Quotas(plan, processes=settings.caller_limits_split, clock=time.monotonic, wall=time.time)
 
 
 def _feast(settings: Settings) -> FeatureStore:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from services.rpc import settings
-from services.rpc.settings import InvalidSettingError, check_redis, moment, variable
+from services.rpc.settings import InvalidSettingError, check_reach, check_redis, moment, variable
 
 _LEAST_ITEMS = 2000
 
@@ -114,6 +114,21 @@ class Settings:
         default=1, metadata={"help": "processes that share those figures: each allows its callers that part of them"}
     )
     max_watchers: int = field(default=1000, metadata={"help": "streams open at once that watch health"})
+    tls_cert: str = field(default="", metadata={"help": "PEM file of the certificate to listen with; empty: plain text"})
+    tls_key: str = field(default="", metadata={"help": "PEM file of its key, without passphrase"})
+    tls_client_ca: str = field(
+        default="", metadata={"help": "PEM file of the authority whose certificates clients must have; empty: they need none"}
+    )
+    tokens: str = field(
+        default="",
+        metadata={
+            "help": "JSON file of bearer tokens that callers must show; empty: tokens.json under the state directory, if it is there"
+        },
+    )
+    insecure_beyond_loopback: bool = field(
+        default=False,
+        metadata={"help": "true: what this process listens on may be reached from other machines without TLS, credentials or both"},
+    )
     drain_s: float = field(default=1.0, metadata={"help": "seconds between NOT_SERVING and refusing new calls"})
     grace_s: float = field(default=5.0, metadata={"help": "seconds running calls have to finish when stopping"})
     reuse_port: bool = field(default=False, metadata={"help": "true: several gateway processes share the port"})
@@ -141,6 +156,11 @@ class Settings:
             zero_ok = f.name in ("margin_ms", "drain_s", "grace_s", "user_ttl_s", "queue_calls", "queue_ms", "worker")
             if not math.isfinite(value) or value < 0 or (value == 0 and not zero_ok):
                 self._refuse(f.name, "must be finite and " + ("not negative" if zero_ok else "greater than 0"))
+        if bool(self.tls_cert) != bool(self.tls_key):
+            self._refuse("tls_key" if self.tls_cert else "tls_cert", "certificate and key go together")
+        if self.tls_client_ca and not self.tls_cert:
+            self._refuse("tls_client_ca", f"needs {variable('tls_cert')} and {variable('tls_key')}")
+        check_reach("metrics_address", self.metrics_address, insecure=self.insecure_beyond_loopback)
         if self.item_cache < _LEAST_ITEMS:
             self._refuse("item_cache", f"must be at least {_LEAST_ITEMS}, so that two of the longest lists fit")
         if self.served_share > 1:

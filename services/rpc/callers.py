@@ -5,12 +5,15 @@ Without credentials the name is only a label, for limits and metrics: anybody ca
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 import grpc
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # quoted: generic in the stubs only
 HEADER = "x-caller"
+current: ContextVar[str] = ContextVar("caller", default="")
+"""Who calls, for whatever runs on behalf of the call."""
 _LONGEST = 128  # characters of a name that are told apart
 
 

@@ -1,37 +1,40 @@
-"""The one place where exceptions become status codes: an interceptor around every unary method of our services.
+"""The one place where exceptions become status codes: an interceptor around every method but health's.
 
-Also the door: who calls more than it may is told so, and who does not fit in is, before its message is even parsed. Health and reflection
-pass uncounted.
+Also the door: who may not call, who calls more than it may and who does not fit in is told so, and why, before its message is even parsed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeAlias, cast
 
 import grpc
 from google.protobuf.message import DecodeError
+from grpc_health.v1 import health
 
-from ranking.errors import InvalidField
+from ranking.errors import InvalidField, LongtailError
 from services.rpc import callers, errors
+from services.rpc.access import Access
 from services.rpc.admission import Admission
 from services.rpc.quotas import Quotas
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # quoted: grpc's classes take type arguments in the stubs only
+_Stream: TypeAlias = Callable[[Any, Any], AsyncIterator[Any]]
+_OPEN = f"/{health.SERVICE_NAME}/"  # load balancers and probes have no credentials, and must not be told to come back later
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Turns whatever a unary method raises into the status `services.rpc.errors` says, and lets in only what there is room for."""
 
-    def __init__(self, services: tuple[str, ...], admission: Admission, quotas: Quotas | None = None) -> None:
-        """Stand before some services.
+    def __init__(self, access: Access, admission: Admission, quotas: Quotas | None = None) -> None:
+        """Stand before a server.
 
         Args:
-            services: full names of those whose calls count for `quotas`.
+            access: says who calls, or that it may not.
             admission: lets calls in, each service's by itself, so that one whose store hangs does not shut out the others.
             quotas: of callers; None: nobody is limited.
         """
-        self._services = frozenset(services)
+        self._access = access
         self._admission = admission
         self._quotas = quotas
         self._guarded: dict[str, Handler] = {}  # by method: they never change
@@ -46,19 +49,25 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if known is not None:
             return known
         handler = await continuation(handler_call_details)
-        if handler is None or handler.unary_unary is None:  # unknown method, or a stream (health's Watch, reflection)
+        if handler is None or method.startswith(_OPEN):  # unknown methods are refused by gRPC itself
             return handler
-        guarded = self._guarded[method] = self._guard(method.split("/")[1], handler, handler.unary_unary)
+        if handler.unary_unary is not None:
+            guarded = self._unary(method, handler, handler.unary_unary)
+        elif handler.stream_stream is not None:
+            guarded = self._stream(method, handler, cast("_Stream", handler.stream_stream))  # the stub knows blocking servers only
+        else:
+            raise NotImplementedError(f"{method}: no guard for this kind of stream")
+        self._guarded[method] = guarded
         return guarded
 
-    def _guard(self, service: str, handler: Handler, method: Callable[[Any, Any], Any]) -> Handler:
-        parse = handler.request_deserializer
-        limited = self._quotas if service in self._services else None
+    def _unary(self, name: str, handler: Handler, method: Callable[[Any, Any], Any]) -> Handler:
+        service, parse = name.split("/")[1], handler.request_deserializer
 
         async def guarded(raw: bytes, context: Any) -> Any:
             try:
-                if limited is not None:
-                    limited.take(callers.named(context))
+                caller = self._known(name, context)
+                if self._quotas is not None:
+                    self._quotas.take(caller)
                 async with self._admission.entered(service, context.time_remaining()):
                     return await method(_parsed(raw, parse), context)
             except grpc.aio.AbortError:  # the method already chose its status
@@ -67,6 +76,25 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 await errors.abort(context, error)
 
         return grpc.unary_unary_rpc_method_handler(guarded, None, handler.response_serializer)
+
+    def _stream(self, name: str, handler: Handler, method: _Stream) -> Handler:
+        service = name.split("/")[1]
+
+        async def guarded(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+            try:
+                self._known(name, context)
+                async with self._admission.entered(service, context.time_remaining()):
+                    async for answer in method(requests, context):
+                        yield answer
+            except LongtailError as error:
+                await errors.abort(context, error)
+
+        return grpc.stream_stream_rpc_method_handler(guarded, handler.request_deserializer, handler.response_serializer)
+
+    def _known(self, name: str, context: Any) -> str:
+        caller = self._access.caller(name, context)
+        callers.current.set(caller)
+        return caller
 
 
 def _parsed(raw: bytes, parse: Callable[[bytes], Any] | None) -> Any:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from services.rpc import tls
+from services.rpc.access import Access
 from services.rpc.admission import Admission, Load
 from services.rpc.call_metrics import CallMetrics
 from services.rpc.health import Health
@@ -22,6 +24,8 @@ from services.rpc.observing import ObservingInterceptor
 from services.rpc.overload import Bounds
 from services.rpc.ports import PortTakenError
 from services.rpc.quotas import Quotas
+from services.rpc.tls import Files
+from services.rpc.tokens import Scope, Tokens
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +44,9 @@ class Options:
         adaptive: full names of the services whose limit follows the event loop, and whose calls may wait; the others' is `bounds.most`.
         default_s: how long a call without a deadline is taken to wait.
         quotas: of callers; None: nobody is limited.
+        tokens: that callers show; None: none is asked for.
+        scopes: what a token needs, see `Access`.
+        tls: certificate and key; None: plain text.
         watchers: streams open at once that watch health.
         drain_s: seconds between NOT_SERVING and refusing new calls, for load balancers to notice.
         grace_s: seconds running calls have to finish.
@@ -50,6 +57,9 @@ class Options:
     adaptive: tuple[str, ...] = ()
     default_s: float = 3.0
     quotas: Quotas | None = None
+    tokens: Tokens | None = None
+    scopes: Mapping[str, Scope] = field(default_factory=dict)
+    tls: Files | None = None
     watchers: int = 1000
     drain_s: float = 1.0
     grace_s: float = 5.0
@@ -77,16 +87,18 @@ class Server:
 
         Raises:
             PortTakenError: naming the address.
+            InvalidSettingError: naming the file of the certificate that is wrong.
         """
         self._options = options or Options()
         self._services = tuple(services)
         own = self._options
         fixed = replace(own.bounds, queue=0, turn_s=None)
-        self._admission = Admission({name: own.bounds if name in own.adaptive else fixed for name in services}, own.default_s)
+        bounds = {name: own.bounds if name in own.adaptive else fixed for name in (*services, reflection.SERVICE_NAME)}
+        self._admission = Admission(bounds, own.default_s)
         self._server = grpc.aio.server(
             interceptors=[
                 ObservingInterceptor(metrics or CallMetrics()),  # the first is the outermost: it sees what the others refuse
-                CallInterceptor(self._services, self._admission, own.quotas),
+                CallInterceptor(Access(own.tokens, own.scopes), self._admission, own.quotas),
             ],
             options=[
                 ("grpc.so_reuseport", int(own.reuse_port)),
@@ -99,7 +111,10 @@ class Server:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((*services, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
         try:
-            port = self._server.add_insecure_port(address)
+            if own.tls is None:
+                port = self._server.add_insecure_port(address)
+            else:
+                port = self._server.add_secure_port(address, tls.credentials(own.tls))
         except RuntimeError as refused:
             raise PortTakenError(f"cannot listen on {address}: is another process using the port?") from refused
         self.address = f"{address.rpartition(':')[0]}:{port}"

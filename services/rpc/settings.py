@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+from services.rpc.ports import is_loopback
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
@@ -60,6 +62,24 @@ def check_redis(name: str, url: str) -> None:
         _ = urlsplit(url).port
     except ValueError:
         raise InvalidSettingError(f"{variable(name)}: must name a port from 0 to 65535, or none, got {shown!r}") from None
+
+
+def check_reach(name: str, address: str, *, insecure: bool) -> None:
+    """Refuse an address without credentials that other machines can reach.
+
+    Args:
+        name: the setting's.
+        address: `host:port` of HTTP without TLS or credentials, or "off".
+        insecure: `insecure_beyond_loopback`: it is meant so.
+
+    Raises:
+        InvalidSettingError: naming both variables.
+    """
+    if address != "off" and not insecure and not is_loopback(address):
+        why = (
+            f"other machines could reach {address!r} without credentials; if that is meant, set {variable('insecure_beyond_loopback')}=true"
+        )
+        raise InvalidSettingError(f"{variable(name)}: {why}")
 
 
 def load(kind: type[T], program: str, description: str, argv: Sequence[str], environ: Mapping[str, str]) -> T:

@@ -14,7 +14,7 @@ from rich.console import Console, RenderableType
 from ranking.features import MODEL_COLUMNS, NEVER_DAYS
 from ranking.types import Explain, Surface
 from services.client import render, words
-from services.client.client import RankClient, rank_request
+from services.client.client import RankingClient, rank_request
 from services.gateway.convert import to_request
 from tests.services.gateway_fakes import Gateway, ads, search
 
@@ -82,7 +82,7 @@ async def test_the_client_asks_a_gateway(gw: Gateway) -> None:
     """An answer comes back through the blocking client."""
 
     def ask() -> Any:
-        with RankClient(gw.server.address) as client:
+        with RankingClient(gw.server.address, timeout_s=30.0) as client:
             return client.rank(rank_request(Surface.SEARCH, ["i1", "i2"], user_id="u"))
 
     assert sorted((await asyncio.to_thread(ask)).results.item_ids) == ["i1", "i2"]

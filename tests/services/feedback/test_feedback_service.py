@@ -18,7 +18,7 @@ from longtail.feedback.v1.feedback_service_pb2_grpc import FeedbackServiceStub
 from ranking.errors import InvalidField
 from ranking.layout import Layout
 from ranking.types import Surface
-from services.client.client import RankClient, event
+from services.client.client import RankingClient, event
 from services.feedback.log.redis import RedisLog
 from services.feedback.log.sqlite import SqliteLog
 from services.feedback.servicer import NAME
@@ -197,7 +197,7 @@ async def test_the_typed_client_records(gw: Gateway) -> None:
     now = event(EventType.DISLIKE, "i2")
 
     def call() -> list[Any]:
-        with RankClient(gw.server.address) as client:
+        with RankingClient(gw.server.address, timeout_s=30.0) as client:
             return [client.record([rated, now]), client.record([rated])]
 
     first, again = await asyncio.to_thread(call)
@@ -250,7 +250,7 @@ async def test_the_typed_client_repeats_itself_while_the_log_is_away(home: Path)
     async with gateway(home, events=place()) as gw:
 
         def call() -> Any:
-            with RankClient(gw.server.address) as client:
+            with RankingClient(gw.server.address, timeout_s=30.0) as client:
                 return client.record([event(EventType.CLICK, "i")], timeout_s=60.0)
 
         calling = asyncio.create_task(asyncio.to_thread(call))

@@ -19,7 +19,7 @@ from longtail.features.v1.online_feature_service_pb2_grpc import OnlineFeatureSe
 from ranking.features import FEATURE_SERVICES, ITEM_PROFILE, ITEM_STATISTICS, NEVER_DAYS, Entity, schema_hash
 from ranking.layout import Layout
 from ranking.types import Freshness
-from services.client.client import RankClient
+from services.client.client import RankingClient
 from services.online.convert import to_response
 from services.online.read import Reader
 from services.online.types import FEATURES, Question
@@ -247,7 +247,7 @@ async def test_the_client_gives_arrays(gw: Gateway) -> None:
     """Columns, freshness and event times by name."""
 
     def read() -> Any:
-        with RankClient(gw.server.address) as client:
+        with RankingClient(gw.server.address, timeout_s=30.0) as client:
             return client.features(Entity.ITEM, ["i1", "nobody"], ["price_28d", "brand", "token_ids"], max_age_s=60.0)
 
     found = await asyncio.to_thread(read)

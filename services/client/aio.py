@@ -1,0 +1,95 @@
+"""The typed client for asyncio: as `services.client.client.RankingClient`, method by method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+
+import grpc
+from longtail.features.v1 import online_feature_service_pb2_grpc as online_rpc
+from longtail.feedback.v1 import feedback_service_pb2 as feedback_pb
+from longtail.feedback.v1 import feedback_service_pb2_grpc as feedback_rpc
+from longtail.ranking.v1 import ranking_service_pb2 as pb
+from longtail.ranking.v1 import ranking_service_pb2_grpc as rpc
+
+from ranking.features import Entity
+from services.client import channel
+from services.client.channel import Tls
+from services.client.features import OnlineFeatures, features_request, unpacked
+
+
+class RankingClient:
+    """Channels to one or more gateways; use it as an async context manager, on one event loop."""
+
+    def __init__(self, address: str, *, timeout_s: float, tls: Tls | None = None, token: str = "") -> None:
+        """As `services.client.client.RankingClient`.
+
+        Raises:
+            InvalidField: `timeout_s` is no deadline, or the token would cross the network in plain text.
+        """
+        self._timeout_s = channel.seconds(timeout_s)
+        self._metadata = channel.metadata(address, tls, token)
+        secret = channel.credentials(tls)
+        self._channels = {
+            service: grpc.aio.insecure_channel(address, options=channel.options(service))
+            if secret is None
+            else grpc.aio.secure_channel(address, secret, options=channel.options(service))
+            for service in (channel.RANKING, channel.FEEDBACK, channel.ONLINE)
+        }
+        self._ranking = rpc.RankingServiceStub(self._channels[channel.RANKING])
+        self._feedback = feedback_rpc.FeedbackServiceStub(self._channels[channel.FEEDBACK])
+        self._online = online_rpc.OnlineFeatureServiceStub(self._channels[channel.ONLINE])
+
+    async def __aenter__(self) -> RankingClient:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for one in self._channels.values():
+            await one.close()
+
+    async def rank(self, request: pb.RankRequest, *, timeout_s: float | None = None) -> pb.RankResponse:
+        """One ranked list.
+
+        Raises:
+            grpc.aio.AioRpcError: as the proto says; see `services.client.errors`.
+        """
+        return await self._ranking.Rank(request, timeout=self._seconds(timeout_s), metadata=self._metadata)
+
+    async def batch_rank(self, requests: Sequence[pb.RankRequest], *, timeout_s: float | None = None) -> pb.BatchRankResponse:
+        """Up to 32 lists, each with an outcome of its own.
+
+        Raises:
+            grpc.aio.AioRpcError: as the proto says.
+        """
+        batch = pb.BatchRankRequest(requests=requests)
+        return await self._ranking.BatchRank(batch, timeout=self._seconds(timeout_s), metadata=self._metadata)
+
+    async def record(self, events: Sequence[feedback_pb.Event], *, timeout_s: float | None = None) -> feedback_pb.RecordEventsResponse:
+        """Have events kept; returns once they are durable.
+
+        Raises:
+            grpc.aio.AioRpcError: as the proto says.
+        """
+        batch = feedback_pb.RecordEventsRequest(events=events)
+        return await self._feedback.RecordEvents(batch, timeout=self._seconds(timeout_s), metadata=self._metadata)
+
+    async def features(
+        self,
+        entity: Entity,
+        ids: Sequence[str],
+        features: Sequence[str] = (),
+        *,
+        service: str = "",
+        max_age_s: float | None = None,
+        timeout_s: float | None = None,
+    ) -> OnlineFeatures:
+        """What the platform knows now of users or items, see `features_request`.
+
+        Raises:
+            grpc.aio.AioRpcError: as the proto says.
+        """
+        request = features_request(entity, ids, features, service=service, max_age_s=max_age_s)
+        return unpacked(await self._online.GetOnlineFeatures(request, timeout=self._seconds(timeout_s), metadata=self._metadata))
+
+    def _seconds(self, timeout_s: float | None) -> float:
+        return self._timeout_s if timeout_s is None else channel.seconds(timeout_s)

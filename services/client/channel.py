@@ -1,0 +1,102 @@
+"""How a client reaches gateways: credentials, and the service config that says what is tried again, when, and where."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from ranking.errors import InvalidField
+from services.rpc.ports import is_loopback
+
+RANKING = "longtail.ranking.v1.RankingService"
+FEEDBACK = "longtail.feedback.v1.FeedbackService"
+ONLINE = "longtail.features.v1.OnlineFeatureService"
+_MAX_ANSWER_BYTES = 32 * 1024 * 1024  # more than the largest answer
+_OPTIONS: list[tuple[str, str | int]] = [
+    ("grpc.initial_reconnect_backoff_ms", 100),  # a gateway that restarts is found again within a second instead of after gRPC's default
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.max_receive_message_length", _MAX_ANSWER_BYTES),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """PEM bytes.
+
+    Attributes:
+        authority: whose certificates gateways have; None: those the machine trusts.
+        certificate: the client's own, for mutual TLS, with its `key`.
+        key: of that certificate.
+    """
+
+    authority: bytes | None = None
+    certificate: bytes | None = None
+    key: bytes | None = None
+
+
+def service_config(service: str) -> dict[str, Any]:
+    """What is recommended for one service.
+
+    Only UNAVAILABLE is tried again: the call never ran, or may run twice without harm. RESOURCE_EXHAUSTED says when to come back, and to do
+    so at once is what keeps an overloaded gateway overloaded; DEADLINE_EXCEEDED leaves no time. While more than a tenth of the calls fail
+    none is repeated. Gateways that say NOT_SERVING of the service get none of its calls.
+
+    Args:
+        service: full name.
+    """
+    patient = service == FEEDBACK  # recording waits for a gateway or an event log to come back; a page of results does not
+    return {
+        "loadBalancingConfig": [{"round_robin": {}}],
+        "healthCheckConfig": {"serviceName": service},
+        "retryThrottling": {"maxTokens": 20, "tokenRatio": 0.1},
+        "methodConfig": [
+            {
+                "name": [{"service": service}],
+                "retryPolicy": {
+                    "maxAttempts": 5 if patient else 3,  # 5 is the most gRPC allows
+                    "initialBackoff": "0.2s" if patient else "0.05s",
+                    "maxBackoff": "2s" if patient else "0.5s",
+                    "backoffMultiplier": 2,
+                    "retryableStatusCodes": ["UNAVAILABLE"],
+                },
+            }
+        ],
+    }
+
+
+def options(service: str) -> list[tuple[str, str | int]]:
+    """Of a channel for one service."""
+    return [*_OPTIONS, ("grpc.service_config", json.dumps(service_config(service)))]
+
+
+def credentials(tls: Tls | None) -> grpc.ChannelCredentials | None:
+    """gRPC's; None: plain text."""
+    return None if tls is None else grpc.ssl_channel_credentials(tls.authority, tls.key, tls.certificate)
+
+
+def metadata(address: str, tls: Tls | None, token: str) -> tuple[tuple[str, str], ...]:
+    """What is sent with every call.
+
+    Raises:
+        InvalidField: the token would cross the network in plain text.
+    """
+    if not token:
+        return ()
+    if tls is None and not is_loopback(address):
+        raise InvalidField("token", f"would be sent to {address!r} in plain text; give tls, too")
+    return (("authorization", f"Bearer {token}"),)
+
+
+def seconds(timeout_s: float) -> float:
+    """A deadline that is one.
+
+    Raises:
+        InvalidField: it is none: a call nobody stops waiting for keeps its place at the gateway.
+    """
+    if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not math.isfinite(timeout_s) or timeout_s <= 0:
+        raise InvalidField("timeout_s", f"must be a number greater than 0, got {timeout_s!r}")
+    return float(timeout_s)
