@@ -65,8 +65,11 @@ def ranking_client(address: str) -> RankingClient:
 
 
 def triton_address(state: Layout) -> str:
+    """Address of Triton: LONGTAIL_TRITON, as for the gateway, where somebody else runs it; else the one that runs here."""
     from deploy import local
 
+    if given := os.environ.get("LONGTAIL_TRITON"):
+        return given
     part = local.status(state)["triton"]
     if not part:
         raise FileNotFoundError(f"{state.run}: no Triton runs from this state directory; start it with `longtail up`")

@@ -105,12 +105,17 @@ def _on_trial(now: Pointer | None) -> str | None:
     return now.trial.release if now and now.trial else None
 
 
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    known = argparse.ArgumentParser(prog="python -m deploy.reconciler", description=__doc__.partition("\n")[0])
+    known.add_argument("--triton", default="127.0.0.1:8001", help="host:port of its gRPC endpoint (default %(default)s)")
+    known.add_argument("--scrape-address", default="127.0.0.1:0", help="host:port for Prometheus, or off (default %(default)s)")
+    return known
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run until told to stop."""
-    parser = argparse.ArgumentParser(prog="python -m deploy.reconciler", description=__doc__.partition("\n")[0])
-    parser.add_argument("--triton", default="127.0.0.1:8001", help="host:port of its gRPC endpoint (default %(default)s)")
-    parser.add_argument("--scrape-address", default="127.0.0.1:0", help="host:port for Prometheus, or off (default %(default)s)")
-    options = parser.parse_args(arguments)
+    options = parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli import app
+from cli.common import layout, triton_address
 from cli.platform import _features_held, _features_ready
 from deploy import store
 from ranking.fairness.policy import FairnessPolicy
@@ -171,3 +172,9 @@ def test_status_tells_what_waits_and_what_was_refused() -> None:
         "1,000 items; 2 events and 1 rows behind, 8 s; 3 events refused; events wait: it is down; another log"
     )
     assert _features_held({"items": 1, "at": 0.0}).startswith("1 items; not heard of for ")
+
+
+def test_a_triton_somebody_else_runs_is_named_by_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In containers nothing of `longtail up` runs: commands ask the Triton that the gateway asks."""
+    monkeypatch.setenv("LONGTAIL_TRITON", "triton:8001")
+    assert triton_address(layout()) == "triton:8001"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from typing import Any
 import numpy as np
 
 RUNTIMES = ("onnxruntime", "openvino-f32", "openvino-bf16")
+CUDA = "onnxruntime-cuda"
+CUDA_VARIABLE = "LONGTAIL_TRITON_CUDA"
+"""Set to 1 in the environment of a Triton with a GPU: models run there instead of where the machine that placed them found best."""
 _CONSUMED = ctypes.c_char_p(b"used_dltensor")  # the capsule keeps the pointer, so the text must live as long as the module
 _ONNX = {"TYPE_FP32": "tensor(float)", "TYPE_INT64": "tensor(int64)"}
 _OPENVINO = {"TYPE_FP32": "f32", "TYPE_INT64": "i64"}
@@ -28,7 +32,7 @@ def open_scorer(path: Path, runtime: str, inputs: Mapping[str, str], output: str
 
     Args:
         path: the ONNX file.
-        runtime: one of `RUNTIMES`.
+        runtime: one of `RUNTIMES`, or `CUDA`.
         inputs: tensor name -> TYPE_FP32 or TYPE_INT64, exactly the model's inputs.
         output: the float32 output to return, (n,) or (n, 1).
         threads: CPU threads of one inference.
@@ -36,22 +40,27 @@ def open_scorer(path: Path, runtime: str, inputs: Mapping[str, str], output: str
     Raises:
         ValueError: unknown runtime, or the model's inputs or outputs are not the given ones.
     """
-    if runtime not in RUNTIMES:
-        raise ValueError(f"runtime: {runtime!r} is not one of {', '.join(RUNTIMES)}")
-    if runtime == "onnxruntime":
-        return _onnxruntime(path, inputs, output, threads)
+    if runtime not in (*RUNTIMES, CUDA):
+        raise ValueError(f"runtime: {runtime!r} is not one of {', '.join((*RUNTIMES, CUDA))}")
+    if runtime in ("onnxruntime", CUDA):
+        return _onnxruntime(path, inputs, output, threads, cuda=runtime == CUDA)
     return _openvino(path, runtime.removeprefix("openvino-"), inputs, output, threads)
 
 
-def _onnxruntime(path: Path, inputs: Mapping[str, str], output: str, threads: int) -> Scorer:
+def _onnxruntime(path: Path, inputs: Mapping[str, str], output: str, threads: int, *, cuda: bool) -> Scorer:
     import onnxruntime
 
+    known = onnxruntime.get_available_providers()
+    if cuda and "CUDAExecutionProvider" not in known:  # ONNX Runtime itself would go on without, and only say so in the log
+        raise ValueError(f"{CUDA_VARIABLE}: this ONNX Runtime has no CUDAExecutionProvider, only {', '.join(known)}")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads would take cores from the gateway
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        str(path), options, providers=[*(["CUDAExecutionProvider"] if cuda else []), "CPUExecutionProvider"]
+    )
     _check("inputs", {n: _ONNX[t] for n, t in inputs.items()}, {i.name: i.type for i in session.get_inputs()})
     _check("output", {output: "tensor(float)"}, {o.name: o.type for o in session.get_outputs() if o.name == output})
     return lambda batch: np.ascontiguousarray(session.run([output], dict(batch))[0]).reshape(-1)
@@ -100,7 +109,8 @@ class TritonPythonModel:
         run = json.loads((here / "run.json").read_text(encoding="utf-8"))
         self._types = {i["name"]: i["data_type"] for i in config["input"]}
         self._output = str(config["output"][0]["name"])
-        self._score = open_scorer(here / "model.onnx", run["runtime"], self._types, self._output, run["threads"])
+        runtime = CUDA if os.environ.get(CUDA_VARIABLE) == "1" else run["runtime"]
+        self._score = open_scorer(here / "model.onnx", runtime, self._types, self._output, run["threads"])
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer each request; one that fails is answered with its error and does not fail the others."""
