@@ -7,10 +7,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from ranking.errors import Unavailable
 
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 180.0)
+
+
+class _Brought(Collector):
+    """The release Triton was brought to, as a label; no sample while there is none."""
+
+    def __init__(self) -> None:
+        self.release: str | None = None
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        family = GaugeMetricFamily("longtail_triton_release_info", "What Triton was brought to", labels=["release"])
+        if (release := self.release) is not None:
+            family.add_metric([release], 1.0)
+        yield family
 
 
 class DeployMetrics:
@@ -21,7 +36,8 @@ class DeployMetrics:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self._ready = Gauge("longtail_triton_ready", "1: Triton answers and serves what it should", registry=self.registry)
-        self._release = Gauge("longtail_triton_release_info", "What Triton was brought to", ["release"], registry=self.registry)
+        self._brought = _Brought()
+        self.registry.register(self._brought)
         self._starts = Counter("longtail_triton_starts", "Triton servers started here", registry=self.registry)
         self._seconds = Histogram(
             "longtail_reconcile_seconds", "To bring Triton to the active release", buckets=_SECONDS, registry=self.registry
@@ -40,9 +56,7 @@ class DeployMetrics:
     def said(self, *, ready: bool, release: str | None) -> None:
         """What was just said of the state."""
         self._ready.set(ready)
-        self._release.clear()
-        if release:
-            self._release.labels(release).set(1)
+        self._brought.release = release
 
     @contextmanager
     def reconciling(self) -> Iterator[None]:

@@ -49,9 +49,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if known is not None:
             return known
         handler = await continuation(handler_call_details)
-        if handler is None or method.startswith(_OPEN):  # unknown methods are refused by gRPC itself
+        if handler is None:  # unknown methods are refused by gRPC itself
             return handler
-        if handler.unary_unary is not None:
+        if method.startswith(_OPEN):
+            guarded = handler if handler.unary_unary is None else self._open(handler, handler.unary_unary)
+        elif handler.unary_unary is not None:
             guarded = self._unary(method, handler, handler.unary_unary)
         elif handler.stream_stream is not None:
             guarded = self._stream(method, handler, cast("_Stream", handler.stream_stream))  # the stub knows blocking servers only
@@ -59,6 +61,18 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             raise NotImplementedError(f"{method}: no guard for this kind of stream")
         self._guarded[method] = guarded
         return guarded
+
+    @staticmethod
+    def _open(handler: Handler, method: Callable[[Any, Any], Any]) -> Handler:
+        parse = handler.request_deserializer
+
+        async def guarded(raw: bytes, context: Any) -> Any:
+            try:
+                return await method(_parsed(raw, parse), context)
+            except InvalidField as error:
+                await errors.abort(context, error)
+
+        return grpc.unary_unary_rpc_method_handler(guarded, None, handler.response_serializer)
 
     def _unary(self, name: str, handler: Handler, method: Callable[[Any, Any], Any]) -> Handler:
         service, parse = name.split("/")[1], handler.request_deserializer

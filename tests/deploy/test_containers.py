@@ -67,7 +67,7 @@ def starts(module: str, arguments: list[str], environment: Mapping[str, str]) ->
         mine = {variable(f.name): getattr(loaded, f.name) for f in dataclasses.fields(loaded)}
         for name, text in environment.items():
             if name in mine and text:
-                assert str(mine[name]) == text or float(mine[name]) == float(text)
+                assert str(mine[name]).lower() == text.lower() or float(mine[name]) == float(text)
     else:
         assert module == "deploy.reconciler"
         reconciler.parser().parse_args(arguments)
