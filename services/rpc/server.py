@@ -45,6 +45,7 @@ class Options:
         quotas: of callers; None: nobody is limited.
         tokens: that callers show; None: none is asked for.
         scopes: what a token needs, see `Access`.
+        most_bytes: that a request may have, by `/service/method`; others: what the transport takes.
         tls: certificate and key; None: plain text.
         watchers: streams open at once that watch health.
         drain_s: seconds between NOT_SERVING and refusing new calls, for load balancers to notice.
@@ -58,6 +59,7 @@ class Options:
     quotas: Quotas | None = None
     tokens: Tokens | None = None
     scopes: Mapping[str, Scope] = field(default_factory=dict)
+    most_bytes: Mapping[str, int] = field(default_factory=dict)
     tls: Files | None = None
     watchers: int = 1000
     drain_s: float = 1.0
@@ -89,7 +91,7 @@ class Server:
         bounds = {name: own.bounds if name in own.adaptive else fixed for name in (*services, reflection.SERVICE_NAME)}
         self._admission = Admission(bounds, own.default_s)
         self._server = grpc.aio.server(
-            interceptors=[CallInterceptor(Access(own.tokens, own.scopes), self._admission, own.quotas)],
+            interceptors=[CallInterceptor(Access(own.tokens, own.scopes), self._admission, own.quotas, own.most_bytes)],
             options=[
                 ("grpc.so_reuseport", int(own.reuse_port)),
                 ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
