@@ -23,6 +23,7 @@ MAX_CONTEXT_ENTRIES = 32
 MAX_COLUMNS = 64
 MAX_BID_MICROS = 10**12
 MAX_BATCH = 32
+_NAMED = 20  # values of one column that are named: once so many are wrong the others say nothing new
 MAX_EXPLANATIONS = 2000  # of all lists of a batch; the largest answer then stays within the transport's message limit
 
 _SURFACES = {pb.SURFACE_SEARCH: Surface.SEARCH, pb.SURFACE_ADS: Surface.ADS}
@@ -113,9 +114,10 @@ def _check_size(wrong: list[InvalidField], field: str, value: str, limit: int) -
 
 
 def _context(wrong: list[InvalidField], message: pb.RankRequest) -> dict[str, str]:
+    if len(message.context) > MAX_CONTEXT_ENTRIES:
+        wrong.append(InvalidField("context", f"at most {MAX_CONTEXT_ENTRIES} entries, got {len(message.context)}"))
+        return {}
     context = dict(message.context)
-    if len(context) > MAX_CONTEXT_ENTRIES:
-        wrong.append(InvalidField("context", f"at most {MAX_CONTEXT_ENTRIES} entries, got {len(context)}"))
     for key, value in context.items():
         shown = key if len(key) <= 64 else key[:64] + "…"
         _check_size(wrong, f"context[{shown!r}] key", key, MAX_ID_BYTES)
@@ -124,8 +126,11 @@ def _context(wrong: list[InvalidField], message: pb.RankRequest) -> dict[str, st
 
 
 def _candidates(wrong: list[InvalidField], message: pb.Candidates, surface: Surface | None) -> Candidates:
+    n = len(message.item_ids)
+    if n > MAX_CANDIDATES:  # of a list this long nothing else is looked at: it may be of any length
+        wrong.append(InvalidField("candidates.item_ids", f"at most {MAX_CANDIDATES} candidates, got {n}"))
+        return Candidates(())
     ids = tuple(message.item_ids)
-    n = len(ids)
     _check_ids(wrong, ids)
     scores: FloatArray | None = None
     if message.retrieval_scores:
@@ -155,9 +160,6 @@ def _check_ids(wrong: list[InvalidField], ids: tuple[str, ...]) -> None:
     if n == 0:
         wrong.append(InvalidField(field, "need at least 1 candidate"))
         return
-    if n > MAX_CANDIDATES:
-        wrong.append(InvalidField(field, f"at most {MAX_CANDIDATES} candidates, got {n}"))
-        return
     if len(set(ids)) == n and "" not in ids and len(max(ids, key=len)) * 4 <= MAX_ID_BYTES:
         return
     first: dict[str, int] = {}
@@ -175,7 +177,7 @@ def _check_column(wrong: list[InvalidField], field: str, values: FloatArray | Fl
         wrong.append(InvalidField(field, f"need one value per candidate ({n}), got {len(values)}"))
     finite = np.isfinite(values)
     if not finite.all():
-        wrong.extend(InvalidField(f"{field}[{i}]", f"must be finite, got {values[i]}") for i in np.flatnonzero(~finite))
+        wrong.extend(InvalidField(f"{field}[{i}]", f"must be finite, got {values[i]}") for i in np.flatnonzero(~finite)[:_NAMED])
 
 
 def _check_probabilities(wrong: list[InvalidField], field: str, values: Float32Array) -> None:
@@ -183,7 +185,7 @@ def _check_probabilities(wrong: list[InvalidField], field: str, values: Float32A
     if out.any():
         wrong.extend(
             InvalidField(f"{field}[{i}]", f"must be a probability within 0 and 1, got {values[i]}")
-            for i in np.flatnonzero(out & np.isfinite(values))
+            for i in np.flatnonzero(out & np.isfinite(values))[:_NAMED]
         )
 
 
@@ -196,7 +198,6 @@ def _bids(wrong: list[InvalidField], message: pb.Candidates, surface: Surface | 
     bids = np.fromiter(message.bid_micros, np.int64, len(message.bid_micros))
     if len(bids) != n:
         wrong.append(InvalidField(field, f"need one bid per candidate ({n}), got {len(bids)}"))
-    out = (bids < 0) | (bids > MAX_BID_MICROS)
-    if out.any():
-        wrong.extend(InvalidField(f"{field}[{i}]", f"must be within 0 and {MAX_BID_MICROS}, got {bids[i]}") for i in np.flatnonzero(out))
+    out = np.flatnonzero((bids < 0) | (bids > MAX_BID_MICROS))
+    wrong.extend(InvalidField(f"{field}[{i}]", f"must be within 0 and {MAX_BID_MICROS}, got {bids[i]}") for i in out[:_NAMED].tolist())
     return bids

@@ -26,6 +26,13 @@ from services.rpc.tokens import Scope, Tokens
 SCOPES = {RANKING: Scope.RANK, ONLINE: Scope.RANK, FEEDBACK: Scope.FEEDBACK, reflection.SERVICE_NAME: Scope.RANK}
 """What a token needs, by service."""
 
+MOST_BYTES = {  # more than a valid request can have: the rest would be parsed only to be refused, on the one event loop
+    f"/{RANKING}/Rank": 2**20,
+    f"/{FEEDBACK}/RecordEvents": 4 * 2**20,
+    f"/{ONLINE}/GetOnlineFeatures": 2**20,
+}
+"""By method; a batch of lists may be as large as the transport takes."""
+
 
 def options(settings: Settings, tokens: Path) -> Options:
     """The guards of the port.
@@ -64,6 +71,7 @@ def options(settings: Settings, tokens: Path) -> Options:
         quotas=_quotas(settings),
         tokens=known,
         scopes=SCOPES,
+        most_bytes=MOST_BYTES,
         tls=_tls(settings),
         watchers=settings.max_watchers,
         drain_s=settings.drain_s,

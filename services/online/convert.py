@@ -48,8 +48,9 @@ def to_question(message: pb.GetOnlineFeaturesRequest) -> Question:
     if entity is None:
         known = ", ".join(map(pb.EntityKind.Name, _ENTITIES))
         wrong.append(InvalidField("entity", f"{message.entity} is not a kind of entity; known: {known}"))
-    ids = tuple(message.ids)
-    _check_ids(wrong, ids)
+    n = len(message.ids)
+    ids = tuple(message.ids) if n <= MAX_IDS else ()  # of more nothing is looked at
+    _check_ids(wrong, ids, n)
     features = _features(wrong, message, entity)
     max_age_s = _max_age(wrong, message)
     if wrong or entity is None:
@@ -99,8 +100,7 @@ def _micros(seconds: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> np.nd
     return np.where(absent, NO_ROW, np.rint(np.where(absent, 0.0, seconds) * 1e6).astype("<i8")).astype("<i8")
 
 
-def _check_ids(wrong: list[InvalidField], ids: Sequence[str]) -> None:
-    n = len(ids)
+def _check_ids(wrong: list[InvalidField], ids: Sequence[str], n: int) -> None:
     if not 1 <= n <= MAX_IDS:
         wrong.append(InvalidField("ids", f"need 1 to {MAX_IDS} ids, got {n}"))
         return

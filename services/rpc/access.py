@@ -37,7 +37,7 @@ class Access:
         return self._scopes.get(method) or self._scopes.get(service) or Scope.ADMIN
 
     def caller(self, method: str, context: Context) -> str:
-        """The caller's name: its token's, else what `callers.named` says.
+        """The caller's name: its token's, else what `callers.named` says; empty where it has none.
 
         Args:
             method: `/service/method`.

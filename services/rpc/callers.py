@@ -5,21 +5,19 @@ Without credentials the name is only a label, for limits and metrics: anybody ca
 
 from __future__ import annotations
 
-from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 import grpc
 
+from services.rpc import calls
+
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # quoted: generic in the stubs only
-HEADER = "x-caller"
-current: ContextVar[str] = ContextVar("caller", default="")
-"""Who calls, for whatever runs on behalf of the call."""
 _LONGEST = 128  # characters of a name that are told apart
 
 
 def named(context: Context) -> str:
-    """The caller by its certificate, else by `x-caller`, else by its address without the port."""
-    return certified(context) or _header(context) or _host(context.peer())
+    """The caller by its certificate, else by `x-caller`; empty where it has neither."""
+    return certified(context) or _header(context)
 
 
 def certified(context: Context) -> str:
@@ -30,12 +28,12 @@ def certified(context: Context) -> str:
 
 def _header(context: Context) -> str:
     for key, value in context.invocation_metadata() or ():
-        if key == HEADER and isinstance(value, str):
-            return value[:_LONGEST]
+        if key == calls.CALLER and isinstance(value, str):
+            return calls.well_formed(value)
     return ""
 
 
-def _host(peer: str) -> str:
+def host(peer: str) -> str:
     """`ipv4:10.0.0.7:41234` -> `10.0.0.7`; a peer of another kind as it is."""
     kind, _, rest = peer.partition(":")
     return rest.rpartition(":")[0] if kind in ("ipv4", "ipv6") else peer[:_LONGEST]

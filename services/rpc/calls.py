@@ -27,7 +27,7 @@ class Call:
     Attributes:
         request_id: the caller's, else made here.
         given: whether the caller gave it.
-        caller: a name for metrics, not proof of who it is; empty where none was given.
+        caller: its token's or certificate's name, else the one it gives itself; empty where there is none.
         surface: of a Rank call, once its message was read; empty else.
         traceparent: of the caller, as in W3C Trace Context; empty where there was none or it is malformed.
         trace_id: 32 hexadecimal digits, empty where there is no trace.
@@ -52,15 +52,19 @@ def received(metadata: dict[str, str]) -> Call:
     """
     id_ = metadata.get(REQUEST_ID, "")
     given = _PRINTABLE.fullmatch(id_) is not None
-    name = metadata.get(CALLER, "")
     parent = _TRACEPARENT.fullmatch(metadata.get(TRACEPARENT, ""))
     return Call(
         request_id=id_ if given else uuid.uuid4().hex,
         given=given,
-        caller=name if _NAME.fullmatch(name) else UNNAMED,
+        caller=well_formed(metadata.get(CALLER, "")),
         traceparent=parent.group(0) if parent else "",
         trace_id=parent.group(1) if parent else "",
     )
+
+
+def well_formed(caller: str) -> str:
+    """The name a caller gives itself, empty where it is none."""
+    return caller if _NAME.fullmatch(caller) else UNNAMED
 
 
 def named(request_id: str) -> None:

@@ -46,6 +46,7 @@ class Options:
         quotas: of callers; None: nobody is limited.
         tokens: that callers show; None: none is asked for.
         scopes: what a token needs, see `Access`.
+        most_bytes: that a request may have, by `/service/method`; others: what the transport takes.
         tls: certificate and key; None: plain text.
         watchers: streams open at once that watch health.
         drain_s: seconds between NOT_SERVING and refusing new calls, for load balancers to notice.
@@ -59,6 +60,7 @@ class Options:
     quotas: Quotas | None = None
     tokens: Tokens | None = None
     scopes: Mapping[str, Scope] = field(default_factory=dict)
+    most_bytes: Mapping[str, int] = field(default_factory=dict)
     tls: Files | None = None
     watchers: int = 1000
     drain_s: float = 1.0
@@ -98,7 +100,7 @@ class Server:
         self._server = grpc.aio.server(
             interceptors=[
                 ObservingInterceptor(metrics or CallMetrics()),  # the first is the outermost: it sees what the others refuse
-                CallInterceptor(Access(own.tokens, own.scopes), self._admission, own.quotas),
+                CallInterceptor(Access(own.tokens, own.scopes), self._admission, own.quotas, own.most_bytes),
             ],
             options=[
                 ("grpc.so_reuseport", int(own.reuse_port)),

@@ -8,11 +8,15 @@ from math import inf, nan
 
 import grpc
 import pytest
+from longtail.features.v1 import online_feature_service_pb2 as online_pb
+from longtail.feedback.v1 import feedback_service_pb2 as feedback_pb
 from longtail.ranking.v1 import ranking_service_pb2 as pb
 
 from ranking.fairness.policy import OBJECTIVES
 from ranking.features import MODEL_COLUMNS, VIEWS
+from services.feedback.convert import MAX_EVENTS
 from services.gateway import convert
+from services.gateway.doors import MOST_BYTES
 from services.gateway.servicer import NAME
 from services.rpc.server import MAX_ANSWER_BYTES
 from tests.services.gateway_fakes import Gateway, ads, bad_request, search
@@ -116,6 +120,43 @@ async def test_a_thousand_violations_still_arrive_as_invalid_argument(gw: Gatewa
         await gw.rank(request)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "candidates.bid_micros[0]" in bad_request(caught.value)
+
+
+async def test_a_column_of_any_length_costs_no_more_than_its_naming(gw: Gateway) -> None:
+    """A hundred thousand values that are not numbers, for one candidate: the length is named, and twenty of them."""
+    request = changed(search(1), columns(("c", [nan] * 100_000)))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await gw.rank(request)
+    found = bad_request(caught.value)
+    assert found.pop("candidates.columns[0].values") == "need one value per candidate (1), got 100000"
+    assert list(found) == [f"candidates.columns[0].values[{i}]" for i in range(20)]
+
+
+@pytest.mark.parametrize(("method", "limit"), MOST_BYTES.items())
+async def test_a_message_larger_than_a_valid_one_can_be_is_not_parsed(gw: Gateway, method: str, limit: int) -> None:
+    """A byte too many is INVALID_ARGUMENT on the request, whatever the bytes; as many as allowed are looked at."""
+    for size, why in ((limit + 1, f"at most {limit} bytes, got {limit + 1}"), (limit, "is not a valid message")):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await gw.channel.unary_unary(method)(b"\xff" * size)
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert why in bad_request(caught.value)["request"]
+
+
+def test_the_largest_valid_messages_are_small_enough() -> None:
+    """Every list, text and column at its limit, in characters of four bytes, with room to spare."""
+    n, text = convert.MAX_CANDIDATES, "🍕" * 64
+    rank = ads(0, query="🍕" * 256, context={f"{text[:-1]}{i:04}": text for i in range(32)})
+    for name in ("request_id", "user_id", "session_id", "policy", "release"):
+        setattr(rank, name, text)
+    rank.candidates.MergeFrom(pb.Candidates(item_ids=[text] * n, retrieval_scores=[1.1] * n, bid_micros=[convert.MAX_BID_MICROS] * n))
+    columns(*((text, [1.1] * n) for _ in range(convert.MAX_COLUMNS)))(rank)
+    one = feedback_pb.Event(event_id=text[:32], user_id=text, item_id=text, query="🍕" * 256, ranking_id=text, order_id=text[:32])
+    one.MergeFrom(feedback_pb.Event(type=1, surface=1, position=10**6, quantity=1.1, value_micros=2**62, rating=1.1))
+    one.event_time.FromNanoseconds(2 * 10**18)
+    events = feedback_pb.RecordEventsRequest(events=[one] * MAX_EVENTS)
+    read = online_pb.GetOnlineFeaturesRequest(ids=[text] * 1000, features=[text] * 200, feature_service=text)
+    for message, limit in zip((rank, events, read), MOST_BYTES.values(), strict=True):
+        assert 0.1 * limit < message.ByteSize() < 0.95 * limit
 
 
 async def test_violations_in_any_script_arrive_as_invalid_argument(gw: Gateway) -> None:

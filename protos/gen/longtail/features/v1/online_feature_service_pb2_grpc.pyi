@@ -35,7 +35,10 @@ class OnlineFeatureServiceStub:
     Errors: INVALID_ARGUMENT carries a google.rpc.BadRequest naming every offending field; UNAVAILABLE
     when the feature store is down or does not answer and what was asked for stands nowhere else;
     DEADLINE_EXCEEDED when the caller's deadline passed before it answered; RESOURCE_EXHAUSTED when
-    the server sheds load. The call changes nothing and may be repeated.
+    the server sheds load or the caller has used up what it may ask for, with a google.rpc.RetryInfo.
+    The call changes nothing and may be repeated. Where the server asks for tokens, UNAUTHENTICATED
+    without one that counts and PERMISSION_DENIED where it lacks the scope `rank`. A request of more
+    than 1 MiB is INVALID_ARGUMENT.
     """
 
     @_typing.overload
@@ -56,7 +59,10 @@ class OnlineFeatureServiceAsyncStub(OnlineFeatureServiceStub):
     Errors: INVALID_ARGUMENT carries a google.rpc.BadRequest naming every offending field; UNAVAILABLE
     when the feature store is down or does not answer and what was asked for stands nowhere else;
     DEADLINE_EXCEEDED when the caller's deadline passed before it answered; RESOURCE_EXHAUSTED when
-    the server sheds load. The call changes nothing and may be repeated.
+    the server sheds load or the caller has used up what it may ask for, with a google.rpc.RetryInfo.
+    The call changes nothing and may be repeated. Where the server asks for tokens, UNAUTHENTICATED
+    without one that counts and PERMISSION_DENIED where it lacks the scope `rank`. A request of more
+    than 1 MiB is INVALID_ARGUMENT.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -73,7 +79,10 @@ class OnlineFeatureServiceServicer(metaclass=_abc_1.ABCMeta):
     Errors: INVALID_ARGUMENT carries a google.rpc.BadRequest naming every offending field; UNAVAILABLE
     when the feature store is down or does not answer and what was asked for stands nowhere else;
     DEADLINE_EXCEEDED when the caller's deadline passed before it answered; RESOURCE_EXHAUSTED when
-    the server sheds load. The call changes nothing and may be repeated.
+    the server sheds load or the caller has used up what it may ask for, with a google.rpc.RetryInfo.
+    The call changes nothing and may be repeated. Where the server asks for tokens, UNAUTHENTICATED
+    without one that counts and PERMISSION_DENIED where it lacks the scope `rank`. A request of more
+    than 1 MiB is INVALID_ARGUMENT.
     """
 
     @_abc_1.abstractmethod

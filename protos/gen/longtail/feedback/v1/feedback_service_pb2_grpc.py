@@ -31,8 +31,11 @@ class FeedbackServiceStub:
     Errors: INVALID_ARGUMENT carries a google.rpc.BadRequest naming the offending fields: `events` for
     a batch that is empty or too long, `events[i].field` where every event of the batch is rejected;
     UNAVAILABLE when the event log is down or does not answer, DEADLINE_EXCEEDED when the caller's
-    deadline passed before it did, RESOURCE_EXHAUSTED when the server sheds load. After any of these
-    nothing was acknowledged and the same request may be sent again: an event counts once.
+    deadline passed before it did, RESOURCE_EXHAUSTED when the server sheds load or the caller has used
+    up what it may ask for, with a google.rpc.RetryInfo. After any of these nothing was acknowledged
+    and the same request may be sent again: an event counts once. Where the server asks for tokens,
+    UNAUTHENTICATED without one that counts and PERMISSION_DENIED where it lacks the scope `feedback`.
+    A request of more than 4 MiB is INVALID_ARGUMENT.
     """
 
     def __init__(self, channel):
@@ -54,8 +57,11 @@ class FeedbackServiceServicer:
     Errors: INVALID_ARGUMENT carries a google.rpc.BadRequest naming the offending fields: `events` for
     a batch that is empty or too long, `events[i].field` where every event of the batch is rejected;
     UNAVAILABLE when the event log is down or does not answer, DEADLINE_EXCEEDED when the caller's
-    deadline passed before it did, RESOURCE_EXHAUSTED when the server sheds load. After any of these
-    nothing was acknowledged and the same request may be sent again: an event counts once.
+    deadline passed before it did, RESOURCE_EXHAUSTED when the server sheds load or the caller has used
+    up what it may ask for, with a google.rpc.RetryInfo. After any of these nothing was acknowledged
+    and the same request may be sent again: an event counts once. Where the server asks for tokens,
+    UNAUTHENTICATED without one that counts and PERMISSION_DENIED where it lacks the scope `feedback`.
+    A request of more than 4 MiB is INVALID_ARGUMENT.
     """
 
     def RecordEvents(self, request, context):
@@ -90,8 +96,11 @@ class FeedbackService:
     Errors: INVALID_ARGUMENT carries a google.rpc.BadRequest naming the offending fields: `events` for
     a batch that is empty or too long, `events[i].field` where every event of the batch is rejected;
     UNAVAILABLE when the event log is down or does not answer, DEADLINE_EXCEEDED when the caller's
-    deadline passed before it did, RESOURCE_EXHAUSTED when the server sheds load. After any of these
-    nothing was acknowledged and the same request may be sent again: an event counts once.
+    deadline passed before it did, RESOURCE_EXHAUSTED when the server sheds load or the caller has used
+    up what it may ask for, with a google.rpc.RetryInfo. After any of these nothing was acknowledged
+    and the same request may be sent again: an event counts once. Where the server asks for tokens,
+    UNAUTHENTICATED without one that counts and PERMISSION_DENIED where it lacks the scope `feedback`.
+    A request of more than 4 MiB is INVALID_ARGUMENT.
     """
 
     @staticmethod

@@ -813,7 +813,9 @@ class Degradation(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
     component: _builtins.str
-    """What was affected, e.g. "member:bert", "features:user", "objective:conversion" or "exposure"."""
+    """What was affected, e.g. "member:bert", "features:user", "objective:conversion", "fairness" or
+    "exposure".
+    """
     reason: _builtins.str
     """Machine-readable reason, e.g. "UNAVAILABLE", "DEADLINE", "NOT_FOUND"."""
     detail: _builtins.str

@@ -30,9 +30,12 @@ class RankingServiceStub:
 
     Errors: INVALID_ARGUMENT carries a google.rpc.BadRequest naming every offending field;
     NOT_FOUND for an unknown policy or release; UNAVAILABLE while no release is active or the
-    server drains; RESOURCE_EXHAUSTED when the server sheds load; DEADLINE_EXCEEDED when the
-    caller's deadline passed before any order could be given. A missing model or feature is
-    no error: the answer says so in `degradations`.
+    server drains; RESOURCE_EXHAUSTED when the server sheds load or the caller has used up what it
+    may ask for, with a google.rpc.RetryInfo; DEADLINE_EXCEEDED when the caller's deadline passed
+    before any order could be given; where the server asks for tokens, UNAUTHENTICATED without one
+    that counts and PERMISSION_DENIED, naming the scope, where it lacks `rank`. A missing model or
+    feature, or a policy that takes too long, is no error: the answer says so in `degradations`.
+    A request of more than 1 MiB is INVALID_ARGUMENT.
     """
 
     def __init__(self, channel):
@@ -58,9 +61,12 @@ class RankingServiceServicer:
 
     Errors: INVALID_ARGUMENT carries a google.rpc.BadRequest naming every offending field;
     NOT_FOUND for an unknown policy or release; UNAVAILABLE while no release is active or the
-    server drains; RESOURCE_EXHAUSTED when the server sheds load; DEADLINE_EXCEEDED when the
-    caller's deadline passed before any order could be given. A missing model or feature is
-    no error: the answer says so in `degradations`.
+    server drains; RESOURCE_EXHAUSTED when the server sheds load or the caller has used up what it
+    may ask for, with a google.rpc.RetryInfo; DEADLINE_EXCEEDED when the caller's deadline passed
+    before any order could be given; where the server asks for tokens, UNAUTHENTICATED without one
+    that counts and PERMISSION_DENIED, naming the scope, where it lacks `rank`. A missing model or
+    feature, or a policy that takes too long, is no error: the answer says so in `degradations`.
+    A request of more than 1 MiB is INVALID_ARGUMENT.
     """
 
     def Rank(self, request, context):
@@ -103,9 +109,12 @@ class RankingService:
 
     Errors: INVALID_ARGUMENT carries a google.rpc.BadRequest naming every offending field;
     NOT_FOUND for an unknown policy or release; UNAVAILABLE while no release is active or the
-    server drains; RESOURCE_EXHAUSTED when the server sheds load; DEADLINE_EXCEEDED when the
-    caller's deadline passed before any order could be given. A missing model or feature is
-    no error: the answer says so in `degradations`.
+    server drains; RESOURCE_EXHAUSTED when the server sheds load or the caller has used up what it
+    may ask for, with a google.rpc.RetryInfo; DEADLINE_EXCEEDED when the caller's deadline passed
+    before any order could be given; where the server asks for tokens, UNAUTHENTICATED without one
+    that counts and PERMISSION_DENIED, naming the scope, where it lacks `rank`. A missing model or
+    feature, or a policy that takes too long, is no error: the answer says so in `degradations`.
+    A request of more than 1 MiB is INVALID_ARGUMENT.
     """
 
     @staticmethod
