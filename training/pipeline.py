@@ -167,16 +167,16 @@ def _scores(layout: Layout, frames: Staged, text: Staged, profile: Profile) -> S
 
 def _search(layout: Layout, scored: Staged, surface: Surface, profile: Profile) -> Staged:
     inputs = {"scores": scored.key, "trials": profile.trials, "rounds": profile.trial_rounds, "seed": profile.seed}
-    code = source_files("training/search.py", "training/blends", "training/members", "training/imbalance")
+    code = source_files("training/search", "training/blends", "training/members", "training/imbalance")
     code += source_files("ranking/blend.py", "ranking/calibrate.py", "ranking/fuse.py", "ranking/metrics")
     name = f"{surface.value}-{key_of(inputs, code)[:8]}"
 
     def build(out: Path) -> None:
-        from training import search
+        from training.search import ensemble
 
         data = load_ensemble_data(scored.path / f"{surface.value}.npz")
-        found = search.run(data, name=name, storage=layout.search, trials=profile.trials, rounds=profile.trial_rounds, seed=profile.seed)
-        write_json(out / "result.json", {"name": name, "best": found.best, "best_trial": found.best_trial, "trials": found.trials})
+        found = ensemble.run(data, name=name, storage=layout.search, trials=profile.trials, rounds=profile.trial_rounds, seed=profile.seed)
+        write_json(out / "result.json", found.to_json())
 
     return stage(layout.training / f"search_{surface.value}", inputs, build, code=code)
 
