@@ -27,7 +27,7 @@ from ranking.text import pair_tensors
 from ranking.types import Surface
 from training import dataset, sources, tables
 from training.artefacts import load_ensemble_data, load_lists, save_ensemble_data, save_lists, write_json
-from training.blends.ensemble import EnsembleData, EvalLists, Fitted, fit
+from training.blends.ensemble import EnsembleData, EvalLists, Fitted
 from training.lists.requests import from_frame
 from training.profile import PROFILES, Profile
 from training.progress import Bar, console
@@ -35,6 +35,7 @@ from training.release.evaluate import evaluate, versus
 from training.release.gate import gated
 from training.release.policies import ACTIVE_POLICY, ordered, shipped, spread
 from training.release.publish import Material, code_revision, publish
+from training.select import Terms, winner
 from training.stage import CORE, ROOT, Staged, key_of, source_files, stage
 from training.tables.duck import connect, views
 from training.tables.tokens import tokenizer_file
@@ -64,6 +65,7 @@ def run(layout: Layout, profile: Profile, *, ungated: bool = False) -> Result:
 
     Raises:
         CalibrationRefused: the probabilities do not mean what they say on the validation lists.
+        NoWinner: no trial of a search keeps what a release promises.
     """
     source = _say("data", sources.prepare(layout))
     features = _say("feature tables", tables.compute(layout, source))
@@ -167,16 +169,16 @@ def _scores(layout: Layout, frames: Staged, text: Staged, profile: Profile) -> S
 
 def _search(layout: Layout, scored: Staged, surface: Surface, profile: Profile) -> Staged:
     inputs = {"scores": scored.key, "trials": profile.trials, "rounds": profile.trial_rounds, "seed": profile.seed}
-    code = source_files("training/search.py", "training/blends", "training/members", "training/imbalance")
+    code = source_files("training/search", "training/blends", "training/members", "training/imbalance")
     code += source_files("ranking/blend.py", "ranking/calibrate.py", "ranking/fuse.py", "ranking/metrics")
     name = f"{surface.value}-{key_of(inputs, code)[:8]}"
 
     def build(out: Path) -> None:
-        from training import search
+        from training.search import ensemble
 
         data = load_ensemble_data(scored.path / f"{surface.value}.npz")
-        found = search.run(data, name=name, storage=layout.search, trials=profile.trials, rounds=profile.trial_rounds, seed=profile.seed)
-        write_json(out / "result.json", {"name": name, "best": found.best, "best_trial": found.best_trial, "trials": found.trials})
+        found = ensemble.run(data, name=name, storage=layout.search, trials=profile.trials, rounds=profile.trial_rounds, seed=profile.seed)
+        write_json(out / "result.json", found.to_json())
 
     return stage(layout.training / f"search_{surface.value}", inputs, build, code=code)
 
@@ -197,12 +199,13 @@ def _release(
 
         loaded = _load_frames(frames)["frames"]
         ensembles, rows, spreads = {}, {}, {}
-        table: dict[str, Any] = {"validation": {}, "test": {}}
+        table: dict[str, Any] = {"validation": {}, "test": {}, "winner": {}}
         with Bar("train the winners, measure, publish", 2 * len(SURFACES) + 1) as bar:
             for surface in SURFACES:
-                best = json.loads((found[surface].path / "result.json").read_text())["best"]
+                trials = json.loads((found[surface].path / "result.json").read_text())["trials"]
                 data = load_ensemble_data(scored.path / f"{surface.value}.npz")
-                fitted = fit(best, data, profile.seed)
+                won = winner(surface.value, trials, data, profile.seed, _terms(profile), ungated=ungated)
+                fitted, table["winner"][surface.value] = won.fitted, won.to_json()
                 table["validation"][surface.value] = _measure(fitted, data.select, profile)
                 ensembles[surface], rows[surface] = fitted, data.select.features[:GOLDEN_ROWS]
                 spreads[surface] = spread(surface, fitted.blend(data.select).probabilities, data.select)
@@ -234,11 +237,15 @@ def _release(
 
     inputs = {"bert": text.key, "scores": scored.key, "bootstrap": profile.bootstrap, **{s.value: f.key for s, f in found.items()}}
     inputs |= {"ungated": True} if ungated else {}  # without the option it is made again, and judged
-    code = source_files("training/release", "ranking")
+    code = source_files("training/release", "training/select.py", "ranking")
     target = layout.training / "release"
     if (target / "published.json").exists() and not (layout.releases / _published(target) / MANIFEST).exists():
         shutil.rmtree(target)  # the release itself was deleted: publish again
     return stage(target, inputs, build, code=code)
+
+
+def _terms(profile: Profile) -> Terms:
+    return Terms(next(p for p in shipped({}) if p.name == ACTIVE_POLICY), draws=profile.bootstrap)
 
 
 def _measure(fitted: Fitted, lists: EvalLists, profile: Profile) -> dict[str, Any]:
@@ -247,7 +254,7 @@ def _measure(fitted: Fitted, lists: EvalLists, profile: Profile) -> dict[str, An
     ADS too: the data have no bids, so what is measured is who is likely to buy, not the order that bids would make of it.
     """
     blended = fitted.blend(lists)
-    active = next(p for p in shipped({}) if p.name == ACTIVE_POLICY)
+    active = _terms(profile).policy
     rng = np.random.default_rng(profile.seed)
     popularity = lists.features[:, _POPULARITY].astype(np.float64)
     scores = {

@@ -24,7 +24,7 @@ from training.blends.folds import by_group
 from training.blends.weighing import BLENDS, Evidence
 from training.imbalance.resample import RESAMPLERS, resample
 from training.members.contract import NO_LIST, Rows, Scorer
-from training.members.registry import GIVEN, LIGHTGBM, MEMBERS, check_names, train
+from training.members.registry import LIGHTGBM, MEMBERS, check_names, reads_text, train
 
 TEXT = "bert"
 DEFAULT: dict[str, Any] = {
@@ -246,7 +246,7 @@ def _checked(config: Mapping[str, Any], data: EnsembleData) -> tuple[str, ...]:
             raise ValueError(f"blend: {config[key]} gives an order and no probabilities, so it cannot be served; known: {', '.join(known)}")
         raise ValueError(f"{key}: {config[key]!r} is not known; known: {', '.join(known)}")
     for name in names:
-        if name in GIVEN and any(name not in lists.given for lists in (data.calibrate, data.select)):
+        if reads_text(name) and any(name not in lists.given for lists in (data.calibrate, data.select)):
             raise ValueError(f"members: the lists carry no scores of {name}; they carry {', '.join(data.calibrate.given) or 'none'}")
     for name in config.get("options", {}):
         check_names((name,))

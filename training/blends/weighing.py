@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ranking.calibrate import Calibrator
 from ranking.types import TIERS
 from training.blends import selection, stack
-from training.members.registry import GIVEN
+from training.members.registry import reads_text
 
 Weights = Mapping[str, tuple[float, ...]]  # tier -> one weight per member, ≥ 0, not all 0
 
@@ -70,7 +70,7 @@ def per_tier(evidence: Evidence, config: Mapping[str, Any]) -> Weighed:
     if "tier_weights" in config:
         given = config["tier_weights"]
         return Weighed({t: _of(names, given.get(t, {}), f"tier_weights.{t}") for t in TIERS})
-    texts = sum(n in GIVEN for n in names)
+    texts = sum(reads_text(n) for n in names)
     if texts in (0, len(names)):
         return equal(evidence, config)
     weights = {}
@@ -78,7 +78,7 @@ def per_tier(evidence: Evidence, config: Mapping[str, Any]) -> Weighed:
         text = float(config[f"text_weight_{tier}"])
         if not 0.0 <= text <= 1.0:
             raise ValueError(f"text_weight_{tier}: must be in [0, 1], got {text}")
-        weights[tier] = tuple(text / texts if n in GIVEN else (1.0 - text) / (len(names) - texts) for n in names)
+        weights[tier] = tuple(text / texts if reads_text(n) else (1.0 - text) / (len(names) - texts) for n in names)
     return Weighed(weights)
 
 

@@ -27,8 +27,15 @@ MEMBERS: Mapping[str, Member] = {
 """Members that are functions of the models' input row."""
 GIVEN: tuple[str, ...] = ("bert", "bm25", "bi_encoder")
 """Members that read texts: their scores come with the lists (see `training.members.bert`, `bm25`, `bi_encoder`)."""
+RANKER = "ranker_"
+"""Members so named were found by the search's stage `rankers`; their scores come with the lists like those of `GIVEN`."""
 LIGHTGBM: tuple[str, ...] = ("bagging", "boosting", "boosting_weighted", "lambdarank")
 """Members that are one booster: they share `learning_rate`, `leaves` and `rounds`, and are exported exactly."""
+
+
+def reads_text(name: str) -> bool:
+    """Whether a member's scores come with the lists."""
+    return name in GIVEN or name.startswith(RANKER)
 
 
 def check_names(names: tuple[str, ...]) -> None:
@@ -39,7 +46,7 @@ def check_names(names: tuple[str, ...]) -> None:
     """
     known = (*MEMBERS, *GIVEN)
     for name in names:
-        if name not in known:
+        if name not in known and not reads_text(name):
             raise ValueError(f"members: {name!r} is not known; known: {', '.join(known)}")
     if not names or len(set(names)) != len(names):
         raise ValueError(f"members: need at least one and no duplicates, got {list(names)}")
@@ -58,7 +65,7 @@ def train(name: str, rows: Rows, *, seed: int, threads: int = 1, options: Mappin
     Raises:
         ValueError: an unknown name or option, row weights the method cannot respect, or rows without a list where it compares lists.
     """
-    if name in GIVEN:
+    if reads_text(name):
         raise ValueError(f"members: {name} reads texts and is not trained on rows; its scores come with the lists")
     check_names((name,))
     member, chosen = MEMBERS[name], dict(options or {})

@@ -1,0 +1,87 @@
+"""What a ranker leaves behind for ensembles: scores and embeddings in one .npz, and a manifest with its digest. Knows no model and no Ray.
+
+The ensemble stage takes it as a member: nothing is read or encoded again. The manifest is written last, so that arrays without one are no
+artefact.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.blends.ensemble import EnsembleData, EvalLists
+from training.members.registry import RANKER
+from training.search.journal import write_durably
+
+ARRAYS, MANIFEST = "arrays.npz", "manifest.json"
+SCORES = "scores."
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One ranker's artefact, checked against its digest.
+
+    Attributes:
+        manifest: trial, configuration, metrics, digest of the data and of the arrays.
+        arrays: ``scores.train``, out of fold, and ``scores.PART`` of every part, NaN without text; ``embeddings`` (folds, t, width) float16
+            of the t distinct item texts by each fold's model; ``texts.train`` and ``texts.PART``, the place of each pair's text among
+            them, -1 without one; ``fold.train``, whose model has not seen the pair: ``embeddings[fold.train, texts.train]`` is out of fold.
+    """
+
+    manifest: Mapping[str, Any]
+    arrays: Mapping[str, NDArray[Any]]
+
+
+def keep(folder: Path, manifest: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write an artefact; the same again replaces it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = io.BytesIO()
+    np.savez(made, **dict[str, Any](arrays))
+    (folder / ARRAYS).write_bytes(made.getvalue())
+    shapes = {name: [str(array.dtype), *array.shape] for name, array in arrays.items()}
+    said = {**manifest, "sha256": hashlib.sha256(made.getvalue()).hexdigest(), "arrays": shapes}
+    write_durably(folder / MANIFEST, json.dumps(said, indent=1, sort_keys=True) + "\n")
+
+
+def read(folder: Path) -> Kept:
+    """Read an artefact.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: its bytes are not those the manifest was made for.
+    """
+    if not (folder / MANIFEST).is_file():
+        raise FileNotFoundError(f"{folder}: holds no ranker's scores; the stage `rankers` of a search leaves them")
+    manifest, content = json.loads((folder / MANIFEST).read_text()), (folder / ARRAYS).read_bytes()
+    if hashlib.sha256(content).hexdigest() != manifest["sha256"]:
+        raise ValueError(f"{folder / ARRAYS}: damaged, its digest is not the manifest's; delete the trial and let it run again")
+    with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+        return Kept(manifest, {name: stored[name] for name in stored.files})
+
+
+def with_members(data: EnsembleData, rankers: Mapping[str, Kept]) -> EnsembleData:
+    """The same rows and lists, with each ranker's scores as a given member, ``ranker_TRIAL``.
+
+    Raises:
+        ValueError: scores that are of other lists.
+    """
+    return EnsembleData(data.train, _given(data.calibrate, "calibrate", rankers), _given(data.select, "select", rankers))
+
+
+def _given(lists: EvalLists, part: str, rankers: Mapping[str, Kept]) -> EvalLists:
+    scores = {}
+    for trial, kept in rankers.items():
+        found = kept.arrays.get(SCORES + part)
+        if found is None or len(found) != len(lists.labels):
+            has = "none" if found is None else str(len(found))
+            raise ValueError(f"rankers: {trial} has {has} scores of {part}, whose lists have {len(lists.labels)} rows; it read other data")
+        scores[RANKER + trial] = found.astype(np.float64)
+    return replace(lists, given={**lists.given, **scores})
