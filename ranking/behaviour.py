@@ -104,7 +104,7 @@ def user_behaviour(lines: Lines, at_us: int, *, week_starts: IntArray, categorie
     affinities = {name: _affinities(column, ages) for name, column in (("type", lines.type_key), ("maker", lines.maker_key))}
     return {
         "orders_28d": float(np.count_nonzero(orders >= at_us - _WINDOW_US)),
-        "spend_28d": _float32(_total(lines.value[recent]) / 1e6),
+        "spend_28d": _float32(total(lines.value[recent]) / 1e6),
         "orders_all": float(len(orders)),
         "days_since_order": _float32((at_us - int(orders[-1])) / _DAY_US) if len(orders) else NEVER_DAYS,
         "mean_unit_price": _float32(_mean(lines.unit_price) or 0.0),
@@ -174,7 +174,7 @@ def item_windows(lines: Lines, at_us: int) -> dict[str, float]:
         "buyers_7d": buyers["7d"],
         "buyers_all": float(len(np.unique(lines.user_code))),
         "price_last": _float32(int(prices[-1]) / 1e6) if len(prices) else 0.0,
-        "price_to_mean_28d": _float32(int(prices[-1]) / (_total(paid) / len(paid))) if len(prices) and paid.any() else 1.0,
+        "price_to_mean_28d": _float32(int(prices[-1]) / (total(paid) / len(paid))) if len(prices) and paid.any() else 1.0,
         **{f"price_changes_{window}": float(np.count_nonzero(changes > first)) for window, first in since.items()},
         "price_changes_all": float(len(changes)),
     }
@@ -249,10 +249,10 @@ def _first_per(groups: IntArray, values: IntArray) -> IntArray:
 def _mean(millionths: IntArray) -> float | None:
     """Mean of what is known, in units; None where nothing is."""
     known = millionths[millionths >= 0]
-    return _total(known) / len(known) / 1e6 if len(known) else None
+    return total(known) / len(known) / 1e6 if len(known) else None
 
 
-def _total(values: IntArray) -> int:
+def total(values: IntArray) -> int:
     """The sum of 64-bit numbers, none negative, exact however large: their halves are summed apart."""
     return (int((values >> 32).sum()) << 32) + int((values & 0xFFFF_FFFF).sum())
 

@@ -3,10 +3,11 @@
 Made once per run from the canonical tables, as tables of the given database. Money is in whole micros: sums of integers are equal in
 any order of addition, so two runs on any number of threads give the same bits. Of forgotten users there are no facts.
 
-* ``lines``: one per (basket, item): who, what (with its keys), basket_id, bought_at; value, unit_price, off_shelf (share of the shelf
-  price taken off), each in millionths; NULL where the line has no positive quantity or value.
+* ``lines``: one per (basket, item), by time: who, what (with its keys), basket_id, bought_at; value, unit_price, off_shelf (share of the
+  shelf price taken off), each in millionths; NULL where the line has no positive quantity or value; nth of its user and item, and again,
+  which is when the next of them comes, NULL if none does.
 * ``baskets``: one per basket: user_code, bought_at, which is when it was begun.
-* ``sales``: one per (item, week) sold: start_time of the week, lines, with the item's type_key and maker_key.
+* ``sales``: one per (item, week) sold: start_time of the week, lines.
 * ``shown``: one per (item, week) promoted: start_time of the week, impressions (user-store-weeks that saw it) and purchases (those of
   them that bought it there); the same by what the user had bought before the week, as impressions_R and purchases_R for each relation
   R of `ranking.features.RELATIONS`.
@@ -143,17 +144,18 @@ def load(db: duckdb.DuckDBPyConnection, canonical: Path, forgotten: Sequence[str
                round(sum(value) * 1e6)::BIGINT AS value,
                round(sum(value) FILTER (quantity > 0 AND value > 0) / sum(quantity) FILTER (quantity > 0 AND value > 0) * 1e6)::BIGINT
                    AS unit_price,
-               round(sum(discount) / nullif(sum(value + discount), 0) * 1e6)::BIGINT AS off_shelf
+               round(sum(discount) / nullif(sum(value + discount), 0) * 1e6)::BIGINT AS off_shelf,
+               row_number() OVER pair AS nth, lead(bought_at) OVER pair AS again
         FROM events JOIN catalogue c USING (item_code) WHERE event_type = 'purchase'
         GROUP BY user_code, item_code, basket_id
+        WINDOW pair AS (PARTITION BY user_code, item_code ORDER BY bought_at, basket_id)
         ORDER BY bought_at""")  # by time: a snapshot's filter then skips whole row groups
     db.execute("""
         CREATE TABLE baskets AS
         SELECT user_code, basket_id, min(bought_at) AS bought_at FROM lines GROUP BY ALL""")
     db.execute("""
         CREATE TABLE sales AS
-        SELECT l.item_code, c.type_key, c.maker_key, w.start_time, count(*) AS lines
-        FROM lines l JOIN catalogue c USING (item_code) JOIN weeks w USING (week) GROUP BY ALL""")
+        SELECT item_code, start_time, count(*) AS lines FROM lines JOIN weeks USING (week) GROUP BY ALL""")
     _load_shown(db)
 
 

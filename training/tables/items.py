@@ -5,15 +5,17 @@ Reads the tables of `facts`; the declarations are `ranking.features.ITEM_PROFILE
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from ranking.features import (
-    HEAD_SHARE,
     ITEM_PROFILE,
     ITEM_STATISTICS,
     MAX_ITEM_TOKENS,
@@ -25,104 +27,17 @@ from ranking.features import (
     SHORT_WINDOW,
     WHOLE,
     WINDOW,
+    smoothed_rate,
+    tiers_among,
 )
+from ranking.types import TIERS
 from training.tables.duck import write
+from training.tables.snapshots import ItemRows, write_items
+from training.tables.sold import BEFORE_ALL, IntArray, Sold, ratio, us
 from training.tables.tokens import Tokens
+from training.tables.weekly import Weeks, mean_rate
 
-# Per relation R: faded impressions and purchases im_R, bu_R of each item (a whole one is `WHOLE`), and their rate over all items mean_R.
-# What an item is worth to those who did not own it, against what such people buy of other items, is its `appeal`; an item's own rates
-# are drawn to the means times that appeal.
-_OTHERS = tuple(name for name in RELATIONS if name != "own")
-_FADED = ", ".join(
-    f"sum({what}_{name} * faded)::BIGINT AS {short}_{name}"
-    for name in RELATIONS
-    for what, short in (("impressions", "im"), ("purchases", "bu"))
-)
-_MEANS = ", ".join(f"coalesce(sum(bu_{name}) / nullif(sum(im_{name}), 0), 0) AS mean_{name}" for name in RELATIONS)
-_BOUGHT, _EXPECTED = (" + ".join(form.format(r=r) for r in _OTHERS) for form in ("bu_{r}", "im_{r} * mean_{r}"))
-_IMPRESSIONS = " + ".join(f"im_{r}" for r in _OTHERS)
-_RATE = "(coalesce({bought}, 0) + {prior} * {mean}) / (coalesce({shown}, 0) + {prior})"
-_RATES = ", ".join(
-    f"({_RATE.format(bought=bought, shown=shown, prior=prior * WHOLE, mean=mean)})::FLOAT AS {name}"
-    for name, bought, shown, prior, mean in (
-        *(
-            (f"promo_rate_{r}", f"f.bu_{r}", f"f.im_{r}", prior, f"m.mean_{r} * coalesce(f.appeal, 1)")
-            for r, prior in zip(RELATIONS, RELATION_PRIORS, strict=True)
-        ),
-        ("first_purchase_rate", "f.firsts", "f.chances", PROMO_RATE_PRIOR, "m.mean_first"),
-    )
-)
-
-_SNAPSHOT = f"""
-WITH before AS (
-    SELECT *, bought_at >= $at - to_days($window) AS recent FROM lines WHERE bought_at < $at
-), sold AS (
-    SELECT item_code, min(bought_at) AS first_at, count(*) AS purchases_all,
-           count(*) FILTER (bought_at >= $at - to_days($short_window)) AS purchases_7d,
-           count(*) FILTER (recent) AS purchases_28d,
-           sum(unit_price) FILTER (recent) / nullif(count(unit_price) FILTER (recent), 0) / 1e6 AS price_recent,
-           sum(unit_price) / nullif(count(unit_price), 0) / 1e6 AS price_ever,
-           sum(off_shelf) FILTER (recent) / nullif(count(off_shelf) FILTER (recent), 0) / 1e6 AS discount
-    FROM before GROUP BY item_code
-), buyers AS (
-    SELECT item_code, count(*) AS buyers_28d
-    FROM (SELECT DISTINCT item_code, user_code FROM before WHERE recent) GROUP BY item_code
-), ranked AS (
-    SELECT item_code, (rank() OVER (ORDER BY purchases_all) - 1) / count(*) OVER () AS popularity_rank,
-           CASE WHEN rank() OVER (ORDER BY purchases_all DESC) - 1 < $head_share * count(*) OVER () THEN 'head' ELSE 'tail' END AS tier
-    FROM sold
-), promoted AS (
-    SELECT item_code, min(start_time) AS first_at,
-           -- Weeks begin at local midnight: across a change of clocks one of them began an hour more or less than 28 days ago.
-           coalesce(sum(impressions) FILTER (start_time >= $at - to_days($window) - INTERVAL 2 HOUR), 0)::DOUBLE AS impressions,
-           coalesce(sum(purchases) FILTER (start_time >= $at - to_days($window) - INTERVAL 2 HOUR), 0)::DOUBLE AS purchases
-    FROM shown WHERE start_time < $at GROUP BY item_code
-), mean AS (
-    SELECT coalesce(sum(purchases) / nullif(sum(impressions), 0), 0) AS rate FROM promoted
-), counted AS (
-    SELECT item_code, {_FADED}
-    FROM shown JOIN fading($at, {RELATION_HALF_LIFE}) USING (start_time) GROUP BY item_code
-), means AS (
-    SELECT {_MEANS}, coalesce(sum({_BOUGHT}) / nullif(sum({_IMPRESSIONS}), 0), 0) AS mean_first FROM counted
-), faded AS (
-    SELECT counted.*, ({_BOUGHT} + {WHOLE}) / ({_EXPECTED} + {WHOLE}) AS appeal, {_BOUGHT} AS firsts, {_IMPRESSIONS} AS chances
-    FROM counted CROSS JOIN means
-), share AS (
-    SELECT item_code,
-           sold / nullif(CASE WHEN type_key <> 0 THEN sum(sold) OVER (PARTITION BY type_key) END, 0) AS of_type,
-           sold / nullif(CASE WHEN maker_key <> 0 THEN sum(sold) OVER (PARTITION BY maker_key) END, 0) AS of_maker
-    FROM (
-        SELECT item_code, type_key, maker_key, sum(lines * faded)::BIGINT AS sold
-        FROM sales JOIN fading($at, {SHARE_HALF_LIFE}) USING (start_time) GROUP BY ALL)
-)
-SELECT c.item_id, $at AS event_timestamp,
-       coalesce(s.purchases_7d, 0)::FLOAT AS purchases_7d,
-       coalesce(s.purchases_28d, 0)::FLOAT AS purchases_28d,
-       coalesce(s.purchases_all, 0)::FLOAT AS purchases_all,
-       coalesce(b.buyers_28d, 0)::FLOAT AS buyers_28d,
-       coalesce(p.impressions, 0)::FLOAT AS promo_impressions_28d,
-       ((coalesce(p.purchases, 0) + $prior * n.rate) / (coalesce(p.impressions, 0) + $prior))::FLOAT AS promo_rate_28d,
-       {_RATES},
-       coalesce(f.appeal, 1)::FLOAT AS promo_appeal,
-       coalesce(h.of_type, 0)::FLOAT AS type_share,
-       coalesce(h.of_maker, 0)::FLOAT AS maker_share,
-       coalesce(s.price_recent, s.price_ever, 0)::FLOAT AS price_28d,
-       coalesce(s.discount, 0)::FLOAT AS discount_28d,
-       coalesce(r.popularity_rank, 0)::FLOAT AS popularity_rank,
-       ((epoch_us($at) - epoch_us(least(s.first_at, p.first_at))) / 86400e6)::FLOAT AS age_days,
-       coalesce(r.tier, 'new') AS popularity_tier
-FROM catalogue c
-LEFT JOIN sold s USING (item_code)
-LEFT JOIN buyers b USING (item_code)
-LEFT JOIN ranked r USING (item_code)
-LEFT JOIN promoted p USING (item_code)
-LEFT JOIN faded f USING (item_code)
-LEFT JOIN share h USING (item_code)
-CROSS JOIN mean n
-CROSS JOIN means m
-WHERE s.item_code IS NOT NULL OR p.item_code IS NOT NULL
-ORDER BY c.item_code
-"""
+_DAY = 86_400e6  # µs
 
 
 def write_item_profile(db: duckdb.DuckDBPyConnection, out: Path, known_at: datetime, tokens: Tokens) -> int:
@@ -148,16 +63,82 @@ def write_item_statistics(
 
     `done` is called after each snapshot.
     """
-    parameters = {
-        "short_window": SHORT_WINDOW.days,
-        "window": WINDOW.days,
-        "head_share": HEAD_SHARE,
-        "prior": PROMO_RATE_PRIOR,
+    return write_items(db, ITEM_STATISTICS, out, snapshots, _statistics(db, [us(at) for at in snapshots]), done)
+
+
+def _statistics(db: duckdb.DuckDBPyConnection, snapshots: Sequence[int]) -> Iterator[ItemRows]:
+    sold, weeks = Sold.read(db), Weeks.read(db)
+    impressions, purchases = weeks.of_items(db, "shown", "impressions", "purchases")
+    shown = weeks.of_items(db, "shown", *(f"impressions_{relation}" for relation in RELATIONS))
+    bought = weeks.of_items(db, "shown", *(f"purchases_{relation}" for relation in RELATIONS))
+    (lines,) = weeks.of_items(db, "sales", "lines")
+    groups = {name: _groups(db, f"{name}_key") for name in ("type", "maker")}
+    known_since = np.minimum(sold.first_at(), weeks.first(impressions))
+    for at in snapshots:
+        month, ever = at - us(WINDOW), sold.lines(BEFORE_ALL, at)
+        seen, taken = (counts @ weeks.before(at, WINDOW) for counts in (impressions, purchases))
+        share = lines @ weeks.fading(at, SHARE_HALF_LIFE)
+        faded = weeks.fading(at, RELATION_HALF_LIFE)
+        yield (
+            np.flatnonzero(known_since < at),
+            {
+                "purchases_7d": sold.lines(at - us(SHORT_WINDOW), at),
+                "purchases_28d": sold.lines(month, at),
+                "purchases_all": ever,
+                "buyers_28d": sold.buyers(month, at),
+                "promo_impressions_28d": seen,
+                "promo_rate_28d": smoothed_rate(taken, seen, mean_rate(taken, seen)),
+                **_promo_rates(*(np.array([counts @ faded for counts in of]) for of in (shown, bought))),
+                **{f"{name}_share": _share(share, *group) for name, group in groups.items()},
+                "price_28d": sold.mean_price(at) / 1e6,
+                "discount_28d": np.nan_to_num(sold.mean(sold.off_shelf, month, at)) / 1e6,
+                **_places(ever),
+                "age_days": (at - known_since) / _DAY,
+            },
+        )
+
+
+def _promo_rates(shown: IntArray, bought: IntArray) -> dict[str, NDArray[np.float64]]:
+    """What became of promotions, from (R, I) faded impressions and purchases of each relation, in parts of `WHOLE`.
+
+    What an item is worth to those who did not own it, against what such people buy of other items, is its appeal; an item's own rates are
+    drawn to the means of all items times that appeal.
+    """
+    means = np.array([mean_rate(*counts) for counts in zip(bought, shown, strict=True)])
+    others = [i for i, relation in enumerate(RELATIONS) if relation != "own"]
+    firsts, chances = bought[others].sum(axis=0), shown[others].sum(axis=0)
+    appeal = (firsts + WHOLE) / ((shown[others] * means[others, None]).sum(axis=0) + WHOLE)
+    rates = {"first_purchase_rate": _drawn(firsts, chances, PROMO_RATE_PRIOR, mean_rate(firsts, chances))}
+    for i, (relation, prior) in enumerate(zip(RELATIONS, RELATION_PRIORS, strict=True)):
+        rates[f"promo_rate_{relation}"] = _drawn(bought[i], shown[i], prior, means[i], appeal)
+    return {**rates, "promo_appeal": appeal}
+
+
+def _drawn(
+    successes: IntArray, trials: IntArray, prior: float, mean: float, times: NDArray[np.float64] | float = 1.0
+) -> NDArray[np.float64]:
+    """Rates drawn to a mean by so many trials of it; all but the mean in parts of `WHOLE`."""
+    return (successes + prior * WHOLE * mean * times) / (trials + prior * WHOLE)
+
+
+def _groups(db: duckdb.DuckDBPyConnection, column: str) -> tuple[NDArray[np.bool_], IntArray]:
+    """(I,) whether each item has a group, (I,) which."""
+    keys = db.execute(f"SELECT {column} AS key FROM catalogue ORDER BY item_code").fetchnumpy()["key"]
+    return keys != 0, np.unique(keys, return_inverse=True)[1]
+
+
+def _share(lines: IntArray, has_group: NDArray[np.bool_], group: IntArray) -> NDArray[np.float64]:
+    """(I,) share of each item's lines in those of its group; 0 where it has none."""
+    sums = np.zeros(len(lines), np.int64)
+    np.add.at(sums, group, lines)
+    return ratio(lines, np.where(has_group, sums[group], 0))
+
+
+def _places(purchases: IntArray) -> dict[str, Any]:
+    """What `ranking.behaviour.popularity` says, of all items at once."""
+    ever_sold = np.sort(purchases[purchases > 0])
+    fewer = np.searchsorted(ever_sold, purchases, side="left")
+    return {
+        "popularity_rank": fewer / max(len(ever_sold), 1),
+        "popularity_tier": pa.array(TIERS).take(pa.array(tiers_among(purchases, ever_sold))),
     }
-    for i, at in enumerate(snapshots):
-        verb = "INSERT INTO statistics" if i else "CREATE TABLE statistics AS"
-        db.execute(f"{verb} {_SNAPSHOT}", parameters | {"at": at})
-        done()
-    rows = write(db, "SELECT * FROM statistics", out / f"{ITEM_STATISTICS.name}.parquet")
-    db.execute("DROP TABLE statistics")
-    return rows
