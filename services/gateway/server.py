@@ -34,6 +34,8 @@ from services.gateway.metrics_http import exposed
 from services.gateway.pipeline import Pipeline
 from services.gateway.ports import ModelServer
 from services.gateway.releases import LoadedRelease, Releases
+from services.gateway.scores.file import opened
+from services.gateway.scores.table import ScoreTable
 from services.gateway.scoring import Scoring
 from services.gateway.served import ServedLog
 from services.gateway.servicer import NAME, RankingServicer
@@ -89,7 +91,7 @@ async def running(
             closing.push_async_callback(triton.close)
         scoring = Scoring(
             models,
-            cache=settings.score_cache,
+            cache=await asyncio.to_thread(opened, layout.score_table, settings.score_cache),
             chunk=settings.text_chunk,
             backlog=settings.text_backlog,
             timeout_s=settings.triton_timeout_s,
@@ -126,7 +128,7 @@ async def running(
         tried = TrialMetrics(lambda: lines.dropped)
         shadow = Scoring(  # its own: what nobody waits for takes no room in the cache and the backlog of what somebody does
             models,
-            cache=max(settings.score_cache // _SHADOW_PART, 1),
+            cache=ScoreTable.private(max(settings.score_cache // _SHADOW_PART, 1)),
             chunk=settings.text_chunk,
             backlog=max(settings.text_backlog // _SHADOW_PART, 1),
             timeout_s=settings.triton_timeout_s,
