@@ -116,6 +116,17 @@ def bench_training(
     print(json.dumps(result))
 
 
+@bench_app.command("cascade")
+def bench_cascade() -> None:
+    """What a policy's budget of texts costs on the prepared test lists: a table, and one JSON object last."""
+    from training import cascade
+
+    with explained():
+        result = cascade.run(layout())
+        print(cascade.table(result["tables"]))
+    print(json.dumps(result))
+
+
 @bench_app.command("relevance")
 def bench_relevance(
     path: Annotated[Path | None, typer.Option(help="folder of the ESCI files; default: what `longtail data prepare esci` made")] = None,

@@ -127,6 +127,11 @@ class Layout:
         return self.home / "events.db"
 
     @property
+    def score_table(self) -> Path:
+        """What text members said, shared by the gateways of this machine: one memory-mapped file; it knows digests, no texts."""
+        return self.home / "scores"
+
+    @property
     def served(self) -> Path:
         """What the gateways of this machine answered, with the features they did so by: Parquet files named by their age."""
         return self.home / "logs" / "served"

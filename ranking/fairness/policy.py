@@ -178,6 +178,7 @@ class FairnessPolicy:
         pacing: ads: budgets; None: none.
         ad_slots: search pages that mix in ads: the 1-based places reserved for candidates with a bid, ascending, among the first 50.
         organic_value_micros: with `ad_slots`: what a click on an organic result is worth, so that floors can weigh ads against it; above 0.
+        cascade: candidates whose text is read: the best so many by the members that read features (`ranking.cascade`). 0: all.
     """
 
     name: str
@@ -195,6 +196,7 @@ class FairnessPolicy:
     pacing: Pacing | None = None
     ad_slots: tuple[int, ...] = ()
     organic_value_micros: int = 100_000
+    cascade: int = 0
 
     def __post_init__(self) -> None:
         if not self.name or not self.version:
@@ -209,7 +211,7 @@ class FairnessPolicy:
         for i, attribute in enumerate(attributes):
             if attribute in attributes[:i]:
                 raise ValueError(f"rules[{i}].attribute: {attribute!r} has a rule already")
-        for key in ("page_length", "free_places", "reserve_micros", "organic_value_micros"):
+        for key in ("page_length", "free_places", "reserve_micros", "organic_value_micros", "cascade"):
             if getattr(self, key) < 0:
                 raise ValueError(f"{key}: must not be negative, got {getattr(self, key)}")
         if self.free_places and (self.scope != "list" or self.ad_slots or self.pricing == "truthful"):
@@ -260,6 +262,7 @@ class FairnessPolicy:
             else {"attribute": self.pacing.attribute, "daily_budget_micros": dict(self.pacing.daily_budget_micros)},
             "ad_slots": list(self.ad_slots),
             "organic_value_micros": self.organic_value_micros,
+            "cascade": self.cascade,
         }
 
     @classmethod
@@ -288,6 +291,7 @@ class FairnessPolicy:
             pacing=None if data.get("pacing") is None else within("pacing", partial(_pacing, data["pacing"])),
             ad_slots=tuple(integer(f"ad_slots[{i}]", s) for i, s in enumerate(sequence("ad_slots", data.get("ad_slots", [])))),
             organic_value_micros=integer("organic_value_micros", data.get("organic_value_micros", 100_000)),
+            cascade=integer("cascade", data.get("cascade", 0)),
         )
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ranking.assemble import assemble
-from ranking.blend import Blended, blend
+from ranking.blend import Blended
 from ranking.explain import Attributed, explain
 from ranking.fairness.floors import rank_by_score
 from ranking.fairness.groups import ListGroups
@@ -174,10 +174,12 @@ class Pipeline:
                 deadline=now + _SCORE_SHARE * max(deadline - now, 0.0) if more else deadline,
                 every=request.explain is not Explain.NONE,
                 objectives=tuple(plan.objectives.values()),
+                cascade=policy.cascade,
+                retrieval=candidates.retrieval_scores,
             )
         stages.end("score")
         tiers = found.items.tiers
-        blended = blend(plan.spec, scored.of(plan.spec), tiers)
+        blended = scored.blend(plan.spec, tiers)
         worth = objectives.worth(policy, blended.probabilities, plan.objectives, scored, tiers, candidates.columns)
         probabilities = np.where(np.isnan(blended.probabilities), 0.0, blended.probabilities)
         stages.end("blend")

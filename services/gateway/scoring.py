@@ -1,7 +1,8 @@
 """Every member's log-odds for one list, members concurrently, within a deadline.
 
 Feature members read the assembled matrix. Text members read (query text, item text) pairs, and only the distinct ones that the score
-cache lacks and that no other call is already waiting for. A text request goes on after the caller's deadline: its scores fill the cache.
+table lacks and that no other call is already waiting for, here or in another worker. A text request goes on after the caller's deadline:
+its scores fill the table.
 Nothing here raises: a member that cannot answer is NaN and a degradation.
 """
 
@@ -11,22 +12,26 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ranking.assemble import ItemFeatures
-from ranking.blend import BlendSpec
+from ranking.blend import Blended, BlendSpec, blend
+from ranking.cascade import Mask, continued, within
 from ranking.errors import Unavailable
 from ranking.release import Member
 from ranking.text import pair_tensors
 from ranking.types import Degradation, Float32Array, FloatArray, IntArray
 from services.gateway.ports import ModelServer
 from services.gateway.releases import LoadedRelease
-from services.gateway.scorecache import Asked, ScoreCache
+from services.gateway.scores.elsewhere import awaited
+from services.gateway.scores.table import Asked, ScoreTable
 
 log = logging.getLogger(__name__)
+_PATIENCE = 0.5  # of a caller's time, for another worker that is getting the same scores; what is left is enough to get them here
 _BUG = "unexpected error; the server's log has the cause"
 
 
@@ -38,6 +43,12 @@ class Scores:
     logits: FloatArray  # (m, n) NaN where absent
     degradations: tuple[Degradation, ...]
     member_ms: Mapping[str, float]
+    chosen: Mask | None = None  # (n,) candidates within the policy's budget of texts; None: all
+
+    def blend(self, spec: BlendSpec, tiers: NDArray[Any]) -> Blended:
+        """One blend of what they said; candidates beyond the budget as `ranking.cascade` says."""
+        made = blend(spec, self.of(spec), tiers)
+        return made if self.chosen is None else replace(made, probabilities=continued(made.probabilities, self.chosen))
 
     def of(self, spec: BlendSpec) -> FloatArray:
         """The rows of one blend's members, in its order."""
@@ -50,25 +61,32 @@ class _Outcome(NamedTuple):
     ms: float
 
 
-class Scoring:
-    """Asks the model server, keeps the score cache. Lives on the event loop."""
+class _Told(NamedTuple):
+    """What one text request brought."""
 
-    def __init__(self, server: ModelServer, *, cache: int, chunk: int, backlog: int, timeout_s: float) -> None:
+    digests: IntArray  # (k,)
+    scores: FloatArray  # (k,) NaN where it brought none
+
+
+class Scoring:
+    """Asks the model server, fills the score table. Lives on the event loop."""
+
+    def __init__(self, server: ModelServer, *, cache: ScoreTable, chunk: int, backlog: int, timeout_s: float) -> None:
         """Wire to a model server.
 
         Args:
             server: runs the models.
-            cache: text scores kept.
+            cache: of text scores.
             chunk: most pairs in one request.
             backlog: pairs under way beyond which new ones are not sent, so that a slow model cannot pile up work nobody waits for.
             timeout_s: longest one text request may take, whatever the caller's deadline.
         """
         self._server = server
-        self._cache = ScoreCache(cache)
+        self._cache = cache
         self._chunk = chunk
         self._backlog = backlog
         self._timeout_s = timeout_s
-        self._under_way: dict[Asked, dict[int, asyncio.Task[None]]] = {}
+        self._under_way: dict[Asked, dict[int, asyncio.Task[_Told]]] = {}
         self._pairs_under_way = 0
         self._hits = self._misses = 0
 
@@ -88,6 +106,8 @@ class Scoring:
         deadline: float,
         every: bool = False,
         objectives: Sequence[BlendSpec] = (),
+        cascade: int = 0,
+        retrieval: FloatArray | None = None,
     ) -> Scores:
         """Score one list.
 
@@ -103,6 +123,9 @@ class Scoring:
             deadline: monotonic seconds.
             every: members without weight are asked as well, for an explanation.
             objectives: blends of further outcomes, whose members are asked together with the others, each once.
+            cascade: candidates whose text is read, those that `spec`'s other members put first; 0: all. What the table knows of the
+                others is not used: an answer must not depend on what was asked before.
+            retrieval: (n,) puts candidates in order that those members say nothing of.
         """
         wanted = dict.fromkeys(spec.members, every)
         for one in (spec, *objectives):
@@ -111,7 +134,16 @@ class Scoring:
         members = [loaded.release.member(name) for name in wanted]
         first = [m for m in members if wanted[m.name]]
         spare = [m for m in members if m not in first]
-        outcome = await self._outcomes(loaded, first, matrix, items, text, deadline)
+        outcome: dict[str, _Outcome] = {}
+        chosen: Mask | None = None
+        if 0 < cascade < len(items) and any(m.kind == "text" for m in first):
+            cheap = [m for m in first if m.kind == "features"]
+            outcome = await self._outcomes(loaded, cheap, matrix, items, text, deadline)
+            nothing = np.full(len(items), np.nan)
+            rows = [outcome[name].row if name in outcome else nothing for name in spec.members]
+            chosen = within(blend(spec, np.stack(rows), items.tiers).probabilities, cascade, retrieval)
+            items = replace(items, text_digests=np.where(chosen, items.text_digests, 0))  # as if the others had no text
+        outcome |= await self._outcomes(loaded, [m for m in first if m.name not in outcome], matrix, items, text, deadline)
         if spare:
             own = [outcome[name].row for name in spec.members if name in outcome]
             scored = ~np.isnan(np.stack(own)).all(axis=0)  # (n,) by anybody
@@ -124,6 +156,7 @@ class Scoring:
             np.stack([outcome[m.name].row for m in members]),
             tuple(d for m in members if (d := outcome[m.name].degradation)),
             {m.name: outcome[m.name].ms for m in members},
+            chosen,
         )
 
     async def _outcomes(
@@ -146,7 +179,7 @@ class Scoring:
         """(n,) what the cache knows of a member that is not asked."""
         if member.kind == "features" or not text:
             return np.full(len(items), np.nan)
-        return self._known(Asked(member.model, member.version, text), items)
+        return self._known(_asked(member, text), items)
 
     async def close(self) -> None:
         """Cancel what is under way."""
@@ -185,7 +218,7 @@ class Scoring:
         began = time.monotonic()
         if not text:  # no query and no known interests: there is nothing a text member could have an opinion on
             return _Outcome(np.full(len(items), np.nan), None, 0.0)
-        row = self._known(Asked(member.model, member.version, text), items)
+        row = self._known(_asked(member, text), items)
         needed = items.text_digests != 0
         missing = int((np.isnan(row) & needed).sum())
         self._hits += int(needed.sum()) - missing
@@ -196,70 +229,81 @@ class Scoring:
 
     def _known(self, asked: Asked, items: ItemFeatures) -> FloatArray:
         """(n,) cached log-odds; NaN where not known, and for items without text, whose digest is 0 and never asked for."""
-        return self._cache.get(asked, items.text_digests.tolist())
+        return self._cache.get(asked, items.text_digests)
 
     async def _text(self, loaded: LoadedRelease, member: Member, items: ItemFeatures, text: str, deadline: float) -> _Outcome:
         began = time.monotonic()
-        asked = Asked(member.model, member.version, text)
-        missing = np.flatnonzero(np.isnan(self._known(asked, items)) & (items.text_digests != 0))
-        tasks, refused = self._ask(loaded, member, asked, items, missing)
-        pending: set[asyncio.Task[None]] = set()
+        asked = _asked(member, text)
+        row = self._known(asked, items)
+        missing = np.flatnonzero(np.isnan(row) & (items.text_digests != 0))
+        tasks, refused = self._ask(loaded, member, asked, items, missing, began + _PATIENCE * (deadline - began))
+        pending: set[asyncio.Task[_Told]] = set()
         if tasks:
             _, pending = await asyncio.wait(tasks, timeout=max(deadline - time.monotonic(), 0.0))
-        row = self._known(asked, items)
+        for task in tasks - pending:  # from the tasks, not from the table, where others may have taken the place by now
+            if not task.cancelled() and task.exception() is None:
+                row[missing] = _filled(row[missing], items.text_digests[missing], task.result())
         degradation = self._lacking(member, row[missing], tasks - pending, pending, refused)
         return _Outcome(row, degradation, (time.monotonic() - began) * 1e3)
 
     def _ask(
-        self, loaded: LoadedRelease, member: Member, asked: Asked, items: ItemFeatures, missing: IntArray
-    ) -> tuple[set[asyncio.Task[None]], bool]:
+        self, loaded: LoadedRelease, member: Member, asked: Asked, items: ItemFeatures, missing: IntArray, patient_until: float
+    ) -> tuple[set[asyncio.Task[_Told]], bool]:
         """The tasks that will bring the missing scores, new ones and those already under way; and whether some were not sent."""
-        under_way = self._under_way.get(asked, {})
-        tasks: set[asyncio.Task[None]] = set()
-        new: dict[int, int] = {}  # digest -> a candidate with that text
-        for i, digest in zip(missing.tolist(), items.text_digests[missing].tolist(), strict=True):
-            task = under_way.get(digest)
-            if task is not None:
-                tasks.add(task)
-            else:
-                new.setdefault(digest, i)
-        room = max(self._backlog - self._pairs_under_way, 0)
-        send = np.fromiter(new.values(), np.int64, len(new))[:room]
+        tasks: set[asyncio.Task[_Told]] = set()
+        if under_way := self._under_way.get(asked):
+            found = [under_way.get(digest) for digest in items.text_digests[missing].tolist()]
+            tasks.update(task for task in found if task is not None)
+            missing = missing[[task is None for task in found]]
+        _, first = np.unique(items.text_digests[missing], return_index=True)
+        new = missing[np.sort(first)]  # a candidate for each distinct text
+        send = new[: max(self._backlog - self._pairs_under_way, 0)]
+        elsewhere = self._cache.claimants(asked, items.text_digests[send]) > 0
         if len(send) > self._chunk:  # texts of like length together: a batch is as long as its longest
-            send = send[np.argsort((items.token_ids[send] != 0).sum(axis=1), kind="stable")]
-        query = loaded.tokens(asked.text)
-        for at in range(0, len(send), self._chunk):
-            part = send[at : at + self._chunk]
-            tensors = pair_tensors(query, items.token_ids[part], loaded.release.tokenizer.special)
-            tasks.add(self._start(member, asked, items.text_digests[part].tolist(), tensors))
+            by_length = np.argsort((items.token_ids[send] != 0).sum(axis=1), kind="stable")
+            send, elsewhere = send[by_length], elsewhere[by_length]
+        for part, until in ((send[~elsewhere], 0.0), (send[elsewhere], patient_until)):
+            for at in range(0, len(part), self._chunk):
+                tasks.add(self._start(loaded, member, asked, items.take(part[at : at + self._chunk]), until))
         return tasks, len(send) < len(new)
 
-    def _start(self, member: Member, asked: Asked, digests: list[int], tensors: Mapping[str, IntArray]) -> asyncio.Task[None]:
-        async def fetch() -> None:
-            inputs = {t.name: tensors[t.name] for t in member.inputs}
-            out = await self._server.infer(member.model, member.version, inputs, member.output, self._timeout_s)
-            self._cache.put(asked, digests, _finite(out).tolist())
+    def _start(self, loaded: LoadedRelease, member: Member, asked: Asked, items: ItemFeatures, until: float) -> asyncio.Task[_Told]:
+        """Get the scores of n items' distinct texts, in the first place, until `until`, from another worker that said it was."""
+        digests = items.text_digests
 
-        def done(task: asyncio.Task[None]) -> None:
+        async def fetch() -> _Told:
+            scores = await awaited(self._cache, asked, digests, until) if until else np.full(len(digests), np.nan)
+            rest = np.flatnonzero(np.isnan(scores))
+            if len(rest):
+                self._cache.claim(asked, digests[rest])
+                tensors = pair_tensors(loaded.tokens(asked.text), items.token_ids[rest], loaded.release.tokenizer.special)
+                inputs = {t.name: tensors[t.name] for t in member.inputs}
+                out = await self._server.infer(member.model, member.version, inputs, member.output, self._timeout_s)
+                scores[rest] = _finite(out)
+                self._cache.put(asked, digests[rest], scores[rest])
+            return _Told(digests, scores)
+
+        def done(task: asyncio.Task[_Told]) -> None:
             error = None if task.cancelled() else task.exception()  # looked at even when its caller has left: asyncio would report it
             if error is not None and not isinstance(error, Unavailable | TimeoutError):
                 log.error("member_failed", exc_info=error, extra={"member": member.name})  # here: once, however many calls wait for it
+            self._cache.disclaim(asked, digests)  # of what brought no score
             self._pairs_under_way -= len(digests)
             waiting = self._under_way[asked]
-            for digest in digests:
+            for digest in digests.tolist():
                 del waiting[digest]
             if not waiting:
                 del self._under_way[asked]
 
         task = asyncio.create_task(fetch())
         self._pairs_under_way += len(digests)
-        self._under_way.setdefault(asked, {}).update(dict.fromkeys(digests, task))
+        self._under_way.setdefault(asked, {}).update(dict.fromkeys(digests.tolist(), task))
         task.add_done_callback(done)
         return task
 
     @staticmethod
     def _lacking(
-        member: Member, scores: FloatArray, done: set[asyncio.Task[None]], pending: set[asyncio.Task[None]], refused: bool
+        member: Member, scores: FloatArray, done: set[asyncio.Task[_Told]], pending: set[asyncio.Task[_Told]], refused: bool
     ) -> Degradation | None:
         absent = int(np.isnan(scores).sum())
         if not absent:
@@ -280,6 +324,17 @@ class Scoring:
 
 def _component(member: Member) -> str:
     return f"member:{member.name}"
+
+
+def _asked(member: Member, text: str) -> Asked:
+    return Asked(member.model, member.version, member.sha256, text)
+
+
+def _filled(scores: FloatArray, digests: IntArray, told: _Told) -> FloatArray:
+    """(n,) scores, and in their place what a request brought for the same texts."""
+    order = np.argsort(told.digests)
+    at = order[np.minimum(np.searchsorted(told.digests, digests, sorter=order), len(order) - 1)]
+    return np.where(told.digests[at] == digests, told.scores[at], scores)
 
 
 def _finite(scores: Float32Array) -> FloatArray:

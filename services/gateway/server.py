@@ -39,6 +39,8 @@ from services.gateway.pipeline import Pipeline
 from services.gateway.ports import ModelServer
 from services.gateway.rank_metrics import RankMetrics
 from services.gateway.releases import LoadedRelease, Releases
+from services.gateway.scores.file import opened
+from services.gateway.scores.table import ScoreTable
 from services.gateway.scoring import Scoring
 from services.gateway.served import ServedLog
 from services.gateway.servicer import NAME, RankingServicer
@@ -97,7 +99,7 @@ async def running(
         measured = MeasuredModels(models)
         scoring = Scoring(
             measured,
-            cache=settings.score_cache,
+            cache=await asyncio.to_thread(opened, layout.score_table, settings.score_cache),
             chunk=settings.text_chunk,
             backlog=settings.text_backlog,
             timeout_s=settings.triton_timeout_s,
@@ -134,7 +136,7 @@ async def running(
         tried = TrialMetrics(lambda: lines.dropped)
         shadow = Scoring(  # its own: what nobody waits for takes no room in the cache and the backlog of what somebody does
             models,
-            cache=max(settings.score_cache // _SHADOW_PART, 1),
+            cache=ScoreTable.private(max(settings.score_cache // _SHADOW_PART, 1)),
             chunk=settings.text_chunk,
             backlog=max(settings.text_backlog // _SHADOW_PART, 1),
             timeout_s=settings.triton_timeout_s,

@@ -43,7 +43,9 @@ class Settings:
     snapshot_poll_s: float = field(  # rows change in place; but a file full of updates is replaced, and then nobody sees the next ones here
         default=0.25, metadata={"help": "how often a new item snapshot is looked for"}
     )
-    score_cache: int = field(default=1_000_000, metadata={"help": "text scores (query, text) kept in memory, about 100 bytes each"})
+    score_cache: int = field(
+        default=1_000_000, metadata={"help": "text scores (query, text) kept, shared by the gateways of a machine; 24 bytes each"}
+    )
     text_chunk: int = field(default=128, metadata={"help": "most text pairs sent to Triton in one request"})
     text_backlog: int = field(default=4096, metadata={"help": "text pairs waiting for Triton beyond which new ones are not sent"})
     triton_timeout_s: float = field(default=10.0, metadata={"help": "longest a Triton request may take; late scores still fill the cache"})

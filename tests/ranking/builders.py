@@ -70,6 +70,7 @@ def manifest() -> dict[str, Any]:
                 "pacing": None,
                 "ad_slots": [],
                 "organic_value_micros": 100_000,
+                "cascade": 25,
             }
         ],
         "active_policy": {"search": "tail_floor", "ads": "tail_floor"},

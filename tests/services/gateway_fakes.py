@@ -140,7 +140,7 @@ async def gateway(
     store, models = FakeStore(), FakeModels()
     real = "triton" in settings
     fixed = {"address": "127.0.0.1:0", "home": home, "poll_s": 0.02, "drain_s": 0.0, "grace_s": 2.0, "served_share": 1.0}
-    chosen = fixed | {"metrics_address": "off"} | settings
+    chosen = fixed | {"metrics_address": "off", "score_cache": 10_000} | settings
     async with running(Settings(**chosen), store=store, models=None if real else models, accounts=accounts, events=events) as server:
         async with grpc.aio.insecure_channel(server.address) as channel:
             yield Gateway(server, channel, store, models, Layout(home))

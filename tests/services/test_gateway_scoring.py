@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ranking.assemble import ItemFeatures, item_features
 from ranking.features import MODEL_COLUMNS
@@ -18,8 +17,8 @@ from ranking.layout import Layout
 from ranking.release import Release
 from ranking.types import Surface
 from services.gateway.releases import LoadedRelease, load
-from services.gateway.scorecache import Asked, ScoreCache
-from services.gateway.scoring import Scores, Scoring
+from services.gateway.scores.table import CLAIM_S, WAYS, WORDS, ScoreTable
+from services.gateway.scoring import Scores, Scoring, _asked
 from tests.services.gateway_fakes import FakeModels, eventually, item
 
 
@@ -29,7 +28,7 @@ def loaded(home: Path) -> LoadedRelease:
 
 
 def scoring(models: FakeModels, **options: Any) -> Scoring:
-    return Scoring(models, **({"cache": 10_000, "chunk": 128, "backlog": 4096, "timeout_s": 5.0} | options))
+    return Scoring(models, **({"cache": ScoreTable.private(10_000), "chunk": 128, "backlog": 4096, "timeout_s": 5.0} | options))
 
 
 def distinct(n: int) -> ItemFeatures:
@@ -89,6 +88,56 @@ async def test_concurrent_lists_share_what_is_under_way(loaded: LoadedRelease) -
     assert models.rows("bert") == 12
     assert not np.isnan(found[0].logits).any()
     assert all((f.logits == found[0].logits).all() for f in found)
+
+
+def workers() -> tuple[ScoreTable, ScoreTable]:
+    """The tables of two workers, over the same memory."""
+    words = np.zeros((WORDS, 1000, WAYS), np.uint64)
+    return ScoreTable(words), ScoreTable(words, pid=os.getppid())
+
+
+async def test_workers_share_what_is_under_way(loaded: LoadedRelease) -> None:
+    """What one worker has sent another waits for: 12 texts are sent once, and the 3 that only the second list has."""
+    one, other = workers()
+    first, second = FakeModels(hung={"bert"}), FakeModels()
+    early = asyncio.create_task(ask(scoring(first, cache=other), loaded, distinct(12)))
+    await eventually(lambda: first.calls)
+    late = asyncio.create_task(ask(scoring(second, cache=one), loaded, distinct(15), seconds=60.0))
+    await eventually(lambda: second.calls)
+    first.release.set()
+    found = [await early, await late]
+    assert (first.rows("bert"), second.rows("bert")) == (12, 3)
+    assert (found[1].logits[0, :12] == found[0].logits[0]).all()
+    assert not any(f.degradations for f in found)
+
+
+async def test_a_worker_that_hangs_does_not_keep_others_from_their_scores(loaded: LoadedRelease) -> None:
+    """A claim beyond its time counts for nothing: the texts are sent from here, and the list is whole."""
+    words = np.zeros((WORDS, 1000, WAYS), np.uint64)
+    one, other = ScoreTable(words, clock=lambda: time.time() + CLAIM_S + 2), ScoreTable(words, pid=os.getppid())
+    first, second = FakeModels(hung={"bert"}), FakeModels()
+    early = asyncio.create_task(ask(scoring(first, cache=other), loaded, distinct(12)))
+    await eventually(lambda: first.calls)
+    found = await ask(scoring(second, cache=one), loaded, distinct(12))
+    assert second.rows("bert") == 12
+    assert not found.degradations
+    first.release.set()
+    await early
+
+
+async def test_a_failure_is_not_waited_for(loaded: LoadedRelease) -> None:
+    """A worker whose request fails takes its claims back."""
+    one, other = workers()
+    failed = await ask(scoring(FakeModels(gone={"bert"}), cache=other), loaded, distinct(5))
+    assert [d.reason for d in failed.degradations] == ["UNAVAILABLE"]
+    assert one.claimants(_asked(loaded.release.member("bert"), "ice"), np.arange(1, 6)).tolist() == [0] * 5
+
+
+async def test_an_answer_does_not_depend_on_room_in_the_table(loaded: LoadedRelease) -> None:
+    """With room for 8 scores a list of 50 is whole: what was scored for it is used, wherever it is kept."""
+    found = await ask(scoring(FakeModels(), cache=ScoreTable.private(8)), loaded, distinct(50))
+    assert not np.isnan(found.logits).any()
+    assert not found.degradations
 
 
 async def test_texts_beyond_the_backlog_are_not_sent(loaded: LoadedRelease) -> None:
@@ -151,18 +200,3 @@ async def test_numbers_that_are_none_count_as_absent(loaded: LoadedRelease) -> N
     assert [d.reason for d in found.degradations] == ["UNAVAILABLE"]
     await ask(scorer, loaded, distinct(4))
     assert models.rows("bert") == 8
-
-
-@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9)), max_size=60), st.integers(1, 20))
-def test_the_score_cache_never_lies_and_never_grows_beyond_its_size(puts: list[tuple[int, int]], capacity: int) -> None:
-    """What it returns is what was put; it holds at most its capacity plus the text it was last given."""
-    cache = ScoreCache(capacity)
-    for text, digest in puts:
-        cache.put(Asked("m", 1, str(text)), [digest], [text + digest / 10])
-        assert cache.get(Asked("m", 1, str(text)), [digest]).tolist() == [text + digest / 10]
-        assert len(cache) <= capacity + 10
-    for text in range(6):
-        found = cache.get(Asked("m", 1, str(text)), list(range(10)))
-        for digest, score in enumerate(found.tolist()):
-            assert np.isnan(score) or score == text + digest / 10
-    assert np.isnan(cache.get(Asked("m", 2, "0"), [0])).all()

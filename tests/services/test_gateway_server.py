@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def process(home: Path, *options: str, **environ: str) -> Iterator[subprocess.Popen[str]]:
     """`python -m services.gateway` on a free port; killed if the test leaves it running."""
     running = subprocess.Popen(
-        [sys.executable, "-m", "services.gateway", "--address", "127.0.0.1:0", "--drain-s", "0", *options],
+        [sys.executable, "-m", "services.gateway", "--address", "127.0.0.1:0", "--drain-s", "0", "--score-cache", "10000", *options],
         cwd=ROOT,
         env=os.environ | {"LONGTAIL_HOME": str(home)} | environ,
         stderr=subprocess.PIPE,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranking.blend import BlendSpec, blend
+from ranking.blend import BlendSpec
 from ranking.fairness.policy import FairnessPolicy
 from ranking.types import Degradation, Float32Array, FloatArray
 from services.gateway.scoring import Scores
@@ -73,7 +73,7 @@ def worth(
     for name in weights:
         p = click if name == "click" else np.full(n, np.nan)
         if name in blends:
-            p = blend(blends[name], scored.of(blends[name]), tiers).probabilities
+            p = scored.blend(blends[name], tiers).probabilities
         column = columns.get(COLUMNS.get(name, ""))
         found[name] = p if column is None else np.where(np.isnan(p), column, p)
     p = np.stack(list(found.values()))  # (o, n)

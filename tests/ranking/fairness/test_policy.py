@@ -27,7 +27,7 @@ RICH = FairnessPolicy(
     reserve_micros=5,
     pacing=Pacing("brand", {"private": 7}),
 )
-PAGE = FairnessPolicy("page", "1", RICH.rules[:1], ad_slots=(1, 4), organic_value_micros=9)
+PAGE = FairnessPolicy("page", "1", RICH.rules[:1], ad_slots=(1, 4), organic_value_micros=9, cascade=50)
 
 
 @pytest.mark.parametrize("policy", [RICH, PAGE, FairnessPolicy("plain", "1")], ids=lambda p: p.name)
