@@ -6,6 +6,7 @@ Told to stop (SIGTERM, SIGINT) it tells its child so and ends with it; killed, i
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -41,7 +42,8 @@ def supervise(command: list[str], stop: threading.Event, *, started: Callable[[s
             return code
         if time.monotonic() - began >= SETTLED_S:
             pause = pause_s
-        print(f"supervise: the process ended with {code}; it is started again in {pause:g} s", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # a log on a full disk is no reason to leave the process dead
+            print(f"supervise: the process ended with {code}; it is started again in {pause:g} s", file=sys.stderr, flush=True)
         if stop.wait(pause):
             return code
         pause = min(2 * pause, _LONGEST_PAUSE_S)
