@@ -44,5 +44,6 @@ def continued(probabilities: FloatArray, chosen: Mask) -> FloatArray:
     last, first = np.nanmin(inside), np.nanmax(beyond)
     out = probabilities.copy()
     below = np.nextafter(last, 0.0)  # on a tie the one that came first would stand first
-    out[~chosen] = np.minimum(sigmoid(logit(beyond) - (logit(first) - logit(last))), below)
+    low, high = logit(np.array([last, first]))
+    out[~chosen] = np.minimum(sigmoid(logit(beyond) - (high - low)), below)
     return out

@@ -137,7 +137,7 @@ class ScoreTable:
         taken = np.where(same, WAYS, 0)  # an entry that is written over as its own is nobody else's victim, if it can be helped
         oldest = np.take_along_axis(oldest, np.argsort(np.take_along_axis(taken, oldest, axis=1), axis=1, kind="stable"), axis=1)
         ways = np.where(known, same.argmax(axis=1), oldest[np.arange(len(rows)), _turns(rows) % WAYS])
-        payloads: Words = (bits.astype(np.uint64) << 32) | np.uint64(now)
+        payloads: Words = (bits.astype(np.uint64) << np.uint64(32)) | np.uint64(now)
         self._write(rows * WAYS + ways, keys, payloads)
 
     def _write(self, at: IntArray, keys: _Keys, payloads: Words) -> None:
