@@ -76,6 +76,16 @@ def triton_address(state: Layout) -> str:
     return str(part["grpc"])
 
 
+def active_release(state: Layout) -> str:
+    """Id of the active release."""
+    from deploy import local
+
+    release = local.status(state)["release"]
+    if not release:
+        raise FileNotFoundError(f"{state.releases}: no release is active; `longtail up` activates the newest")
+    return str(release)
+
+
 def clock(state: Layout) -> datetime:
     if not state.serving.exists():
         return datetime.now(UTC)

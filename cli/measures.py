@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.common import explained, gateway_address, layout, prepared_samples
+from cli.common import ROOT, active_release, clock, explained, gateway_address, layout, prepared_samples, triton_address
 from ranking.errors import UnknownName
 
 if TYPE_CHECKING:
@@ -71,6 +71,34 @@ def bench_rank(quick: Annotated[bool, typer.Option("--quick", help="a few second
             queries=sorted({s.query for s in samples} - {""}),
             quick=quick,
         )
+    print(json.dumps(result))
+
+
+@bench_app.command("gateway")
+def bench_gateway(
+    quick: Annotated[bool, typer.Option("--quick", help="a few seconds a part: shows that it runs")] = False,
+    soak: Annotated[float, typer.Option(help="seconds of load over which memory is watched", min=1.0)] = 60.0,
+) -> None:
+    """Rank beside a bare echo, with models that answer at once and with the running platform's Triton, open-loop."""
+    from dataclasses import replace
+
+    from services.bench import gateway as bench
+
+    with explained():
+        state = layout()
+        samples = prepared_samples(state.training / "frames" / "requests.json", all_of_them=True)
+        clocked = ["--as-of", clock(state).isoformat()] if state.serving.exists() else []
+        platform = bench.Platform(
+            state,
+            gateway_address(state),
+            triton_address(state),
+            active_release(state),
+            ["--feature-repo", str(ROOT / "feature_repo"), *clocked],
+            users=sorted({s.user_id for s in samples}),
+            items=bench.catalogue(state),
+            queries=sorted({s.query for s in samples} - {""}),
+        )
+        result = bench.run(platform, bench.QUICK if quick else replace(bench.Times(), soak=soak))
     print(json.dumps(result))
 
 

@@ -41,9 +41,9 @@ def continued(probabilities: FloatArray, chosen: Mask) -> FloatArray:
     inside, beyond = probabilities[chosen], probabilities[~chosen]
     if np.isnan(inside).all() or np.isnan(beyond).all() or np.nanmax(beyond) < np.nanmin(inside):
         return probabilities
-    last, first = float(np.nanmin(inside)), float(np.nanmax(beyond))
-    lowered = np.diff(logit(np.array([last, first])))  # (1,)
+    last, first = np.nanmin(inside), np.nanmax(beyond)
     out = probabilities.copy()
     below = np.nextafter(last, 0.0)  # on a tie the one that came first would stand first
-    out[~chosen] = np.minimum(sigmoid(logit(beyond) - lowered), below)
+    low, high = logit(np.array([last, first]))
+    out[~chosen] = np.minimum(sigmoid(logit(beyond) - (high - low)), below)
     return out

@@ -53,7 +53,7 @@ async def _figures(address: str, users: Sequence[str], items: Sequence[str], que
     figures: dict[str, float] = {}
     async with echo_server() as echo:
         for n in (100, 500):
-            lists = [_request(rng, users, items, queries[i % len(queries)], n) for i in range(LISTS)]
+            lists = [request(rng, users, items, queries[i % len(queries)], n) for i in range(LISTS)]
             await _warm_up(address, lists)
             alone = await measure(address, lists, concurrency=1, seconds=seconds)
             # Ours and the yardstick in turns, so that a machine that slows down slows both.
@@ -64,7 +64,7 @@ async def _figures(address: str, users: Sequence[str], items: Sequence[str], que
                 bare.append(await measure(echo, lists, concurrency=CONCURRENCY, seconds=seconds / 2))
             bare_alone = await measure(echo, lists, concurrency=1, seconds=seconds / 4)
             cold = await measure(
-                address, [_request(rng, users, items, _unseen(queries), n) for _ in range(cold_calls)], concurrency=1, calls=cold_calls
+                address, [request(rng, users, items, _unseen(queries), n) for _ in range(cold_calls)], concurrency=1, calls=cold_calls
             )
             figures |= {
                 f"p50_ms_{n}_warm": alone.p50_ms,
@@ -89,7 +89,7 @@ async def _cold_crowd(address: str, users: Sequence[str], items: Sequence[str], 
     """Throughput of lists of 100 whose texts all have to be scored, and how many of the answers had to go without some of them."""
     rng = np.random.default_rng(1)
     crowd = await measure(
-        address, [_request(rng, users, items, _unseen(queries), 100) for _ in range(calls)], concurrency=CONCURRENCY, calls=calls
+        address, [request(rng, users, items, _unseen(queries), 100) for _ in range(calls)], concurrency=CONCURRENCY, calls=calls
     )
     return {
         "rps_100_cold": crowd.rps,
@@ -107,7 +107,8 @@ async def _warm_up(address: str, lists: Sequence[pb.RankRequest]) -> None:
         await asyncio.sleep(1.0)
 
 
-def _request(rng: np.random.Generator, users: Sequence[str], items: Sequence[str], query: str, n: int) -> pb.RankRequest:
+def request(rng: np.random.Generator, users: Sequence[str], items: Sequence[str], query: str, n: int) -> pb.RankRequest:
+    """A search for somebody among `n` of the items."""
     chosen = rng.choice(len(items), n, replace=False)
     return pb.RankRequest(
         surface=pb.SURFACE_SEARCH,
