@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export LONGTAIL_HOME ?= $(CURDIR)/.longtail
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help install demo test exhaustive lint types audit sbom proto proto-check format bench up down status clean
+.PHONY: help install demo test exhaustive lint types audit sbom proto proto-check format bench soak up down status clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,10 @@ format: install ## format the code
 
 bench: install ## measure Rank against a running platform (`make up` first)
 	@$(BIN)/longtail bench rank
+
+MINUTES ?= 10
+soak: install ## load and random faults on a running platform for MINUTES=10, then a verdict (`make up` first)
+	@$(BIN)/longtail soak --minutes $(MINUTES)
 
 up: install ## start the platform in the background
 	@$(BIN)/longtail up

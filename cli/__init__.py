@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import typer
 
-from cli import data, measures, platform, policies, releases, tokens
+from cli import data, measures, platform, policies, releases, soak, tokens
 
 app = typer.Typer(help="Longtail: ranking for e-commerce search and ads that keeps tail items visible.", no_args_is_help=True)
 app.add_typer(platform.app)
 app.add_typer(measures.app)
+app.add_typer(soak.app)
 app.add_typer(data.data_app, name="data")
 app.add_typer(data.features_app, name="features")
 app.add_typer(data.users_app, name="users")
