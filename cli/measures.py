@@ -155,6 +155,16 @@ def bench_cascade() -> None:
     print(json.dumps(result))
 
 
+@bench_app.command("search")
+def bench_search(quick: Annotated[bool, typer.Option("--quick", help="few lists and trials: shows that it runs")] = False) -> None:
+    """Ensemble trials per minute on kept scores, against the same trials that encode their texts; needs `make demo`'s files."""
+    from training.search import bench
+
+    with explained():
+        result = bench.run(layout(), quick=quick)
+    print(json.dumps(result))
+
+
 @bench_app.command("relevance")
 def bench_relevance(
     path: Annotated[Path | None, typer.Option(help="folder of the ESCI files; default: what `longtail data prepare esci` made")] = None,

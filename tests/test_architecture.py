@@ -65,7 +65,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("deploy", "import torch", "deploy loads no training library"),
         ("deploy", "import tritonclient.grpc", "tritonclient is known to one adapter per room"),
         ("services", "import feast", "feast is known to training's dataset and to the services' feature store"),
-        ("training", "from ray import tune", "ray is known to what runs the search's trials"),
+        ("training", "from ray import tune", "ray is known to what runs the search's trials and to what submits them"),
         ("services", "import redis.asyncio", "redis is known to the stores' adapter"),
         ("training", "from peft import LoraConfig", "peft is known to the ways of tuning BERT"),
         ("training", "import fsspec", "fsspec is known to deploy's store elsewhere"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from training.search.choices import Choices, known
 from training.search.choose import SearchResult
 from training.search.samplers import SEARCHERS
 
+_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it for a job's entrypoint
+
 
 def main(argv: list[str] | None = None) -> None:
     """Search; one JSON object on the last line."""
@@ -22,7 +25,9 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     try:
         if args.config is not None:
-            found = stages.run(config.load(args.config))
+            read = config.load(args.config)
+            _not_in_a_copy(read.storage)
+            found = stages.run(read)
             said: dict[str, object] = {
                 stage: {"best_trial": r.best_trial, "best": r.best, "trials": len(r.trials)} for stage, r in found.items()
             }
@@ -57,6 +62,7 @@ def _by_flags(parser: argparse.ArgumentParser, args: argparse.Namespace) -> dict
     missing = [f"--{key}" for key in ("data", "name", "storage") if getattr(args, key) is None]
     if missing:
         parser.error(f"the following arguments are required: {', '.join(missing)} (or --config)")
+    _not_in_a_copy(args.storage.resolve())
     result = ensemble.run(
         load_ensemble_data(args.data),
         name=args.name,
@@ -69,6 +75,12 @@ def _by_flags(parser: argparse.ArgumentParser, args: argparse.Namespace) -> dict
         at_once=args.at_once,
     )
     return {"name": result.name, **_summary(result)}
+
+
+def _not_in_a_copy(storage: Path) -> None:
+    """A Ray job runs in its own copy of the files, which is gone with it: a search there could not be gone on with."""
+    if _JOB in os.environ and storage.resolve().is_relative_to(Path.cwd()):
+        raise ValueError(f"storage: {storage} lies in the job's copy of the files; give an absolute path that all machines see")
 
 
 def _summary(result: SearchResult) -> dict[str, Any]:

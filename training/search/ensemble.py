@@ -6,11 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from training.artefacts import digest, write_json
 from training.blends.ensemble import DEFAULT, TREES_ALONE, EnsembleData, objective
+from training.search import logs
 from training.search.choices import Choices
 from training.search.choose import ENSEMBLE, SearchResult, choose
 from training.search.claim import check_name, claimed
@@ -84,11 +86,12 @@ def run(
     with claimed(storage / name, asked) as journal:
         finished = {row["number"]: None if row["error"] else row["metrics"] for row in journal.rows()}
         order = Order(sampler(searcher, space, objectives, seed, [p for p in points if p]), count, at_once, finished)
-        rows = tuning.run(once, data, order, journal, seed=seed, what=name, cpus=cpus)
+        rows = tuning.run(once, data, order, journal, seed=seed, what=name, cpus=cpus, told=partial(logs.board, journal))
         if len(rows) < count:
             raise RuntimeError(f"{name}: stopped after {len(rows)} of {count} trials; the same command goes on")
         result = choose(name, rows, objectives)
         write_json(journal.path / RESULT, result.to_json())
+        logs.wandb(journal, name)
     return result
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ranking.text import SpecialTokens
 from training.artefacts import write_json
 from training.bert import encoder
 from training.bert.tuning import METHODS
+from training.search import logs
 from training.search.choose import SearchResult, front, ranked
 from training.search.claim import check_name, claimed
 from training.search.fine_tune import LOSSES, METRIC, Rankers
@@ -141,7 +143,8 @@ def run(
         finished = {row["number"]: None if row["error"] else row["metrics"] for row in journal.rows()}
         order = Order(sampler(searcher, space, BETTER, seed), count, at_once, finished)
         steps = Rankers(make, special, folds)
-        rows = tuning.run(steps, data, order, journal, seed=seed, what=name, cpus=cpus, gpus_per_trial=gpu, halving=halving)
+        told = partial(logs.board, journal)
+        rows = tuning.run(steps, data, order, journal, seed=seed, what=name, cpus=cpus, gpus_per_trial=gpu, halving=halving, told=told)
         if len(rows) < count:
             raise RuntimeError(f"{name}: stopped after {len(rows)} of {count} trials; the same command goes on")
         whole = [row for row in rows if METRIC in row["metrics"] and not row["stopped"]]
@@ -151,6 +154,7 @@ def run(
         best = ranked(whole, BETTER)[0]
         result = SearchResult(name, best["config"], best["trial"], ranked(rows, BETTER), front(whole, BETTER))
         write_json(journal.path / RESULT, result.to_json())
+        logs.wandb(journal, name)
     return result
 
 

@@ -84,6 +84,7 @@ def run(
     cpus_per_trial: float = 1,
     gpus_per_trial: float = 0,
     halving: Halving | None = None,
+    told: Callable[[Row], Any] | None = None,
 ) -> list[Row]:
     """Run every trial the order hands out, to its end; one that fails is written down and the others go on.
 
@@ -98,6 +99,7 @@ def run(
         cpus_per_trial: CPUs of each trial.
         gpus_per_trial: share of a GPU of each trial, where the cluster has any; without one trials run on CPUs alone.
         halving: gives up on trials on their way; default: none.
+        told: called with each trial as it ends.
 
     Returns:
         All trials that have ended, by number.
@@ -107,8 +109,8 @@ def run(
         warnings.simplefilter("ignore")
         bar.advance(ended)
         if ended < order.count:
-            with _connected(cpus):
-                _fit(steps, data, order, journal, bar, seed, what, _resources(cpus_per_trial, gpus_per_trial), halving)
+            with connected(cpus):
+                _fit(steps, data, order, journal, bar, seed, what, _resources(cpus_per_trial, gpus_per_trial), halving, told)
     return journal.rows()
 
 
@@ -122,6 +124,7 @@ def _fit(
     what: str,
     resources: dict[str, float],
     halving: Halving | None,
+    told: Callable[[Row], Any] | None,
 ) -> None:
     files = journal.path / "ray"
     shutil.rmtree(files, ignore_errors=True)  # of a driver that is dead: we hold its name
@@ -131,7 +134,7 @@ def _fit(
         trainable,
         tune_config=tune.TuneConfig(
             num_samples=missing,
-            search_alg=_InOrder(order, journal, bar),
+            search_alg=_InOrder(order, journal, bar, told),
             scheduler=None if halving is None else _halving(halving, journal),
             trial_dirname_creator=lambda trial: f"{trial.config[_NUMBER]:04d}-{trial.trial_id}",
         ),
@@ -175,11 +178,10 @@ def _trial(config: dict[str, Any], data: Any, work: _Work) -> None:
 class _InOrder(Searcher):
     """Ray's view of an order: asks it for trials, and tells it from the journal how they went."""
 
-    def __init__(self, order: Order, journal: Journal, bar: Bar) -> None:
+    def __init__(self, order: Order, journal: Journal, bar: Bar, told: Callable[[Row], Any] | None) -> None:
         super().__init__(metric=_RUNG, mode="max")  # Ray wants a metric; it is not used
-        self._order, self._journal, self._bar = order, journal, bar
+        self._order, self._journal, self._bar, self._told = order, journal, bar, told
         self._open: dict[str, tuple[int, dict[str, Any]]] = {}
-        self._last: dict[str, dict[str, float]] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         found = self._order.next()
@@ -198,6 +200,8 @@ class _InOrder(Searcher):
             row = self._journal.ended(number, config, None if said else metrics, seconds, error=said, stopped=not said)
         self._order.done(number, None if row["error"] else row["metrics"])
         self._bar.advance()
+        if self._told is not None:
+            self._told(row)
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
         return True
@@ -244,7 +248,7 @@ def _resources(cpus: float, gpus: float) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def _connected(cpus: int | None) -> Iterator[None]:
+def connected(cpus: int | None) -> Iterator[None]:
     """A Ray session: the caller's, the cluster's at RAY_ADDRESS, or a local one that ends with the block."""
     ours = not ray.is_initialized()
     if ours and "RAY_ADDRESS" in os.environ:
