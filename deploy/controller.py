@@ -1,8 +1,8 @@
 """The process that keeps Triton running and in the desired state: ``python -m deploy.controller``.
 
 Starts Triton, starts it again when it dies, and brings a fresh one (which loads nothing by itself) to the active release and the one on
-trial. Its state stands in ``<home>/run/triton.json``. Stops Triton when it is told to stop; should it be killed, Triton is told by the
-kernel.
+trial. Its state stands in ``<home>/run/triton.json``. Beside that it serves `ReleaseService` (`deploy.service`). Stops Triton when it is
+told to stop; should it be killed, Triton is told by the kernel.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -50,6 +50,7 @@ class State:
     ready: bool  # Triton answers and serves what it should
     release: str | None  # active and verified; None where nothing was ever activated or it is not ready
     error: str  # why it is not ready, or what is wrong although it is; empty where all is well, or while it starts
+    releases: str = ""  # host:port of `ReleaseService`
 
 
 def read_state(layout: Layout) -> State | None:
@@ -65,9 +66,11 @@ def read_state(layout: Layout) -> State | None:
 class Controller:
     """The loop: start, reconcile, watch, start again."""
 
-    def __init__(self, layout: Layout, ports: process.Ports) -> None:
+    def __init__(self, layout: Layout, ports: process.Ports, releases: str = "") -> None:
+        """`releases` is where `ReleaseService` listens, which others learn from the state."""
         self._layout = layout
         self._ports = ports
+        self._releases = releases
         self._server: process.TritonServer | None = None
         self._release: str | None = None
         self._trial: str | None = None
@@ -140,7 +143,7 @@ class Controller:
             if time.monotonic() < next_probe:
                 continue
             try:
-                _probe(server.address, serving)
+                _probe(server.address, serving, self._layout.triton_repository)
                 missed = 0
             except Unavailable as silent:
                 missed += 1
@@ -171,6 +174,7 @@ class Controller:
             ready=ready,
             release=self._release if ready else None,
             error=error,
+            releases=self._releases,
         )
         write_atomically(self._layout.run / STATE, json.dumps(asdict(state)) + "\n")
 
@@ -179,12 +183,12 @@ def _on_trial(now: Pointer | None) -> str | None:
     return now.trial.release if now and now.trial else None
 
 
-def _probe(address: str, serving: Sequence[Release]) -> None:
+def _probe(address: str, serving: Sequence[Release], repository: Path) -> None:
     """Raises Unavailable where Triton does not answer, InvalidRelease where a model does not answer as it should."""
     with TritonClient(address) as client:
         client.index()
         for release in serving:
-            verify.served(client, release)
+            verify.served(client, release, repository)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -192,6 +196,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--grpc-port", type=int, default=8001, help="of Triton, kept across its restarts (default %(default)s)")
     parser.add_argument("--http-port", type=int, default=0, help="of Triton (default: a free one)")
     parser.add_argument("--metrics-port", type=int, default=0, help="of Triton, for Prometheus (default: a free one)")
+    parser.add_argument("--release-address", default=f"{process.HOST}:0", help="host:port of ReleaseService (default: a free port)")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -201,11 +206,26 @@ def main(arguments: list[str] | None = None) -> None:
         with locked(layout.run / "controller.lock", wait=False):
             _wait_for_port(options.grpc_port)
             ports = process.Ports(options.grpc_port, options.http_port or process.free_port(), options.metrics_port or process.free_port())
-            Controller(layout, ports).run()
+            with _release_service(layout, options.release_address, f"{process.HOST}:{options.grpc_port}") as address:
+                Controller(layout, ports, address).run()
     except BlockingIOError:
         sys.exit(f"another controller runs on {layout.home}")
-    except Unavailable as problem:
+    except (Unavailable, ValueError) as problem:
         sys.exit(str(problem))
+
+
+@contextlib.contextmanager
+def _release_service(layout: Layout, address: str, triton: str) -> Iterator[str]:
+    """`ReleaseService` on the releases that this controller looks after; gives where it listens."""
+    from deploy.operations import Here  # these tell how the whole platform stands, this module included
+    from deploy.service.server import ReleaseServer
+
+    server = ReleaseServer(Here(layout, lambda: triton), address, layout.release_token)
+    server.start()
+    try:
+        yield server.address
+    finally:
+        server.stop()
 
 
 def _wait_for_port(port: int) -> None:

@@ -21,7 +21,8 @@ from typing import Any
 
 from deploy import controller, lifecycle, store
 from deploy.files import locked, write_atomically
-from deploy.triton import process
+from deploy.triton import process, target, wheel
+from deploy.triton.target import Target
 from ranking.errors import Unavailable
 from ranking.layout import Layout
 
@@ -63,6 +64,7 @@ def up(
     release: str = "",
     address: str = "127.0.0.1:50051",
     triton_port: int = 8001,
+    written_for: Target | None = None,
     wait_s: float = 120.0,
 ) -> dict[str, Any]:
     """Start what does not run yet and wait until the gateway serves; returns `status`.
@@ -76,6 +78,8 @@ def up(
             read (made by an older version), the newest that can.
         address: of the gateway; port 0 takes a free one, kept when the gateway is started again.
         triton_port: gRPC port of Triton; 0 takes a free one, kept across Triton's restarts.
+        written_for: what the model repository is written for from now on; None: as before. A Triton that runs gets it with the next
+            release it is given.
         wait_s: seconds before giving up.
 
     Raises:
@@ -85,6 +89,12 @@ def up(
     After an error what this call started is stopped, and what ran before runs on.
     """
     with locked(_lock(layout)):
+        if written_for is not None:
+            if not (wheel.locate(layout.triton_server).backends / written_for.backend).is_dir():
+                raise Unavailable(
+                    f"the local Triton has no {written_for.backend} backend; `longtail release render` writes for one that has"
+                )
+            target.write(layout.triton_target, written_for)
         _up(layout, feature_repo, release, _with_port(address), triton_port or process.free_port(), wait_s)
     return status(layout)
 
