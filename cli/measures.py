@@ -116,6 +116,25 @@ def bench_features(
     print(json.dumps(result))
 
 
+@bench_app.command("triton")
+def bench_triton(quick: Annotated[bool, typer.Option("--quick", help="three rounds: shows that it runs")] = False) -> None:
+    """MiniLM pairs per second through Triton beside the same runtime in process, ONNX Runtime and torch; starts a Triton of its own."""
+    from tempfile import TemporaryDirectory
+
+    from deploy import bench
+    from deploy.triton import runtime, wheel
+    from ranking.text import PAIR_INPUTS
+    from services.bench.report import report
+    from training.bert import yardstick
+
+    with explained(), TemporaryDirectory(prefix="longtail-bench-") as folder:
+        wheel.install(layout().triton_server)
+        model = Path(folder) / "model.onnx"
+        torch = yardstick.make(model, runtime.host().threads)
+        figures = bench.run(layout(), model, PAIR_INPUTS, {"torch": torch}, rounds=3 if quick else 25)
+    print(json.dumps(report("triton", figures, bench.WANTED)))
+
+
 @bench_app.command("fairness")
 def bench_fairness(
     quick: Annotated[bool, typer.Option("--quick", help="a fraction of the lists and one seed: shows that it runs")] = False,

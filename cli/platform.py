@@ -50,15 +50,18 @@ def up(
     address: Annotated[str, typer.Option(help="host:port of the gateway")] = "127.0.0.1:50051",
     triton_port: Annotated[int, typer.Option(help="gRPC port of Triton; 0: a free one")] = 8001,
     workers: Annotated[int | None, typer.Option(help="gateway processes on the address; default: LONGTAIL_WORKERS, else 1", min=1)] = None,
+    instances: Annotated[int, typer.Option(min=0, help="of each model in Triton; 0: as before, at first one")] = 0,
 ) -> None:
     """Start Triton, its controller, the feature process and the gateway in the background; activates the newest release if none is."""
     from deploy import local
     from deploy.triton import wheel
+    from deploy.triton.target import Target
 
     with explained():
         wheel.install(layout().triton_server)
+        written_for = Target(instances=instances) if instances else None
         with out.status("starting Triton and the gateway, verifying the release"):
-            local.up(layout(), ROOT / "feature_repo", address=address, triton_port=triton_port, workers=workers)
+            local.up(layout(), ROOT / "feature_repo", address=address, triton_port=triton_port, workers=workers, written_for=written_for)
         _print_status(layout())
 
 

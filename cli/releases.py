@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,105 +17,114 @@ from cli.common import explained, layout, out, triton_address
 from ranking.layout import Layout
 
 if TYPE_CHECKING:
-    pass
+    from deploy.operations import Releases
 
 release_app = typer.Typer(help="Releases: what the platform serves, and what it served before.", no_args_is_help=True)
 
 
-@release_app.command("list")
-def release_list() -> None:
-    """Every release of the store, oldest first."""
-    from deploy import store
+ADDRESS = typer.Option(help="host:port of a ReleaseService; its token in LONGTAIL_RELEASE_TOKEN; default: this state directory")
+Address = Annotated[str, ADDRESS]
 
+
+@release_app.command("list")
+def release_list(address: Address = "") -> None:
+    """Every release of the store, oldest first."""
     table = Table("release", "created", "active", "problem")
-    with explained():
-        for row in store.list_releases(layout().releases):
+    with _releases(address) as releases:
+        for row in releases.listed():
             table.add_row(row.id, row.created, "●" if row.active else "", escape(row.problem))
-        _, problem = store.look(layout().releases)
+        problems = [] if address else [_pointer_problem()]
     out.print(table)
-    if problem:
+    for problem in filter(None, problems):
         out.print(f"[red]{escape(problem)}[/]; `longtail release activate ID` mends it")
 
 
 @release_app.command("activate")
-def release_activate(release: Annotated[str, typer.Argument(help="release id")]) -> None:
+def release_activate(release: Annotated[str, typer.Argument(help="release id")], address: Address = "") -> None:
     """Load a release on the running Triton, verify its golden scores, then give it all traffic."""
-    from deploy import lifecycle
-
-    with explained():
-        done = lifecycle.activate(layout(), release, triton_address(layout()))
+    with _releases(address) as releases:
+        done = releases.activate(release)
     out.print(f"release {done.id} is active")
 
 
 @release_app.command("rollback")
-def release_rollback() -> None:
+def release_rollback(address: Address = "") -> None:
     """Go back to the release that was active before."""
-    from deploy import lifecycle
-
-    with explained():
-        done = lifecycle.rollback(layout(), triton_address(layout()))
+    with _releases(address) as releases:
+        done = releases.rollback()
     out.print(f"release {done.id} is active")
 
 
 @release_app.command("verify")
-def release_verify(release: Annotated[str, typer.Argument(help="release id")]) -> None:
+def release_verify(release: Annotated[str, typer.Argument(help="release id")], address: Address = "") -> None:
     """Check a release without moving any traffic: files, digests, schema, golden scores on the running Triton."""
-    from deploy import lifecycle
-
-    with explained():
-        done = lifecycle.check(layout(), release, triton_address(layout()))
+    with _releases(address) as releases:
+        done = releases.verify(release)
     out.print(f"release {done.id} is in order: {', '.join(f'{m.name} (version {m.version} of {m.model})' for m in done.members)}")
+
+
+@release_app.command("show")
+def release_show(release: Annotated[str, typer.Argument(help="release id")], address: Address = "") -> None:
+    """Where a release comes from, its members, and how exact each of their forms is; nothing is loaded."""
+    with _releases(address) as releases:
+        found = releases.get(release)
+    out.print(f"release {found.id} of {found.created}: {', '.join(f'{key} {escape(value)}' for key, value in found.lineage.items())}")
+    table = Table("member", "model", "form", *(Column(name, justify="right") for name in ("rows", "largest error", "rank correlation")), "")
+    for m in found.members:
+        forms = [(name, parity, "served") for name, parity in m.variants] + [
+            (name, parity, "beyond its bound") for name, parity in m.refused
+        ]
+        for name, parity, standing in forms or [("", m.parity, "served")]:
+            figures = (f"{parity.rows:,}", f"{parity.max_error:.2g}", f"{parity.rank_correlation:.5f}") if parity else ("", "", "")
+            table.add_row(m.name, f"{m.model} {m.version}", name, *figures, standing)
+    out.print(table)
 
 
 @release_app.command("canary")
 def release_canary(
     percent: Annotated[float, typer.Argument(min=0, max=100, help="share of the users it answers")],
     release: Annotated[str, typer.Argument(help="release id; default: the one on trial")] = "",
+    address: Address = "",
 ) -> None:
     """Let a verified release answer a share of the users, always the same ones; raising the share keeps those who are in."""
-    _try(release, "canary", percent)
+    _try(release, "canary", percent, address)
 
 
 @release_app.command("shadow")
 def release_shadow(
     release: Annotated[str, typer.Argument(help="release id; default: the one on trial")] = "",
     percent: Annotated[float, typer.Option(min=0, max=100, help="share of the users whose requests it ranks too")] = 100.0,
+    address: Address = "",
 ) -> None:
     """Let a verified release rank what the active one answers, unseen by anyone; `longtail release compare` tells the differences."""
-    _try(release, "shadow", percent)
+    _try(release, "shadow", percent, address)
 
 
 @release_app.command("promote")
-def release_promote() -> None:
+def release_promote(address: Address = "") -> None:
     """Make the release on trial the active one."""
-    from deploy import trials
-
-    with explained():
-        done = trials.promote(layout(), triton_address(layout()))
+    with _releases(address) as releases:
+        done = releases.promote()
     out.print(f"release {done.id} is active")
 
 
 @release_app.command("end")
-def release_end() -> None:
+def release_end(address: Address = "") -> None:
     """End the trial: every request is the active release's again."""
-    from deploy import trials
-
-    with explained():
-        ended = trials.end(layout(), triton_address(layout()))
+    with _releases(address) as releases:
+        ended = releases.end_trial()
     out.print(f"the trial of {ended.release} is ended" if ended else "no release was on trial")
 
 
 @release_app.command("status")
-def release_status(as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False) -> None:
+def release_status(as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False, address: Address = "") -> None:
     """What is active, what was, what is on trial, what Triton serves and what the gateway answers with. Exit status 1 with a problem."""
-    from deploy import standing
-
-    with explained():
-        found = standing.standing(layout())
+    with _releases(address) as releases:
+        found = releases.status()
     if as_json:
         print(json.dumps(found))
     else:
-        trial, triton, gateway = found["trial"], found["triton"], found["gateway"]
+        trial, triton, gateway = found["trial"], found["triton"], found.get("gateway")
         table = Table("", "", show_header=False)
         table.add_row("active", f"{found['active']} since {found['activated']}" if found["active"] else "none")
         table.add_row("previous", ", ".join(found["previous"]) or "none")
@@ -128,7 +141,8 @@ def release_status(as_json: Annotated[bool, typer.Option("--json", help="one JSO
         )
         tried = gateway and gateway["trial"]
         beside = f", {tried['release']} on trial ({tried['mode']}, {100 * tried['share']:g} %)" if tried else ""
-        table.add_row("gateway", f"{gateway['address']}: {gateway['release'] or 'no release'}{beside}" if gateway else "not running")
+        if "gateway" in found:
+            table.add_row("gateway", f"{gateway['address']}: {gateway['release'] or 'no release'}{beside}" if gateway else "not running")
         out.print(table)
         for problem in found["problems"]:
             out.print(f"[red]{escape(problem)}[/]")
@@ -139,15 +153,23 @@ def release_status(as_json: Annotated[bool, typer.Option("--json", help="one JSO
 @release_app.command("gc")
 def release_gc(
     keep: Annotated[int, typer.Option(min=0, help="how many releases to keep beyond those needed, the newest")] = 5,
+    address: Address = "",
 ) -> None:
     """Remove releases that are neither active, to be rolled back to, on trial, nor named by requests under way."""
-    from deploy import garbage
-
-    with explained():
-        gone = garbage.collect(layout(), keep)
+    with _releases(address) as releases:
+        gone = releases.collect(keep)
     for one in gone:
         out.print(f"removed {one.release} of {one.created}: {one.freed / 2**20:,.1f} MiB")
     out.print(f"{len(gone)} releases removed, {sum(one.freed for one in gone) / 2**20:,.1f} MiB freed")
+
+
+@release_app.command("token")
+def release_token() -> None:
+    """Issue the token by which `ReleaseService` knows who may move traffic; the one before no longer counts. Shown once."""
+    from deploy.service import credentials
+
+    with explained():
+        print(credentials.issue(layout().release_token))
 
 
 @release_app.command("push")
@@ -174,6 +196,23 @@ def release_pull(
     with explained():
         done = elsewhere.pull(url, release, layout().releases)
     out.print(f"release {done.id} is in {layout().releases}")
+
+
+@release_app.command("render")
+def release_render(
+    release: Annotated[str, typer.Argument(help="release id")],
+    folder: Annotated[Path, typer.Argument(help="the model repository to write; must be empty")],
+    backend: Annotated[str, typer.Option(help="onnxruntime (NVIDIA's container) or python (any Triton)")] = "onnxruntime",
+    device: Annotated[str, typer.Option(help="cpu or gpu: whose instances are made")] = "cpu",
+    instances: Annotated[int, typer.Option(min=1, help="of each model")] = 1,
+) -> None:
+    """Write a release as a model repository for a Triton of one's own; nothing is started or loaded."""
+    from deploy.render import render
+    from deploy.triton.target import Target
+
+    with explained():
+        done = render(layout().releases, release, folder, Target(backend, device, instances))
+    out.print(f"release {done.id} is in {escape(str(folder))}, for the {backend} backend on {device}")
 
 
 @release_app.command("compare")
@@ -211,10 +250,33 @@ def _on_trial(state: Layout) -> str:
     return now.trial.release if now and now.trial else ""
 
 
-def _try(release: str, mode: str, percent: float) -> None:
-    from deploy import trials
+def _try(release: str, mode: str, percent: float, address: str) -> None:
     from ranking.trial import Mode
 
-    with explained():
-        trial = trials.start(layout(), release, triton_address(layout()), mode=Mode(mode), share=percent / 100)
+    with _releases(address) as releases:
+        trial = releases.try_out(release, Mode(mode), percent / 100)
     out.print(f"release {trial.release} is on trial: {trial.mode} for {100 * trial.share:g} % of the users")
+
+
+def _pointer_problem() -> str:
+    from deploy import store
+
+    return store.look(layout().releases)[1]
+
+
+@contextmanager
+def _releases(address: str) -> Iterator[Releases]:
+    """The releases of this state directory, or of the platform behind a `ReleaseService`; errors are told as everywhere."""
+    from deploy.operations import Here
+
+    with explained():
+        if not address:
+            yield Here(layout(), lambda: triton_address(layout()))
+            return
+        from deploy.service.client import There
+
+        token = os.environ.get("LONGTAIL_RELEASE_TOKEN", "")
+        if not token:
+            raise ValueError("LONGTAIL_RELEASE_TOKEN: is not set; `longtail release token` issues a token where the controller runs")
+        with There(address, token) as there:
+            yield there

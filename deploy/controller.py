@@ -1,8 +1,8 @@
 """The process that keeps Triton running and in the desired state: ``python -m deploy.controller``.
 
 Starts Triton, starts it again when it dies, and brings a fresh one (which loads nothing by itself) to the active release and the one on
-trial. Its state stands in ``<home>/run/triton.json``. Stops Triton when it is told to stop; should it be killed, Triton is told by the
-kernel.
+trial. Its state stands in ``<home>/run/triton.json``. Beside that it serves `ReleaseService` (`deploy.service`). Stops Triton when it is
+told to stop; should it be killed, Triton is told by the kernel.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -52,6 +52,7 @@ class State:
     release: str | None  # active and verified; None where nothing was ever activated or it is not ready
     error: str  # why it is not ready, or what is wrong although it is; empty where all is well, or while it starts
     scrape: str = ""  # where the controller's own metrics are; `metrics` are Triton's
+    releases: str = ""  # host:port of `ReleaseService`
 
 
 def read_state(layout: Layout) -> State | None:
@@ -67,7 +68,9 @@ def read_state(layout: Layout) -> State | None:
 class Controller:
     """The loop: start, reconcile, watch, start again."""
 
-    def __init__(self, layout: Layout, ports: process.Ports, metrics: DeployMetrics | None = None, scrape: str = "") -> None:
+    def __init__(
+        self, layout: Layout, ports: process.Ports, metrics: DeployMetrics | None = None, scrape: str = "", releases: str = ""
+    ) -> None:
         """Start nothing yet.
 
         Args:
@@ -75,10 +78,12 @@ class Controller:
             ports: of Triton.
             metrics: told how it goes.
             scrape: where those are read, to be said in the state.
+            releases: where `ReleaseService` listens, to be said there, too.
         """
         self._layout = layout
         self._ports = ports
         self._metrics, self._scrape = metrics or DeployMetrics(), scrape
+        self._releases = releases
         self._server: process.TritonServer | None = None
         self._release: str | None = None
         self._trial: str | None = None
@@ -153,7 +158,7 @@ class Controller:
             if time.monotonic() < next_probe:
                 continue
             try:
-                _probe(server.address, serving)
+                _probe(server.address, serving, self._layout.triton_repository)
                 missed = 0
             except Unavailable as silent:
                 self._metrics.missed()
@@ -187,6 +192,7 @@ class Controller:
             release=self._release if ready else None,
             error=error,
             scrape=self._scrape,
+            releases=self._releases,
         )
         self._metrics.said(ready=ready, release=state.release)
         write_atomically(self._layout.run / STATE, json.dumps(asdict(state)) + "\n")
@@ -196,12 +202,12 @@ def _on_trial(now: Pointer | None) -> str | None:
     return now.trial.release if now and now.trial else None
 
 
-def _probe(address: str, serving: Sequence[Release]) -> None:
+def _probe(address: str, serving: Sequence[Release], repository: Path) -> None:
     """Raises Unavailable where Triton does not answer, InvalidRelease where a model does not answer as it should."""
     with TritonClient(address) as client:
         client.index()
         for release in serving:
-            verify.served(client, release)
+            verify.served(client, release, repository)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -210,6 +216,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--http-port", type=int, default=0, help="of Triton (default: a free one)")
     parser.add_argument("--metrics-port", type=int, default=0, help="of Triton, for Prometheus (default: a free one)")
     parser.add_argument("--scrape-address", default="127.0.0.1:0", help="host:port of its own metrics, or off (default %(default)s)")
+    parser.add_argument("--release-address", default=f"{process.HOST}:0", help="host:port of ReleaseService (default: a free port)")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -220,12 +227,29 @@ def main(arguments: list[str] | None = None) -> None:
             _wait_for_port(options.grpc_port)
             ports = process.Ports(options.grpc_port, options.http_port or process.free_port(), options.metrics_port or process.free_port())
             metrics = DeployMetrics()
-            with exposed(options.scrape_address, metrics) as scrape:
-                Controller(layout, ports, metrics, scrape).run()
+            with (
+                exposed(options.scrape_address, metrics) as scrape,
+                _release_service(layout, options.release_address, f"{process.HOST}:{options.grpc_port}") as releases,
+            ):
+                Controller(layout, ports, metrics, scrape, releases).run()
     except BlockingIOError:
         sys.exit(f"another controller runs on {layout.home}")
-    except Unavailable as problem:
+    except (Unavailable, ValueError) as problem:
         sys.exit(str(problem))
+
+
+@contextlib.contextmanager
+def _release_service(layout: Layout, address: str, triton: str) -> Iterator[str]:
+    """`ReleaseService` on the releases that this controller looks after; gives where it listens."""
+    from deploy.operations import Here  # these tell how the whole platform stands, this module included
+    from deploy.service.server import ReleaseServer
+
+    server = ReleaseServer(Here(layout, lambda: triton), address, layout.release_token)
+    server.start()
+    try:
+        yield server.address
+    finally:
+        server.stop()
 
 
 def _wait_for_port(port: int) -> None:

@@ -19,9 +19,9 @@ from pathlib import Path
 
 from deploy import store, verify
 from deploy.files import locked
-from deploy.triton import repository, runtime
+from deploy.triton import repository, runtime, target
 from deploy.triton.client import TritonClient, TritonRefused
-from ranking.errors import InvalidRelease, LongtailError, Superseded, UnknownName
+from ranking.errors import InvalidRelease, LongtailError, Superseded, Unavailable, UnknownName
 from ranking.layout import Layout
 from ranking.pointer import Pointer
 from ranking.release import Member, Release
@@ -142,7 +142,7 @@ def check(layout: Layout, release_id: str, address: str) -> Release:
         if release_id in kept(now):
             release = store.read(layout.releases, release_id)
             verify.manifest(release)
-            verify.served(client, release)
+            verify.served(client, release, layout.triton_repository)
         else:
             release = bring_up(layout, client, release_id)
             clear_away(layout, client)
@@ -175,14 +175,17 @@ def _load_and_verify(layout: Layout, client: TritonClient, release: Release) -> 
     try:
         for i, member in enumerate(release.members):
             _load(layout, client, release, i, {v for model, v in served if model == member.model})
-        verify.served(client, release)
-    except LongtailError as problem:
-        # A release proven wrong loses what it has loaded, wanted or not; one that could not be asked keeps what it had.
-        wrong = isinstance(problem, InvalidRelease)
-        if wrong:
-            _end_trial_of(layout, release.id, problem)
-        clear_away(layout, client, without=release.id if wrong else None)
+        verify.served(client, release, layout.triton_repository)
+    except InvalidRelease as wrong:  # proven wrong: it loses what it has loaded, wanted or not
+        _end_trial_of(layout, release.id, wrong)
+        clear_away(layout, client, without=release.id)
         raise
+    except LongtailError:  # it could not be asked: it keeps what it had
+        clear_away(layout, client)
+        raise
+    except OSError as full:
+        clear_away(layout, client)
+        raise Unavailable(f"{layout.triton_repository}: release {release.id} could not be written there: {full}") from full
 
 
 def _end_trial_of(layout: Layout, release_id: str, wrong: LongtailError) -> bool:
@@ -249,7 +252,7 @@ def _load(layout: Layout, client: TritonClient, release: Release, i: int, served
     if clash:
         raise InvalidRelease(f"{key}.{clash.key}", clash.reason)
     _place(layout, release, i)
-    repository.configure(layout.triton_repository, member, served | {member.version})
+    _configure(layout, release.id, member, served | {member.version})
     try:
         client.load(member.model)
     except TritonRefused as refused:
@@ -259,12 +262,20 @@ def _load(layout: Layout, client: TritonClient, release: Release, i: int, served
 
 def _place(layout: Layout, release: Release, i: int) -> None:
     member = release.members[i]
-    model = layout.releases / release.id / member.path
+    directory = layout.releases / release.id
     try:
-        choice = runtime.choose(member, model, layout.triton_server.parent / "runtimes.json", runtime.host())
+        written_for = target.read(layout.triton_target)
+        choice = runtime.choose(member, directory, layout.triton_server.parent / "runtimes.json", runtime.host(), written_for)
     except InvalidRelease as wrong:
         raise InvalidRelease(f"members[{i}] ({member.name}).{wrong.key}", wrong.reason) from None
-    repository.place(layout.triton_repository, member, model, choice)
+    repository.place(layout.triton_repository, member, directory / runtime.file_of(member, choice.variant), choice, written_for)
+
+
+def _configure(layout: Layout, release_id: str, member: Member, versions: set[int]) -> None:
+    written_for = target.read(layout.triton_target)
+    own = written_for.backend == target.ONNXRUNTIME
+    scalar = own and runtime.gives_scalars(layout.releases / release_id / member.path, member.output)
+    repository.configure(layout.triton_repository, member, versions, written_for, scalar=scalar)
 
 
 def _wanted(layout: Layout) -> list[str]:
@@ -286,7 +297,7 @@ def _retire(layout: Layout, client: TritonClient, *, without: str | None = None,
     A missing pointer may have been lost, and gateways serve on what it named: then whatever is served of the store's releases stays.
     """
     served, folder = _served(client), layout.triton_repository
-    keep: dict[str, dict[int, Member]] = defaultdict(dict)
+    keep: dict[str, dict[int, tuple[str, Member]]] = defaultdict(dict)
     wanted, last = _wanted(layout), store.left(layout.releases) if left else ()
     spared = last if last or wanted else [row.id for row in store.list_releases(layout.releases)]
     for release_id in dict.fromkeys([*wanted, *spared]):
@@ -302,14 +313,15 @@ def _retire(layout: Layout, client: TritonClient, *, without: str | None = None,
             if not wanted:  # any release of the store may share a version's number, the served one shares its digest
                 there = there and repository.placed_digest(folder, member.model, member.version) == member.sha256
             if release_id in wanted or there:
-                keep[member.model].setdefault(member.version, member)
+                keep[member.model].setdefault(member.version, (release_id, member))
     for model in repository.models(folder):
         configured = repository.configured(folder, model)
         have = configured | {v for name, v in served if name == model}  # more than is configured where the configuration was lost
         stay = have & set(keep[model])
         if stay and not stay == have == configured:
             # Written anew from a kept manifest, the active release's first: a refused one may have left its own inputs or output there.
-            repository.configure(folder, next(m for v, m in keep[model].items() if v in stay), stay)
+            release_id, member = next(kept for v, kept in keep[model].items() if v in stay)
+            _configure(layout, release_id, member, stay)
             client.load(model)
         elif not stay and have:
             client.unload(model)

@@ -21,7 +21,8 @@ from typing import Any
 
 from deploy import controller, lifecycle, store
 from deploy.files import locked, write_atomically
-from deploy.triton import process
+from deploy.triton import process, target, wheel
+from deploy.triton.target import Target
 from ranking.errors import Unavailable
 from ranking.layout import Layout
 
@@ -64,6 +65,7 @@ def up(
     address: str = "127.0.0.1:50051",
     triton_port: int = 8001,
     workers: int | None = None,
+    written_for: Target | None = None,
     wait_s: float = 120.0,
 ) -> dict[str, Any]:
     """Start what does not run yet and wait until the gateway serves; returns `status`.
@@ -78,6 +80,8 @@ def up(
         address: of the gateway; port 0 takes a free one, kept when the gateway is started again.
         triton_port: gRPC port of Triton; 0 takes a free one, kept across Triton's restarts.
         workers: gateway processes on the address, None: as its own settings say; without effect on a gateway that runs already.
+        written_for: what the model repository is written for from now on; None: as before. A Triton that runs gets it with the next
+            release it is given.
         wait_s: seconds before giving up.
 
     Raises:
@@ -87,6 +91,12 @@ def up(
     After an error what this call started is stopped, and what ran before runs on.
     """
     with locked(_lock(layout)):
+        if written_for is not None:
+            if not (wheel.locate(layout.triton_server).backends / written_for.backend).is_dir():
+                raise Unavailable(
+                    f"the local Triton has no {written_for.backend} backend; `longtail release render` writes for one that has"
+                )
+            target.write(layout.triton_target, written_for)
         _up(layout, feature_repo, release, _with_port(address), triton_port or process.free_port(), workers, wait_s)
     return status(layout)
 

@@ -53,6 +53,9 @@ def files(release: Release) -> Iterator[tuple[str, str, str]]:
     yield "tokenizer", release.tokenizer.path, release.tokenizer.sha256
     for i, member in enumerate(release.members):
         yield f"members[{i}]", member.path, member.sha256
+        for variant in member.variants.served:
+            if variant.path != member.path:
+                yield f"members[{i}].variants.{variant.name}", variant.path, variant.sha256
         if member.explainer is not None:
             yield f"members[{i}].explainer", member.explainer.path, member.explainer.sha256
 

@@ -6,8 +6,9 @@ Changes nothing.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
-from deploy.triton import runtime
+from deploy.triton import repository, runtime
 from deploy.triton.client import TritonClient, TritonRefused
 from ranking.errors import InvalidRelease
 from ranking.features import schema_hash
@@ -40,18 +41,24 @@ def manifest(release: Release) -> None:
             raise InvalidRelease(f"{key}.{wrong.key}", wrong.reason) from None
 
 
-def served(client: TritonClient, release: Release) -> None:
-    """Check every member of `release` on its pinned version as Triton serves it now.
+def served(client: TritonClient, release: Release, folder: Path) -> None:
+    """Check every member of `release` on its pinned version as Triton serves it now, by the tolerance of the variant it runs in.
+
+    Args:
+        client: of the server.
+        release: loaded on it.
+        folder: the server's model repository, which says which variants it was given.
 
     Raises:
         InvalidRelease: naming the member and what is wrong.
         Unavailable: Triton did not answer.
     """
     for i, member in enumerate(release.members):
-        _verify_member(client, f"members[{i}] ({member.name})", member)
+        variant = repository.placed_variant(folder, member.model, member.version)
+        _verify_member(client, f"members[{i}] ({member.name})", member, runtime.tolerance(member, variant))
 
 
-def _verify_member(client: TritonClient, key: str, member: Member) -> None:
+def _verify_member(client: TritonClient, key: str, member: Member, atol: float) -> None:
     """Four questions, because a load that returned proves nothing: index, readiness, metadata, golden outputs."""
     name = f"version {member.version} of {member.model}"
     seen = client.index().get((member.model, member.version))
@@ -70,7 +77,7 @@ def _verify_member(client: TritonClient, key: str, member: Member) -> None:
         got = client.infer(member.model, member.version, runtime.golden_arrays(member.golden.inputs, member.inputs), member.output)
     except TritonRefused as refused:
         raise InvalidRelease(f"{key}.golden", f"{name} failed: {refused}") from None
-    problem = runtime.golden_error(member, got)
+    problem = runtime.golden_error(member, got, atol)
     if problem:
         raise InvalidRelease(f"{key}.golden", f"{name}: {problem}")
 

@@ -117,6 +117,16 @@ class Layout:
         return self.home / "triton" / "repository"
 
     @property
+    def triton_target(self) -> Path:
+        """What that repository is written for: backend, device, instances; JSON. Absent: the local server."""
+        return self.home / "triton" / "target.json"
+
+    @property
+    def release_token(self) -> Path:
+        """The SHA-256 of the token by which `ReleaseService` knows who may move traffic; absent: nobody may."""
+        return self.home / "release_token.sha256"
+
+    @property
     def exposure(self) -> Path:
         """Exposure owed and money spent, shared by the gateways of this machine (SQLite)."""
         return self.home / "exposure.db"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from ranking.errors import InvalidRelease
+
 T = TypeVar("T")
 
 
@@ -51,6 +53,30 @@ def text(key: str, value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError(f"{key}: must be a non-empty string, got {value!r}")
     return value
+
+
+def text_of(data: Mapping[str, Any], key: str) -> str:
+    """`data[key]`, a string that says something.
+
+    Raises:
+        InvalidRelease: naming the key; KeyError: it is not there.
+    """
+    value = data[key]
+    if not isinstance(value, str) or not value:
+        raise InvalidRelease(key, f"must be a non-empty string, got {value!r}")
+    return value
+
+
+def inside(data: Mapping[str, Any]) -> str:
+    """`data["path"]`, which stays inside the release directory.
+
+    Raises:
+        InvalidRelease: naming the key; KeyError: it is not there.
+    """
+    path = text_of(data, "path")
+    if path.startswith("/") or ".." in path.split("/"):
+        raise InvalidRelease("path", f"must stay inside the release directory, got {path!r}")
+    return path
 
 
 def mapping(key: str, value: Any) -> Mapping[str, Any]:

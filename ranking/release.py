@@ -4,6 +4,7 @@ A release is one immutable directory::
 
     <store>/<id>/release.json
     <store>/<id>/models/<member>/model.onnx      (one per member)
+    <store>/<id>/models/<member>/model.int8.onnx (where a text member has a form in eight bits)
     <store>/<id>/models/<member>/model.txt       (where a member has a form that feature attributions are computed from)
     <store>/<id>/tokenizer/tokenizer.json        (where a text member needs it)
 
@@ -22,14 +23,17 @@ from typing import Any, Literal, TypeVar
 from ranking.blend import BlendSpec
 from ranking.errors import InvalidRelease
 from ranking.fairness.policy import OBJECTIVES, FairnessPolicy
-from ranking.parse import integer, number, numbers
+from ranking.parse import inside, integer, number, numbers, text_of
 from ranking.text import SpecialTokens
 from ranking.types import Surface
+from ranking.variants import Parity, Variants
 
 FORMAT = 2  # 2: policies of rules, over any attribute
 MANIFEST = "release.json"
 TENSOR_TYPES = ("FP32", "INT64")
 ID = re.compile(r"^[a-z0-9][a-z0-9._-]{0,63}\Z")
+MOST_ROWS = 1024  # of one request to a features member: a list's most candidates (1,000) in one piece, with room
+MOST_PAIRS = 256  # of one request to a text member, and of requests that a processor runs as one: it takes as long, and all of them wait
 T = TypeVar("T")
 
 
@@ -77,6 +81,8 @@ class Member:
         path: the ONNX file, relative to the release directory.
         output: name of the (n,) or (n, 1) float32 output that holds the log-odds.
         explainer: what its attributions come from; None: it has none.
+        parity: how its scores compare with those of the framework that trained it; None: made before that was written down.
+        variants: the forms a text member may be served in; without any it is `path`, on whatever gives the golden outputs.
     """
 
     name: str
@@ -89,6 +95,8 @@ class Member:
     output: str
     golden: Golden
     explainer: Explainer | None = None
+    parity: Parity | None = None
+    variants: Variants = field(default_factory=Variants)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +155,8 @@ class Release:
                     "output": m.output,
                     "golden": {"inputs": dict(m.golden.inputs), "outputs": list(m.golden.outputs), "atol": m.golden.atol},
                     **({"explainer": {"path": m.explainer.path, "sha256": m.explainer.sha256}} if m.explainer else {}),
+                    **({"parity": m.parity.to_json()} if m.parity else {}),
+                    **({"variants": m.variants.to_json()} if m.variants.served else {}),
                 }
                 for m in self.members
             ],
@@ -276,29 +286,31 @@ def _member(m: Mapping[str, Any]) -> Member:
     if version < 1:
         raise InvalidRelease("version", f"must be at least 1, got {version}")
     return Member(
-        name=_text(m, "name"),
+        name=text_of(m, "name"),
         kind=m["kind"],
-        model=_text(m, "model"),
+        model=text_of(m, "model"),
         version=version,
-        path=_relative(m),
-        sha256=_text(m, "sha256"),
+        path=inside(m),
+        sha256=text_of(m, "sha256"),
         inputs=tuple(_parse(f"inputs[{i}]", lambda t=t: _tensor(t)) for i, t in enumerate(m["inputs"])),  # type: ignore[misc]
-        output=_text(m, "output"),
+        output=text_of(m, "output"),
         golden=_golden(m["golden"]),
         explainer=_parse("explainer", lambda: _explainer(m["explainer"])) if "explainer" in m else None,
+        parity=_parse("parity", lambda: Parity.from_json(m["parity"])) if "parity" in m else None,
+        variants=_parse("variants", lambda: Variants.from_json(m["variants"])) if "variants" in m else Variants(),
     )
 
 
 def _explainer(e: Any) -> Explainer:
     if not isinstance(e, dict):
         raise ValueError(f"must be an object, got {str(e)[:80]!r}")
-    return Explainer(_relative(e), _text(e, "sha256"))
+    return Explainer(inside(e), text_of(e, "sha256"))
 
 
 def _tensor(t: Mapping[str, Any]) -> TensorSpec:
     if t["dtype"] not in TENSOR_TYPES:
         raise InvalidRelease("dtype", f"{t['dtype']!r} is not one of {', '.join(TENSOR_TYPES)}")
-    return TensorSpec(_text(t, "name"), t["dtype"], tuple(integer(f"shape[{i}]", d) for i, d in enumerate(t["shape"])))
+    return TensorSpec(text_of(t, "name"), t["dtype"], tuple(integer(f"shape[{i}]", d) for i, d in enumerate(t["shape"])))
 
 
 def _golden(g: Mapping[str, Any]) -> Golden:
@@ -313,18 +325,4 @@ def _golden(g: Mapping[str, Any]) -> Golden:
 
 def _tokenizer(t: Mapping[str, Any]) -> Tokenizer:
     cls, sep, pad = (integer(key, t[key]) for key in ("cls", "sep", "pad"))
-    return Tokenizer(_relative(t), _text(t, "sha256"), SpecialTokens(cls, sep, pad))
-
-
-def _text(data: Mapping[str, Any], key: str) -> str:
-    value = data[key]
-    if not isinstance(value, str) or not value:
-        raise InvalidRelease(key, f"must be a non-empty string, got {value!r}")
-    return value
-
-
-def _relative(data: Mapping[str, Any]) -> str:
-    path = _text(data, "path")
-    if path.startswith("/") or ".." in path.split("/"):
-        raise InvalidRelease("path", f"must stay inside the release directory, got {path!r}")
-    return path
+    return Tokenizer(inside(t), text_of(t, "sha256"), SpecialTokens(cls, sep, pad))

@@ -63,7 +63,11 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("training", "from google.protobuf import text_format", "training knows neither gRPC nor the wire's messages"),
         ("training", "from longtail.ranking.v1 import ranking_service_pb2", "training knows neither gRPC nor the wire's messages"),
         ("deploy", "import torch", "deploy loads no training library"),
-        ("deploy", "import tritonclient.grpc", "tritonclient is known to one adapter per room"),
+        (
+            "deploy",
+            "import tritonclient.grpc",
+            "tritonclient is known to its adapters alone",
+        ),
         ("services", "import feast", "feast is known to training's dataset and to the services' feature store"),
         ("training", "from ray import tune", "ray is known to what runs the search's trials and to what submits them"),
         ("services", "import redis.asyncio", "redis is known to the stores' adapter"),

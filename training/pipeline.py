@@ -34,7 +34,7 @@ from training.progress import Bar, console
 from training.release.evaluate import evaluate, versus
 from training.release.gate import gated
 from training.release.policies import ACTIVE_POLICY, ordered, shipped, spread
-from training.release.publish import Material, code_revision, publish
+from training.release.publish import GOLDEN_ROWS, Material, code_revision, publish
 from training.select import Terms, winner
 from training.stage import CORE, ROOT, Staged, key_of, source_files, stage
 from training.tables.duck import connect, views
@@ -42,7 +42,7 @@ from training.tables.tokens import tokenizer_file
 
 SERVING_WEEK = 53  # the last test week: the platform is shown as it stood when that week began
 SURFACES = (Surface.ADS, Surface.SEARCH)
-GOLDEN_ROWS = 8
+PARITY_ROWS = 2000  # of each surface: what a served form is compared on with the form that was trained
 _POPULARITY, _REPEAT = MODEL_COLUMNS.index("promo_rate_28d"), MODEL_COLUMNS.index("repeat_share")
 
 
@@ -118,16 +118,21 @@ def _frames(layout: Layout, source: Staged, features: Staged, profile: Profile) 
 def _text_ranker(layout: Layout, frames: Staged, profile: Profile) -> Staged:
     def build(out: Path) -> None:
         from training.members import bert
+        from training.release import precision
 
         special = bert.special_tokens(_tokenizer())
         pairs = _load_frames(frames)["pairs"]
         model = bert.fine_tune(pairs, special, out / "trainer", epochs=profile.bert_epochs, seed=profile.seed)
-        with Bar("export BERT to ONNX", 1) as bar:
-            bert.export(model, out / "model.onnx")
+        frame = _load_frames(frames)["frames"][Surface.SEARCH, "valid"]
+        with Bar("export BERT in every precision", 1) as bar:
+            a, seed = frame.assembled, profile.seed
+            real = precision.sample(frame.first_tokens, frame.lists.offsets, a.token_ids, a.text_digests, special, seed)
+            precision.export_all(model, out, real)
             bar.advance()
 
     inputs = {"frames": frames.key, "epochs": profile.bert_epochs, "seed": profile.seed}
     code = source_files("training/members/bert.py", "training/bert/encoder.py", "training/bert/segments.py")
+    code += source_files("training/release/precision.py", "training/bert/variants.py", "ranking/variants.py")
     return stage(layout.training / "bert", inputs, build, code=[*code, *CORE])
 
 
@@ -196,6 +201,7 @@ def _release(
 ) -> Staged:
     def build(out: Path) -> None:
         from training.members import bert
+        from training.release import precision
 
         loaded = _load_frames(frames)["frames"]
         ensembles, rows, spreads = {}, {}, {}
@@ -207,7 +213,7 @@ def _release(
                 won = winner(surface.value, trials, data, profile.seed, _terms(profile), ungated=ungated)
                 fitted, table["winner"][surface.value] = won.fitted, won.to_json()
                 table["validation"][surface.value] = _measure(fitted, data.select, profile)
-                ensembles[surface], rows[surface] = fitted, data.select.features[:GOLDEN_ROWS]
+                ensembles[surface], rows[surface] = fitted, data.select.features[:PARITY_ROWS]
                 spreads[surface] = spread(surface, fitted.blend(data.select).probabilities, data.select)
                 bar.advance()
             table["gate"] = gated(table["validation"], ungated=ungated)
@@ -223,7 +229,7 @@ def _release(
                 Material(
                     ensembles=ensembles,
                     sample_rows=rows,
-                    text_model=text.path / "model.onnx",
+                    text_model=precision.read(text.path),
                     sample_pairs=pair_tensors(sample.first_tokens[0], tokens, special),
                     tokenizer=tokenizer_file(),
                     special=special,

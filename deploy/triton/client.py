@@ -1,4 +1,4 @@
-"""The one module of this room that speaks tritonclient. In and out: numpy arrays, plain values, our errors.
+"""The calls of tritonclient, which no other module of this room makes. In and out: numpy arrays, plain values, our errors.
 
 Control calls and verification only, synchronous; the gateway has its own asynchronous client for traffic.
 """
@@ -11,9 +11,8 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-from google.protobuf import text_format
 from numpy.typing import NDArray
-from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput, model_config_pb2
+from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
 from tritonclient.utils import InferenceServerException
 
 from ranking.errors import LongtailError, Unavailable
@@ -44,45 +43,6 @@ class Signature:
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ModelConfig:
-    """What a model's `config.pbtxt` says, as far as releases differ in it; written and read by Triton's own protobuf."""
-
-    name: str
-    inputs: tuple[TensorSpec, ...]
-    output: TensorSpec
-    versions: tuple[int, ...]  # served side by side, ascending
-
-    def text(self) -> str:
-        """The file's content."""
-        config = model_config_pb2.ModelConfig(
-            name=self.name,
-            backend="python",
-            max_batch_size=0,  # requests are batches already; the first dimension is part of the shape
-            version_policy={"specific": {"versions": self.versions}},
-            input=[_tensor(t) for t in self.inputs],
-            output=[_tensor(self.output)],
-            instance_group=[{"count": 1, "kind": "KIND_CPU"}],
-        )
-        return text_format.MessageToString(config)
-
-    @classmethod
-    def parse(cls, text: str) -> ModelConfig:
-        """Read what `text` wrote.
-
-        Raises:
-            ValueError: it is something else, or torn.
-        """
-        try:
-            config = text_format.Parse(text, model_config_pb2.ModelConfig())
-        except text_format.ParseError as wrong:
-            raise ValueError(str(wrong)) from None
-        if not config.output:  # the last field but one that `text` writes: what ends before it is torn
-            raise ValueError("names no output")
-        inputs = tuple(_configured(t) for t in config.input)
-        return cls(config.name, inputs, _configured(config.output[0]), tuple(config.version_policy.specific.versions))
 
 
 class TritonClient:
@@ -162,12 +122,3 @@ def _specs(tensors: Any) -> tuple[TensorSpec, ...]:
 def _sentence(message: str) -> str:
     """What went wrong, without the stack of the model's code that the Python backend adds."""
     return message.partition("\n\nAt:\n")[0].strip()
-
-
-def _tensor(spec: TensorSpec) -> dict[str, Any]:
-    return {"name": spec.name, "data_type": f"TYPE_{spec.dtype}", "dims": spec.shape}
-
-
-def _configured(tensor: Any) -> TensorSpec:
-    kind = model_config_pb2.DataType.Name(tensor.data_type).removeprefix("TYPE_")
-    return TensorSpec(tensor.name, kind, tuple(tensor.dims))

@@ -3,9 +3,10 @@
 ::
 
     <repository>/<model>/config.pbtxt
+    <repository>/<model>/warmup/                golden rows, which every version answers before it is ready
     <repository>/<model>/<version>/model.onnx   the release's file (hard link where possible)
-    <repository>/<model>/<version>/model.py     a copy of backend_model.py
-    <repository>/<model>/<version>/run.json     runtime and threads on this host
+    <repository>/<model>/<version>/model.py     a copy of backend_model.py, read by the Python backend
+    <repository>/<model>/<version>/run.json     variant, runtime and threads on this host
 
 What differs between versions stands in the version directory, so that `config.pbtxt` changes only in which versions it names
 and versions already loaded stay as they are. A torn file counts as absent: all of it can be written again from the releases.
@@ -24,15 +25,16 @@ from pathlib import Path
 
 from deploy.files import write_atomically
 from deploy.triton import backend_model
-from deploy.triton.client import ModelConfig
-from deploy.triton.runtime import Choice
-from ranking.release import Member, TensorSpec
+from deploy.triton.config import WARMUP, ModelConfig, Warmup
+from deploy.triton.runtime import Choice, golden_arrays
+from deploy.triton.target import CPU, PYTHON, Target
+from ranking.release import MOST_PAIRS, MOST_ROWS, Member, TensorSpec
 
 CONFIG = "config.pbtxt"
 _log = logging.getLogger(__name__)
 
 
-def place(repository: Path, member: Member, model: Path, choice: Choice) -> None:
+def place(repository: Path, member: Member, model: Path, choice: Choice, target: Target) -> None:
     """Write the version directory of `member`, or leave it alone where it is already right.
 
     The directory is made beside its place and renamed: Triton never sees half of one.
@@ -42,28 +44,39 @@ def place(repository: Path, member: Member, model: Path, choice: Choice) -> None
         member: the manifest's entry.
         model: its ONNX file in the release directory.
         choice: what it runs on.
+        target: whose backend reads it.
     """
-    target = repository / member.model / str(member.version)
-    run = json.dumps({"runtime": choice.runtime, "threads": choice.threads, "sha256": member.sha256}) + "\n"
-    code = Path(backend_model.__file__).read_bytes()
-    if _holds(target, run, code):
+    version = repository / member.model / str(member.version)
+    run = json.dumps({"variant": choice.variant, "runtime": choice.runtime, "threads": choice.threads, "sha256": member.sha256}) + "\n"
+    code = Path(backend_model.__file__).read_bytes() if target.backend == PYTHON else None
+    if _holds(version, run, code):
         return
-    partial = target.with_name(f".{target.name}.partial")
+    partial = version.with_name(f".{version.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     _link(model, partial / "model.onnx")
-    (partial / "model.py").write_bytes(code)
-    _compile(partial / "model.py")
+    if code is not None:
+        (partial / "model.py").write_bytes(code)
+        _compile(partial / "model.py")
     (partial / "run.json").write_text(run, encoding="utf-8")
-    shutil.rmtree(target, ignore_errors=True)
-    partial.rename(target)
+    shutil.rmtree(version, ignore_errors=True)
+    partial.rename(version)
 
 
 def placed_digest(repository: Path, model: str, version: int) -> str:
     """The sha256 of the model that stands in a version directory, empty where there is none (or none that says so)."""
+    return _said(repository, model, version, "sha256")
+
+
+def placed_variant(repository: Path, model: str, version: int) -> str:
+    """The variant that stands in a version directory; empty where the release names none, or nothing stands there."""
+    return _said(repository, model, version, "variant")
+
+
+def _said(repository: Path, model: str, version: int, key: str) -> str:
     path = repository / model / str(version) / "run.json"
     try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["sha256"])
+        return str(json.loads(path.read_text(encoding="utf-8"))[key])
     except FileNotFoundError:
         return ""
     except (ValueError, KeyError, TypeError) as torn:
@@ -76,9 +89,29 @@ def torn(repository: Path, member: Member) -> bool:
     return (repository / member.model / str(member.version)).is_dir() and not placed_digest(repository, member.model, member.version)
 
 
-def configure(repository: Path, member: Member, versions: Iterable[int]) -> None:
-    """Write the model's configuration: `member`'s inputs and output, serving exactly `versions`."""
-    write_atomically(repository / member.model / CONFIG, _config(member, versions).text())
+def configure(repository: Path, member: Member, versions: Iterable[int], target: Target, *, scalar: bool = False) -> None:
+    """Write the model's configuration: `member`'s inputs and output, serving exactly `versions`.
+
+    The rows for warming up are the golden ones of whichever release came first: others would make Triton load every version again.
+
+    Args:
+        repository: the model repository.
+        member: the manifest's entry.
+        versions: to serve side by side.
+        target: what the repository is written for.
+        scalar: see `ModelConfig`.
+    """
+    have = _read(repository, member.model)
+    rows = golden_arrays(member.golden.inputs, member.inputs)
+    warmup = Warmup(len(member.golden.outputs), {name: array.shape[1:] for name, array in rows.items()})
+    folder = repository / member.model / WARMUP
+    if have is not None and have.warmup is not None and have.inputs == member.inputs and folder.is_dir():
+        warmup = have.warmup
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, array in rows.items():
+            (folder / Warmup.file(name)).write_bytes(array.tobytes())
+    write_atomically(repository / member.model / CONFIG, _config(member, versions, target, scalar=scalar, warmup=warmup).text())
 
 
 def configured(repository: Path, model: str) -> set[int]:
@@ -89,7 +122,7 @@ def configured(repository: Path, model: str) -> set[int]:
 
 def conflict(repository: Path, member: Member) -> bool:
     """Whether the model has a configuration whose inputs or output are not `member`'s; its versions cannot serve side by side then."""
-    have, want = _read(repository, member.model), _config(member, ())
+    have, want = _read(repository, member.model), _config(member, (), Target())
     return have is not None and (have.inputs, have.output) != (want.inputs, want.output)
 
 
@@ -104,12 +137,14 @@ def remove(repository: Path, model: str, keep: set[int]) -> None:
         shutil.rmtree(repository / model)
         return
     for directory in (repository / model).iterdir():
-        if directory.is_dir() and directory.name not in {str(v) for v in keep}:
+        if directory.is_dir() and directory.name not in {WARMUP, *(str(v) for v in keep)}:
             shutil.rmtree(directory)
 
 
-def _config(member: Member, versions: Iterable[int]) -> ModelConfig:
-    return ModelConfig(member.model, member.inputs, TensorSpec(member.output, "FP32", (-1,)), tuple(sorted(versions)))
+def _config(member: Member, versions: Iterable[int], target: Target, *, scalar: bool = False, warmup: Warmup | None = None) -> ModelConfig:
+    output = TensorSpec(member.output, "FP32", (-1,))
+    most = MOST_PAIRS if member.kind == "text" and target.device == CPU else MOST_ROWS
+    return ModelConfig(member.model, member.inputs, output, tuple(sorted(versions)), target, most, scalar, warmup)
 
 
 def _read(repository: Path, model: str) -> ModelConfig | None:
@@ -124,10 +159,11 @@ def _read(repository: Path, model: str) -> ModelConfig | None:
         return None
 
 
-def _holds(target: Path, run: str, code: bytes) -> bool:
+def _holds(version: Path, run: str, code: bytes | None) -> bool:
     """Whether a version directory is already what `place` would write; the model itself was compared by its digest in run.json."""
+    model = version / "model.py"
     try:
-        return (target / "run.json").read_bytes() == run.encode() and (target / "model.py").read_bytes() == code
+        return (version / "run.json").read_bytes() == run.encode() and (model.read_bytes() == code if code else not model.exists())
     except FileNotFoundError:
         return False
 

@@ -1,7 +1,8 @@
-"""Which runtime a member runs on, on this host: measured once, side by side, and remembered.
+"""Which of its variants a member runs in and on which runtime, on this host: measured once, side by side, and remembered.
 
-Tree models always run on ONNX Runtime (OpenVINO has no tree operators). For text models the fastest runtime that still gives the
-golden outputs wins.
+Tree models always run on ONNX Runtime (OpenVINO has no tree operators). For text models the release says which variants may be served
+and in which order it prefers them, the host which of them it can compute: the fastest that gives its golden outputs wins, and one that
+is as good as fast where the release prefers it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,16 @@ from numpy.typing import NDArray
 
 from deploy.files import write_atomically
 from deploy.triton import backend_model
+from deploy.triton.target import CPU, GPU, ONNXRUNTIME, Target
 from ranking.errors import InvalidRelease
 from ranking.release import Member, TensorSpec
+from ranking.variants import BF16, FP32, INT8
 
 _ROWS = 16  # enough rows to be bound by arithmetic, few enough to measure a BERT in a second or two
 _REPEATS = 3
+_ALIKE = 0.1  # of the time: less is not worth another precision
 _BF16_FLAGS = ("amx_bf16", "avx512_bf16")
+_OWN_BACKEND = {CPU: (FP32, INT8), GPU: (FP32,)}  # eight-bit products that are quantised as they come have no CUDA kernels
 _NUMPY = {"FP32": np.float32, "INT64": np.int64}
 
 
@@ -39,6 +44,30 @@ class Host:
     def text_runtimes(self) -> tuple[str, ...]:
         return ("onnxruntime", "openvino-bf16" if self.bf16 else "openvino-f32")
 
+    def forms(self, member: Member) -> tuple[Form, ...]:
+        """What a text member may run as here, in the release's order; a release that names no variants leaves the precision open."""
+        if not member.variants.served:
+            return tuple(Form("", member.path, name, member.golden.atol) for name in self.text_runtimes())
+        return tuple(Form(v.name, v.path, name, v.atol) for v in member.variants.served for name in self._runtimes_of(v.name))
+
+    def _runtimes_of(self, variant: str) -> tuple[str, ...]:
+        if variant == BF16:
+            return ("openvino-bf16",) if self.bf16 else ()
+        return ("onnxruntime", "openvino-f32") if variant == FP32 else ("onnxruntime",)
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One way to run a member."""
+
+    variant: str  # empty: the release names none
+    path: str  # its ONNX file, relative to the release directory
+    runtime: str
+    atol: float  # of its golden outputs
+
+    def __str__(self) -> str:
+        return f"{self.variant} on {self.runtime}" if self.variant else self.runtime
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -46,7 +75,8 @@ class Choice:
 
     runtime: str  # one of backend_model.RUNTIMES
     threads: int
-    milliseconds: Mapping[str, float]  # per runtime measured, for a batch of `_ROWS`; empty where there was nothing to choose
+    milliseconds: Mapping[str, float]  # per form measured, for a batch of `_ROWS`; empty where there was nothing to choose
+    variant: str = ""  # of the release's; empty where it names none
 
 
 def host() -> Host:
@@ -57,27 +87,66 @@ def host() -> Host:
     return Host(facts.get("model name", "unknown"), len(os.sched_getaffinity(0)), any(f in flags for f in _BF16_FLAGS))
 
 
-def choose(member: Member, model: Path, cache: Path, machine: Host) -> Choice:
-    """The runtime for `member` on `machine`; measured at the first call for this model and machine, then read from `cache`.
+def choose(member: Member, directory: Path, cache: Path, machine: Host, target: Target) -> Choice:
+    """What `member` runs as on `machine`; measured at the first call for these files and machine, then read from `cache`.
+
+    Triton's own ONNX Runtime backend runs elsewhere, maybe on another machine, and leaves nothing to measure: it gets what the release
+    prefers of what it can compute.
 
     Args:
         member: the manifest's entry.
-        model: its ONNX file, verified.
+        directory: its release's directory, verified.
         cache: JSON file; made if absent.
         machine: from `host()`.
+        target: what the model repository is written for.
 
     Raises:
-        InvalidRelease: no runtime runs the model or gives its golden outputs; the message says what each one did.
+        InvalidRelease: nothing runs the model or gives its golden outputs; the message says what each form did.
     """
     if member.kind == "features":
         return Choice("onnxruntime", 1, {})  # a few trees over a hundred rows: starting threads costs more than it saves
-    key = f"{machine.cpu}|{machine.threads}|{'bf16' if machine.bf16 else 'f32'}|{member.sha256}"
+    if target.backend == ONNXRUNTIME:
+        allowed = [v.name for v in member.variants.served if v.name in _OWN_BACKEND[target.device]]
+        if member.variants.served and not allowed:
+            raise InvalidRelease("variants", f"none that the release allows runs on the {ONNXRUNTIME} backend with {target.device}")
+        return Choice(ONNXRUNTIME, 1, {}, allowed[0] if allowed else "")
+    forms = machine.forms(member)
+    files = "+".join(dict.fromkeys([member.sha256, *(v.sha256 for v in member.variants.served)]))
+    key = f"{machine.cpu}|{machine.threads}|{'bf16' if machine.bf16 else 'f32'}|{files}"
     known = _remembered(cache)
-    if known.get(key, {}).get("runtime") in machine.text_runtimes():
-        return Choice(known[key]["runtime"], machine.threads, known[key]["milliseconds"])
-    choice = _measure(member, model, machine)
-    write_atomically(cache, json.dumps(known | {key: {"runtime": choice.runtime, "milliseconds": choice.milliseconds}}, indent=2) + "\n")
+    if (found := known.get(key, {})) and (found.get("variant", ""), found.get("runtime")) in {(f.variant, f.runtime) for f in forms}:
+        return Choice(found["runtime"], machine.threads, found["milliseconds"], found.get("variant", ""))
+    choice = _measure(member, forms, directory, machine)
+    entry = {"variant": choice.variant, "runtime": choice.runtime, "milliseconds": choice.milliseconds}
+    write_atomically(cache, json.dumps(known | {key: entry}, indent=2) + "\n")
     return choice
+
+
+def file_of(member: Member, variant: str) -> str:
+    """The ONNX file of a member's variant, relative to the release directory."""
+    return next((v.path for v in member.variants.served if v.name == variant), member.path)
+
+
+def tolerance(member: Member, variant: str) -> float:
+    """How far a variant's golden outputs may be off."""
+    return next((v.atol for v in member.variants.served if v.name == variant), member.golden.atol)
+
+
+def gives_scalars(model: Path, output: str) -> bool:
+    """Whether an ONNX model gives (n,) scores and not (n, 1).
+
+    Raises:
+        InvalidRelease: it is no model, or has no such output.
+    """
+    import onnxruntime
+
+    try:
+        found = {o.name: len(o.shape) for o in onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"]).get_outputs()}
+    except Exception as error:  # noqa: BLE001  the runtime raises what it likes
+        raise InvalidRelease(model.name, str(error)) from None
+    if output not in found:
+        raise InvalidRelease(model.name, f"output: the release says {output!r}, the model has {sorted(found)}")
+    return found[output] == 1
 
 
 def golden_arrays(inputs: Mapping[str, Any], specs: tuple[TensorSpec, ...]) -> dict[str, NDArray[Any]]:
@@ -100,12 +169,13 @@ def golden_arrays(inputs: Mapping[str, Any], specs: tuple[TensorSpec, ...]) -> d
     return arrays
 
 
-def golden_error(member: Member, got: NDArray[Any]) -> str:
+def golden_error(member: Member, got: NDArray[Any], atol: float) -> str:
     """Why `got` is not what the release promises; empty where it is.
 
     Args:
-        member: whose golden outputs, (n,), and tolerance.
+        member: whose golden outputs, (n,).
         got: the output of a runtime for the golden inputs.
+        atol: largest error allowed to the variant that gave it.
     """
     want = np.array(member.golden.outputs)
     if got.shape not in (want.shape, (*want.shape, 1)):
@@ -115,30 +185,41 @@ def golden_error(member: Member, got: NDArray[Any]) -> str:
         return f"output {int(np.flatnonzero(~np.isfinite(values))[0])} is not finite"
     errors = np.abs(values - want)
     worst = int(errors.argmax())
-    if errors[worst] <= member.golden.atol:
+    if errors[worst] <= atol:
         return ""
-    return f"output {worst} is {values[worst]:.6g}, expected {want[worst]:.6g} within {member.golden.atol:g}"
+    return f"output {worst} is {values[worst]:.6g}, expected {want[worst]:.6g} within {atol:g}"
 
 
-def _measure(member: Member, model: Path, machine: Host) -> Choice:
+def _measure(member: Member, forms: Sequence[Form], directory: Path, machine: Host) -> Choice:
     golden = golden_arrays(member.golden.inputs, member.inputs)
     rows = {name: np.resize(array, (_ROWS, *array.shape[1:])) for name, array in golden.items()}
     types = {s.name: f"TYPE_{s.dtype}" for s in member.inputs}
-    times: dict[str, float] = {}
+    times: dict[Form, float] = {}
     problems = []
-    for name in machine.text_runtimes():
+    for form in forms:
         try:
-            score = backend_model.open_scorer(model, name, types, member.output, machine.threads)
-            problem = golden_error(member, score(golden))
+            score = backend_model.open_scorer(directory / form.path, form.runtime, types, member.output, machine.threads)
+            problem = golden_error(member, score(golden), form.atol)
             if not problem:
-                times[name] = _median_ms(score, rows)
+                times[form] = _median_ms(score, rows)
         except Exception as error:  # noqa: BLE001  the runtimes raise what they like; one that cannot run the model is not chosen
             problem = f"{type(error).__name__}: {error}"
         if problem:
-            problems.append(f"{name}: {problem}")
+            problems.append(f"{form}: {problem}")
     if not times:
-        raise InvalidRelease("model.onnx", "; ".join(problems))
-    return Choice(min(times, key=lambda name: times[name]), machine.threads, times)
+        raise InvalidRelease("model.onnx", "; ".join(problems) or "no variant that the release allows can be computed on this processor")
+    best = _preferred(times)
+    return Choice(best.runtime, machine.threads, {str(form): ms for form, ms in times.items()}, best.variant)
+
+
+def _preferred(times: Mapping[Form, float]) -> Form:
+    """The fastest form of the first variant, in the release's order, whose fastest form is about as fast as any."""
+    variants: dict[str, Form] = {}
+    for form in sorted(times, key=lambda f: times[f], reverse=True):
+        variants[form.variant] = form  # the last one is the fastest
+    fastest = min(times.values())
+    order = dict.fromkeys(form.variant for form in times)
+    return next(variants[name] for name in order if times[variants[name]] <= fastest * (1 + _ALIKE))
 
 
 def _median_ms(score: backend_model.Scorer, rows: Mapping[str, NDArray[Any]]) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from ranking.release import MOST_PAIRS
 from services.rpc import settings
 from services.rpc.settings import InvalidSettingError, check_reach, check_redis, moment, variable
 
@@ -165,6 +166,8 @@ class Settings:
         check_reach("metrics_address", self.metrics_address, insecure=self.insecure_beyond_loopback)
         if self.item_cache < _LEAST_ITEMS:
             self._refuse("item_cache", f"must be at least {_LEAST_ITEMS}, so that two of the longest lists fit")
+        if self.text_chunk > MOST_PAIRS:
+            self._refuse("text_chunk", f"must be at most {MOST_PAIRS}, the most that a text model takes in one request")
         if self.served_share > 1:
             self._refuse("served_share", "must be at most 1")
         moment("as_of", self.as_of)

@@ -16,10 +16,10 @@ from tests.deploy.releases import (
 
 
 def score(address: str, version: int, n: int = 50) -> tuple[np.ndarray, np.ndarray]:
-    """Both members' outputs on a pinned version for the same batch of n."""
+    """Both members' outputs, (n,), on a pinned version for the same batch of n."""
     with TritonClient(address) as client:
         trees = client.infer("trees", version, {"features": features_batch(n, seed=1)}, "logit")
-        return trees, client.infer("bert", version, text_batch(n, seed=1), "logit")
+        return trees.reshape(-1), client.infer("bert", version, text_batch(n, seed=1), "logit").reshape(-1)
 
 
 def expected(bias: float, n: int = 50) -> tuple[np.ndarray, np.ndarray]:

@@ -17,6 +17,7 @@ from deploy.triton.client import TritonClient, TritonRefused
 from deploy.triton.process import TritonServer
 from ranking.errors import InvalidRelease, LongtailError, Unavailable
 from ranking.layout import Layout
+from ranking.release import MOST_PAIRS
 from tests.deploy.releases import (
     alter,
     bert_logits,
@@ -32,16 +33,17 @@ pytestmark = pytest.mark.servers
 
 
 def test_triton_gives_what_the_models_give_in_process(layout: Layout, triton: TritonServer) -> None:
-    """Served outputs equal ONNX Runtime's in this process and the scores computed by hand, from one row to a thousand."""
+    """Served outputs equal ONNX Runtime's in this process and the scores computed by hand, from one row to the most of a request."""
     release = build_release(layout.releases, "r1", 1, bias=0.25)
     lifecycle.activate(layout, "r1", triton.address)
     paths = {m.name: layout.releases / "r1" / m.path for m in release.members}
     here = {name: onnxruntime.InferenceSession(str(path)) for name, path in paths.items()}
     for n in (1, 7, 1000):
-        features, texts = features_batch(n, seed=n), text_batch(n, seed=n)
+        features, texts = features_batch(n, seed=n), text_batch(min(n, MOST_PAIRS), seed=n)
         with TritonClient(triton.address) as client:
             trees, bert = client.infer("trees", 1, {"features": features}, "logit"), client.infer("bert", 1, texts, "logit")
-        assert trees.shape == bert.shape == (n,)
+        assert (trees.shape, bert.shape) == ((n, 1), (min(n, MOST_PAIRS), 1))
+        trees, bert = trees[:, 0], bert[:, 0]
         np.testing.assert_allclose(trees, here["trees"].run(["logit"], {"features": features})[0].reshape(-1), atol=1e-5)
         np.testing.assert_allclose(bert, here["bert"].run(["logit"], texts)[0], atol=1e-5)
         np.testing.assert_allclose(trees, trees_logits(features, 0.25), atol=1e-5)
@@ -58,7 +60,7 @@ def test_the_new_version_serves_beside_the_old_one(layout: Layout, triton: Trito
         assert ready(triton.address) == both(*kept)
         for v in kept:
             assert_serves(triton.address, v, float(v))
-    assert sorted(p.name for p in (layout.triton_repository / "trees").iterdir()) == ["2", "3", "config.pbtxt"]
+    assert sorted(p.name for p in (layout.triton_repository / "trees").iterdir()) == ["2", "3", "config.pbtxt", "warmup"]
 
 
 def test_loading_a_version_leaves_the_loaded_ones_alone(layout: Layout, triton: TritonServer) -> None:
@@ -136,7 +138,7 @@ def test_a_fresh_triton_does_not_get_what_was_rolled_back_from(layout: Layout) -
     with running_triton(layout) as second:
         lifecycle.reconcile(layout, second.address)
         assert ready(second.address) == both(1)
-        assert sorted(p.name for p in (layout.triton_repository / "trees").iterdir()) == ["1", "config.pbtxt"]
+        assert sorted(p.name for p in (layout.triton_repository / "trees").iterdir()) == ["1", "config.pbtxt", "warmup"]
 
 
 def test_what_was_rolled_back_from_makes_way_for_its_successor(layout: Layout, triton: TritonServer) -> None:

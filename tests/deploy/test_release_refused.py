@@ -12,10 +12,12 @@ import pytest
 from deploy import lifecycle, store, trials
 from deploy.triton.client import TritonClient, TritonRefused
 from deploy.triton.process import TritonServer
-from ranking.errors import InvalidRelease, UnknownName
+from ranking.errors import InvalidRelease, Unavailable, UnknownName
 from ranking.features import MODEL_COLUMNS
 from ranking.layout import Layout
+from ranking.release import MANIFEST
 from ranking.trial import Mode
+from tests.deploy.full_disk import files_of_at_most
 from tests.deploy.releases import (
     TREES_WEIGHTS,
     alter,
@@ -45,8 +47,33 @@ def _text_model(content: Callable[[], bytes]) -> Edit:
     return lambda folder, name: replace_model(folder, name, "bert", content())
 
 
+def _without(path: str) -> Edit:
+    return lambda folder, name: (folder / name / path).unlink()
+
+
+def _half_the_manifest(folder: Path, name: str) -> None:
+    path = folder / name / MANIFEST
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _off(variant: str, max_error: float) -> Edit:
+    """A text member that claims a variant, off by so much."""
+    parity = {"rows": 64, "max_error": max_error, "rank_correlation": 1.0}
+
+    def change(manifest: dict[str, Any]) -> None:
+        bert = manifest["members"][1]
+        bert["variants"] = {"version": 1, "served": [], "refused": {}}
+        bert["variants"]["served"].append({"name": variant, "path": bert["path"], "sha256": bert["sha256"], "parity": parity})
+
+    return _manifest(change)
+
+
 TREES = r"members\[0\] \(trees\)"
 WRONG: dict[str, tuple[Edit, str]] = {
+    "half copied": (_without("models/bert/model.onnx"), r"members\[1\]\.path: models/bert/model\.onnx: No such file"),
+    "half a manifest": (_half_the_manifest, r"release\.json: is not JSON: "),
+    "no tokenizer": (_without("tokenizer/tokenizer.json"), r"tokenizer\.path: tokenizer/tokenizer\.json: No such file"),
+    "a variant beyond its bound": (_off("int8", 0.445), r"members\[1\]\.variants\.int8: is off by up to 0\.445 log-odds on 64 rows"),
     "truncated model": (_model(lambda: trees_model().SerializeToString()[:-200]), TREES + r"\.model: .*(?i:fail|invalid|error)"),
     "not a model": (_model(lambda: b"not an onnx file"), TREES + r"\.model: .*(?i:fail|invalid|error)"),
     "text model truncated": (_text_model(lambda: b"\x08\x08"), r"members\[1\] \(bert\)\.model\.onnx: onnxruntime: .*; openvino-"),
@@ -77,7 +104,7 @@ WRONG: dict[str, tuple[Edit, str]] = {
     ),
     "golden of another length": (
         _manifest(lambda m: m["members"][0]["golden"]["outputs"].pop()),
-        TREES + r"\.golden: .*output has shape \[4\], expected \[3\]",
+        TREES + r"\.golden: .*output has shape \[4, 1\], expected \[3\]",
     ),
     "golden of another shape": (
         _manifest(lambda m: m["members"][0]["golden"]["inputs"].update(features=[[1.0, 2.0]])),
@@ -172,6 +199,20 @@ def test_a_mended_release_is_accepted(layout: Layout, triton: TritonServer) -> N
     replace_model(layout.releases, "r1", "trees", right)
     lifecycle.activate(layout, "r1", triton.address)
     assert_serves(triton.address, 1, 1.0)
+
+
+def test_a_full_disk_leaves_what_is_served(serving: tuple[Layout, TritonServer]) -> None:
+    """Where the version directories cannot be written the error says so, and once there is room the same release goes live."""
+    layout, server = serving
+    build_release(layout.releases, "late", 90, bias=2.0)
+    pointer, before = layout.pointer.read_bytes(), sorted(layout.triton_repository.rglob("*"))
+    with files_of_at_most(1000), pytest.raises(Unavailable, match=r"release late could not be written there: .*File too large"):
+        lifecycle.activate(layout, "late", server.address)
+    assert layout.pointer.read_bytes() == pointer
+    assert ready(server.address) == both(1)
+    assert sorted(p for p in layout.triton_repository.rglob("*") if ".partial" not in str(p)) == before
+    assert_serves(server.address, 1, 1.0)
+    lifecycle.check(layout, "late", server.address)
 
 
 def test_an_unknown_release_is_not_activated(serving: tuple[Layout, TritonServer]) -> None:

@@ -7,12 +7,15 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from deploy.triton import backend_model, runtime
+from deploy.triton.target import CPU, GPU, ONNXRUNTIME, Target
 from ranking.errors import InvalidRelease
 from ranking.release import Golden, Member
-from tests.deploy.releases import TEXT_INPUTS, bert_logits, build_release, text_batch
+from ranking.variants import BOUNDS, Parity, Variant, Variants
+from tests.deploy.releases import TEXT_INPUTS, bert_logits, bert_model, build_release, text_batch
 
 HOST = runtime.Host("test", 1, bf16=False)
 
@@ -62,7 +65,7 @@ def test_an_unknown_runtime_is_refused(tmp_path: Path) -> None:
 def test_tree_models_are_not_measured(release: tuple[Path, Member, Member], tmp_path: Path) -> None:
     """A features member runs on ONNX Runtime with one thread, and nothing is written."""
     directory, trees, _ = release
-    assert runtime.choose(trees, directory / trees.path, tmp_path / "cache.json", HOST) == runtime.Choice("onnxruntime", 1, {})
+    assert runtime.choose(trees, directory, tmp_path / "cache.json", HOST, Target()) == runtime.Choice("onnxruntime", 1, {})
     assert not (tmp_path / "cache.json").exists()
 
 
@@ -70,19 +73,19 @@ def test_the_faster_runtime_is_chosen_and_remembered(release: tuple[Path, Member
     """Both are measured, the smaller time wins, and a second call reads the answer (no model file needed)."""
     directory, _, bert = release
     cache = tmp_path / "cache.json"
-    chosen = runtime.choose(bert, directory / bert.path, cache, HOST)
+    chosen = runtime.choose(bert, directory, cache, HOST, Target())
     assert set(chosen.milliseconds) == {"onnxruntime", "openvino-f32"}
     assert chosen.milliseconds[chosen.runtime] == min(chosen.milliseconds.values())
-    assert runtime.choose(bert, tmp_path / "gone.onnx", cache, HOST) == chosen
+    assert runtime.choose(bert, tmp_path / "gone", cache, HOST, Target()) == chosen
 
 
 def test_another_model_or_machine_is_measured_anew(release: tuple[Path, Member, Member], tmp_path: Path) -> None:
     """What was measured elsewhere, or for other weights, says nothing here."""
     directory, _, bert = release
     cache = tmp_path / "cache.json"
-    runtime.choose(bert, directory / bert.path, cache, HOST)
-    runtime.choose(bert, directory / bert.path, cache, dataclasses.replace(HOST, cpu="other"))
-    runtime.choose(dataclasses.replace(bert, sha256="0" * 64), directory / bert.path, cache, HOST)
+    runtime.choose(bert, directory, cache, HOST, Target())
+    runtime.choose(bert, directory, cache, dataclasses.replace(HOST, cpu="other"), Target())
+    runtime.choose(dataclasses.replace(bert, sha256="0" * 64), directory, cache, HOST, Target())
     assert len(json.loads(cache.read_text())) == 3
 
 
@@ -91,7 +94,7 @@ def test_a_torn_cache_is_measured_again(release: tuple[Path, Member, Member], tm
     """The cache is a convenience: whatever is wrong with it, the choice is made."""
     directory, _, bert = release
     (tmp_path / "cache.json").write_text(content)
-    assert runtime.choose(bert, directory / bert.path, tmp_path / "cache.json", HOST).runtime in backend_model.RUNTIMES
+    assert runtime.choose(bert, directory, tmp_path / "cache.json", HOST, Target()).runtime in backend_model.RUNTIMES
 
 
 def test_wrong_scores_are_never_chosen_however_fast(
@@ -106,7 +109,7 @@ def test_wrong_scores_are_never_chosen_however_fast(
         return score if name == "openvino-f32" else lambda batch: np.zeros(len(batch["input_ids"]), np.float32)
 
     monkeypatch.setattr(backend_model, "open_scorer", distort)
-    chosen = runtime.choose(bert, directory / bert.path, tmp_path / "cache.json", HOST)
+    chosen = runtime.choose(bert, directory, tmp_path / "cache.json", HOST, Target())
     assert (chosen.runtime, set(chosen.milliseconds)) == ("openvino-f32", {"openvino-f32"})
 
 
@@ -115,7 +118,7 @@ def test_a_model_no_runtime_runs_is_refused_with_every_reason(release: tuple[Pat
     directory, _, bert = release
     (directory / bert.path).write_bytes(b"not an onnx file")
     with pytest.raises(InvalidRelease, match=r"model\.onnx: onnxruntime: .*; openvino-f32: ") as caught:
-        runtime.choose(bert, directory / bert.path, tmp_path / "cache.json", HOST)
+        runtime.choose(bert, directory, tmp_path / "cache.json", HOST, Target())
     assert caught.value.key == "model.onnx"
     assert not (tmp_path / "cache.json").exists()
 
@@ -142,4 +145,82 @@ def test_bf16_is_tried_only_where_the_processor_has_it() -> None:
 def test_golden_outputs_are_compared_one_by_one(release: tuple[Path, Member, Member], got: list[float], problem: str) -> None:
     """An output counts when it is finite, of the right shape and within the tolerance; otherwise the worst one is named."""
     member = dataclasses.replace(release[1], golden=Golden({}, (1.0, 2.0), 0.1))
-    assert runtime.golden_error(member, np.array(got, np.float32)) == problem
+    assert runtime.golden_error(member, np.array(got, np.float32), member.golden.atol) == problem
+
+
+def _with_variants(directory: Path, member: Member, *names: str) -> Member:
+    """The member with these variants, which but for fp32 are files of their own, off by half their bound."""
+    served = []
+    for name in names:
+        path = member.path if name == "fp32" else f"models/bert/model.{name}.onnx"
+        if name != "fp32":
+            onnx.save(bert_model(BOUNDS[name].max_error / 2), directory / path)
+        served.append(Variant(name, path, name, Parity(64, BOUNDS[name].max_error / 2, 1.0)))
+    return dataclasses.replace(member, variants=Variants(tuple(served)))
+
+
+def test_each_variant_is_judged_by_its_own_tolerance(release: tuple[Path, Member, Member], tmp_path: Path) -> None:
+    """int8 may be off by what would be another model in fp32, and the one file never stands in for the other."""
+    directory, _, bert = release
+    allowed = _with_variants(directory, bert, "fp32", "int8")
+    chosen = runtime.choose(allowed, directory, tmp_path / "cache.json", HOST, Target())
+    assert set(chosen.milliseconds) == {"fp32 on onnxruntime", "fp32 on openvino-f32", "int8 on onnxruntime"}
+    assert runtime.file_of(allowed, "int8") == "models/bert/model.int8.onnx"
+    assert (runtime.tolerance(allowed, "int8"), runtime.tolerance(allowed, "fp32")) == (0.1, 1e-3)
+    onnx.save(bert_model(2 * BOUNDS["int8"].max_error), directory / "models/bert/model.int8.onnx")
+    again = runtime.choose(allowed, directory, tmp_path / "other.json", HOST, Target())
+    assert set(again.milliseconds) == {"fp32 on onnxruntime", "fp32 on openvino-f32"}
+
+
+def test_a_release_that_allows_nothing_this_processor_computes_is_refused(release: tuple[Path, Member, Member], tmp_path: Path) -> None:
+    """bfloat16 alone, on a processor without it."""
+    directory, _, bert = release
+    with pytest.raises(InvalidRelease, match="no variant that the release allows can be computed on this processor"):
+        runtime.choose(_with_variants(directory, bert, "bf16"), directory, tmp_path / "cache.json", HOST, Target())
+
+
+@pytest.mark.parametrize(
+    ("times", "best"),
+    [
+        ({"fp32 onnxruntime": 10, "fp32 openvino-f32": 12, "bf16 openvino-bf16": 9.5}, "fp32 onnxruntime"),
+        ({"fp32 onnxruntime": 10, "fp32 openvino-f32": 4.2, "bf16 openvino-bf16": 4}, "fp32 openvino-f32"),
+        ({"fp32 onnxruntime": 10, "bf16 openvino-bf16": 4, "int8 onnxruntime": 3.8}, "bf16 openvino-bf16"),
+        ({"fp32 onnxruntime": 10, "bf16 openvino-bf16": 9, "int8 onnxruntime": 4}, "int8 onnxruntime"),
+        ({" onnxruntime": 10, " openvino-f32": 9.9}, " openvino-f32"),
+    ],
+)
+def test_the_releases_preference_decides_where_the_clock_does_not(times: dict[str, float], best: str) -> None:
+    """The fastest wins; a variant the release prefers wins over one that is less than a tenth faster."""
+    forms = {runtime.Form(name.split(" ")[0], "", name.split(" ")[1], 0.1): ms for name, ms in times.items()}
+    chosen = runtime._preferred(forms)
+    assert f"{chosen.variant} {chosen.runtime}" == best
+
+
+@pytest.mark.parametrize(
+    ("device", "allowed", "best"),
+    [(CPU, ("int8", "fp32"), "int8"), (CPU, ("bf16", "fp32"), "fp32"), (GPU, ("int8", "fp32"), "fp32"), (CPU, (), "")],
+)
+def test_tritons_own_backend_gets_what_the_release_prefers(
+    release: tuple[Path, Member, Member], tmp_path: Path, device: str, allowed: tuple[str, ...], best: str
+) -> None:
+    """It runs elsewhere, so nothing is measured: the first variant that it can compute there."""
+    directory, _, bert = release
+    member = _with_variants(directory, bert, *allowed)
+    assert runtime.choose(member, directory, tmp_path / "cache.json", HOST, Target(ONNXRUNTIME, device)).variant == best
+    assert not (tmp_path / "cache.json").exists()
+
+
+def test_variants_that_no_container_runs_are_refused(release: tuple[Path, Member, Member], tmp_path: Path) -> None:
+    """bfloat16 is OpenVINO's here."""
+    directory, _, bert = release
+    with pytest.raises(InvalidRelease, match="none that the release allows runs on the onnxruntime backend with gpu"):
+        runtime.choose(_with_variants(directory, bert, "bf16"), directory, tmp_path / "c", HOST, Target(ONNXRUNTIME, GPU))
+
+
+def test_the_shape_of_scores_is_read_from_the_model(release: tuple[Path, Member, Member]) -> None:
+    """(n,) or (n, 1): Triton's own backend has to be told."""
+    directory, trees, bert = release
+    assert runtime.gives_scalars(directory / bert.path, "logit")
+    assert not runtime.gives_scalars(directory / trees.path, "logit")
+    with pytest.raises(InvalidRelease, match="the release says 'score', the model has"):
+        runtime.gives_scalars(directory / bert.path, "score")

@@ -25,6 +25,7 @@ from services.rpc.settings import InvalidSettingError
         ("LONGTAIL_BUDGET_MS", "nan", "must be finite"),
         ("LONGTAIL_DRAIN_S", "-1", "not negative"),
         ("LONGTAIL_TEXT_CHUNK", "1.5", "must be a whole number"),
+        ("LONGTAIL_TEXT_CHUNK", "257", "must be at most 256"),
         ("LONGTAIL_ITEM_CACHE", "1000", "must be at least 2000"),
         ("LONGTAIL_REUSE_PORT", "maybe", "must be true or false"),
         ("LONGTAIL_AS_OF", "yesterday", "must be RFC 3339"),

@@ -68,4 +68,5 @@ def graph(nodes: list[Any], constants: dict[str, NDArray[np.float32]], columns: 
         [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["n", 1])],
         [numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in constants.items()],
     )
-    return bytes(helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString())
+    operators = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    return bytes(helper.make_model(made, opset_imports=operators, ir_version=8).SerializeToString())

@@ -29,6 +29,11 @@ GIVEN: tuple[str, ...] = ("bert", "bm25", "bi_encoder")
 """Members that read texts: their scores come with the lists (see `training.members.bert`, `bm25`, `bi_encoder`)."""
 RANKER = "ranker_"
 """Members so named were found by the search's stage `rankers`; their scores come with the lists like those of `GIVEN`."""
+UNSERVED: Mapping[str, str] = {
+    "bm25": "it counts words over a whole corpus, which is no function of one pair of texts that a model server could run",
+    "bi_encoder": "its vectors are kept by text and compared outside any model; the cross-encoder starts from the same cosine",
+}
+"""Members for comparison, and why no release carries them: a search whose winner is to be served leaves them out."""
 LIGHTGBM: tuple[str, ...] = ("bagging", "boosting", "boosting_weighted", "lambdarank")
 """Members that are one booster: they share `learning_rate`, `leaves` and `rounds`, and are exported exactly."""
 
@@ -50,6 +55,17 @@ def check_names(names: tuple[str, ...]) -> None:
             raise ValueError(f"members: {name!r} is not known; known: {', '.join(known)}")
     if not names or len(set(names)) != len(names):
         raise ValueError(f"members: need at least one and no duplicates, got {list(names)}")
+
+
+def check_servable(names: tuple[str, ...]) -> None:
+    """Refuse members that no release can carry.
+
+    Raises:
+        ValueError: naming the first, and why.
+    """
+    for name in names:
+        if name in UNSERVED:
+            raise ValueError(f"members: {name} cannot be served: {UNSERVED[name]}")
 
 
 def train(name: str, rows: Rows, *, seed: int, threads: int = 1, options: Mapping[str, Any] | None = None) -> Scorer:

@@ -143,12 +143,13 @@ def _round_thresholds(booster: Any) -> Any:
     """
 
     def lower(match: re.Match[str]) -> str:
-        return "threshold=" + " ".join(repr(float(_floor32(float(t)))) for t in match.group(1).split())
+        return "threshold=" + " ".join(repr(float(floor32(float(t)))) for t in match.group(1).split())
 
     return _reload(booster, lambda text: re.sub(r"^threshold=(.*)$", lower, text, flags=re.MULTILINE))
 
 
-def _floor32(value: float) -> np.float32:
+def floor32(value: float) -> np.float32:
+    """The largest float32 that is not above a value."""
     nearest = np.float32(value)
     return nearest if float(nearest) <= value else np.nextafter(nearest, np.float32(-np.inf))
 

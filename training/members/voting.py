@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ranking.calibrate import logit
 from training.members.contract import Rows
+from training.members.forest import Worth, log_ratio, shares, summed, votes
 from training.members.scaling import Scale
 
 _EVEN = 1e-4  # a share of votes is kept that far from 0 and 1, where a log-odds would be infinite
@@ -26,11 +27,21 @@ class Votes:
     scale: Scale
     model: Any
     count: Callable[[Any, NDArray[np.float32]], NDArray[np.float64]]
+    trees: Callable[[Any], list[Worth]]
     log_odds: bool = False
 
     def logits(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """(n,) scores of (n, d) rows."""
         return np.asarray(self.count(self.model, self.scale.fill(features)), np.float64)
+
+    def to_onnx(self, *, offset: float, columns: int) -> bytes:
+        """As `training.members.contract.Exportable` says."""
+        if columns != len(self.scale.medians):
+            raise ValueError(f"columns: trained on {len(self.scale.medians)}, asked for {columns}")
+        worth = self.trees(self.model)
+        if worth[0].values.shape[1] == 1:
+            return summed(worth, self.scale, offset=offset)
+        return log_ratio(worth, self.scale, offset=offset, even=_EVEN)
 
 
 def adaboost(rows: Rows, *, seed: int, threads: int, rounds: int = 50, depth: int = 1, learning_rate: float = 1.0) -> Votes:
@@ -47,7 +58,7 @@ def adaboost(rows: Rows, *, seed: int, threads: int, rounds: int = 50, depth: in
     from sklearn.ensemble import AdaBoostClassifier
 
     model = AdaBoostClassifier(_tree(depth), n_estimators=rounds, learning_rate=learning_rate, random_state=seed)
-    return _fitted(model, rows, _weighed, weights=rows.weights)
+    return _fitted(model, rows, _weighed, _weighed_trees, weights=rows.weights)
 
 
 def rusboost(rows: Rows, *, seed: int, threads: int, rounds: int = 100, depth: int = 8, learning_rate: float = 0.1) -> Votes:
@@ -66,7 +77,7 @@ def rusboost(rows: Rows, *, seed: int, threads: int, rounds: int = 100, depth: i
     from imblearn.ensemble import RUSBoostClassifier
 
     model = RUSBoostClassifier(_tree(depth), n_estimators=rounds, learning_rate=learning_rate, random_state=seed)
-    return _fitted(model, rows, _weighed, weights=rows.weights)
+    return _fitted(model, rows, _weighed, _weighed_trees, weights=rows.weights)
 
 
 def balanced_bagging(rows: Rows, *, seed: int, threads: int, bags: int = 20, leaf: int = 10) -> Votes:
@@ -83,7 +94,7 @@ def balanced_bagging(rows: Rows, *, seed: int, threads: int, bags: int = 20, lea
     from sklearn.tree import DecisionTreeClassifier
 
     model = BalancedBaggingClassifier(DecisionTreeClassifier(min_samples_leaf=leaf), n_estimators=bags, n_jobs=threads, random_state=seed)
-    return _fitted(model, rows, _share)
+    return _fitted(model, rows, _share, _share_trees)
 
 
 def easy_ensemble(rows: Rows, *, seed: int, threads: int, bags: int = 10, rounds: int = 50) -> Votes:
@@ -100,7 +111,7 @@ def easy_ensemble(rows: Rows, *, seed: int, threads: int, bags: int = 10, rounds
     from sklearn.ensemble import AdaBoostClassifier
 
     model = EasyEnsembleClassifier(bags, AdaBoostClassifier(_tree(1), n_estimators=rounds), n_jobs=threads, random_state=seed)
-    return _fitted(model, rows, _decision)
+    return _fitted(model, rows, _decision, _decision_trees)
 
 
 def _tree(depth: int) -> Any:
@@ -109,13 +120,13 @@ def _tree(depth: int) -> Any:
     return DecisionTreeClassifier(max_depth=depth)
 
 
-def _fitted(model: Any, rows: Rows, count: Any, *, weights: NDArray[np.float32] | None = None) -> Votes:
+def _fitted(model: Any, rows: Rows, count: Any, trees: Any, *, weights: NDArray[np.float32] | None = None) -> Votes:
     scale = Scale.of(rows.features)
     given = {} if weights is None else {"sample_weight": weights.astype(np.float64)}
     model.fit(scale.fill(rows.features), rows.labels, **given)
     if hasattr(model, "n_jobs"):
         model.n_jobs = 1  # scoring: a pool of processes would be sent the whole model for every few lists
-    return Votes(scale, model, count)
+    return Votes(scale, model, count, trees)
 
 
 def _weighed(model: Any, features: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -123,9 +134,27 @@ def _weighed(model: Any, features: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.asarray(model.decision_function(features) * model.estimator_weights_.sum() / 2)
 
 
+def _weighed_trees(model: Any) -> list[Worth]:
+    return [votes(one.tree_, weight) for one, weight in zip(model.estimators_, model.estimator_weights_, strict=False)]
+
+
 def _decision(model: Any, features: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.asarray(model.decision_function(features))
 
 
+def _decision_trees(model: Any) -> list[Worth]:
+    """scikit-learn's AdaBoost decides by 2 Σ α h / Σ α, and the bag by the mean of its AdaBoosts."""
+    boosts = [bag[-1] for bag in model.estimators_]  # each a pipeline: sampler, AdaBoost
+    return [
+        votes(one.tree_, 2 * weight / (boost.estimator_weights_.sum() * len(boosts)))
+        for boost in boosts
+        for one, weight in zip(boost.estimators_, boost.estimator_weights_, strict=False)  # weights of rounds not needed are 0
+    ]
+
+
 def _share(model: Any, features: NDArray[np.float32]) -> NDArray[np.float64]:
     return logit(np.clip(model.predict_proba(features)[:, 1], _EVEN, 1 - _EVEN))
+
+
+def _share_trees(model: Any) -> list[Worth]:
+    return [shares(bag[-1].tree_, 1 / len(model.estimators_)) for bag in model.estimators_]

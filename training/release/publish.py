@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,12 +22,17 @@ from ranking.features import MODEL_COLUMNS, schema_hash
 from ranking.release import MANIFEST, Explainer, Golden, Member, Release, TensorSpec, Tokenizer
 from ranking.text import PAIR_INPUTS, SpecialTokens
 from ranking.types import Surface
+from ranking.variants import BF16, BOUNDS, FP32, Bound, Variant, Variants, beyond, parity
 from training.blends.ensemble import TEXT, Fitted
 from training.members.contract import INPUT, OUTPUT, Explainable, Exportable
+from training.members.registry import UNSERVED
+from training.release.draft import finish, publication
 from training.release.policies import ACTIVE_POLICY
+from training.release.precision import Precision, run
 
-FEATURES_ATOL = 1e-4  # float32 sums of leaves or products in another order
-TEXT_ATOL = 5e-2  # reduced precision (bfloat16) moves log-odds by about 1e-2
+FEATURES = Bound(1e-4, 0.9999)  # float32 sums of leaves or products in another order
+TEXT_ATOL = BOUNDS[BF16].max_error  # for readers that know no variants, which run the file in whatever precision is fast
+GOLDEN_ROWS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +41,8 @@ class Material:
 
     Attributes:
         ensembles: one trained ensemble per surface.
-        sample_rows: surface -> (n, d) feature rows for the golden batch, real ones.
-        text_model: the exported BERT ranker.
+        sample_rows: surface -> (n, d) real feature rows that parity is measured on; the first are the golden batch.
+        text_model: the exported BERT ranker in every precision, the first of which is fp32.
         sample_pairs: its golden batch, tensor name -> (n, L).
         tokenizer: `tokenizer.json`.
         special: its framing ids.
@@ -49,7 +53,7 @@ class Material:
 
     ensembles: Mapping[Surface, Fitted]
     sample_rows: Mapping[Surface, NDArray[np.float32]]
-    text_model: Path
+    text_model: Sequence[Precision]
     sample_pairs: Mapping[str, NDArray[np.int64]]
     tokenizer: Path
     special: SpecialTokens
@@ -64,17 +68,15 @@ def publish(store: Path, material: Material) -> Release:
     The directory appears under its name only when every byte of it is on disk; what a crash leaves behind starts with a dot
     and is not a release.
 
-    A member that no group gives weight is left out.
+    A member that no group gives weight is left out, and so is a precision of the text model that is beyond its bound; the manifest says
+    by how much.
 
     Raises:
         InvalidRelease: a member cannot be served, or the manifest would not be readable; nothing is published.
+        Unavailable: somebody else is publishing, or the disk took no more; nothing is published.
     """
     served = _served(material.ensembles)
-    store.mkdir(parents=True, exist_ok=True)
-    version = next_version(store)
-    draft = store / f".publishing-{version:04d}-{os.getpid()}"
-    shutil.rmtree(draft, ignore_errors=True)
-    try:
+    with publication(store) as (draft, version):
         members = [
             _features_member(draft, surface, name, material.ensembles[surface], material.sample_rows[surface], version)
             for surface, spec in served.items()
@@ -101,21 +103,8 @@ def publish(store: Path, material: Material) -> Release:
         if Release.from_json(json.loads(text)).to_json() != release.to_json():
             raise InvalidRelease(MANIFEST, "does not read back as it was written")
         (draft / MANIFEST).write_text(text + "\n")
-        _sync(draft)
-        draft.rename(store / release.id)
-        _sync_directory(store)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
+        finish(draft, store / release.id)
     return release
-
-
-def next_version(store: Path) -> int:
-    """One more than the highest version any release in the store uses."""
-    used = [0]
-    for manifest in store.glob(f"*/{MANIFEST}"):
-        used += [m["version"] for m in json.loads(manifest.read_text())["members"]]
-    return max(used) + 1
 
 
 def code_revision(root: Path) -> str:
@@ -141,7 +130,8 @@ def _served(ensembles: Mapping[Surface, Fitted]) -> dict[Surface, BlendSpec]:
         names = tuple(spec.members[i] for i in kept)
         for name in names:
             if name != TEXT and not isinstance(fitted.scorers.get(name), Exportable):
-                raise InvalidRelease(f"blends.{surface.value}.members", f"{name} has no form that can be served; give it no weight")
+                why = UNSERVED.get(name, "it has no ONNX form")
+                raise InvalidRelease(f"blends.{surface.value}.members", f"{name} cannot be served: {why}; give it no weight")
         served[surface] = replace(
             spec,
             members=names,
@@ -152,15 +142,17 @@ def _served(ensembles: Mapping[Surface, Fitted]) -> dict[Surface, BlendSpec]:
 
 
 def _features_member(draft: Path, surface: Surface, name: str, fitted: Fitted, rows: NDArray[np.float32], version: int) -> Member:
+    """A member's ONNX file and what the manifest says of it, parity with the trained scorer included."""
     scorer, offset, model = fitted.scorers[name], fitted.shift(name), _name(name, surface)
     assert isinstance(scorer, Exportable)  # `_served` refused it otherwise
     path = f"models/{model}/model.onnx"
     (draft / path).parent.mkdir(parents=True)
     (draft / path).write_bytes(scorer.to_onnx(offset=offset, columns=len(MODEL_COLUMNS)))
     want = scorer.logits(rows) + offset
-    got = _run(draft / path, {INPUT: rows})
-    if not np.abs(got - want).max() <= FEATURES_ATOL:
-        raise InvalidRelease(path, f"ONNX and {name} differ by {np.abs(got - want).max():g} log-odds, more than {FEATURES_ATOL:g}")
+    got = run(draft / path, {INPUT: rows})
+    found = parity(got, want)
+    if problem := beyond(found, FEATURES):
+        raise InvalidRelease(path, f"the ONNX form of {name} {problem}")
     return Member(
         name=model,
         kind="features",
@@ -170,8 +162,9 @@ def _features_member(draft: Path, surface: Surface, name: str, fitted: Fitted, r
         sha256=_sha256(draft / path),
         inputs=(TensorSpec(INPUT, "FP32", (-1, len(MODEL_COLUMNS))),),
         output=OUTPUT,
-        golden=Golden({INPUT: rows.tolist()}, tuple(map(float, got)), FEATURES_ATOL),
+        golden=Golden({INPUT: rows[:GOLDEN_ROWS].tolist()}, tuple(map(float, got[:GOLDEN_ROWS])), FEATURES.max_error),
         explainer=_explainer(draft, model, scorer.to_text(offset=offset)) if isinstance(scorer, Explainable) else None,
+        parity=found,
     )
 
 
@@ -182,9 +175,18 @@ def _explainer(draft: Path, model: str, text: str) -> Explainer:
 
 
 def _text_member(draft: Path, material: Material, version: int) -> Member:
-    path = f"models/{TEXT}/model.onnx"
-    sha256 = _copy(material.text_model, draft, path)
-    got = _run(draft / path, material.sample_pairs)
+    path, plain = f"models/{TEXT}/model.onnx", material.text_model[0]
+    if plain.name != FP32 or plain.problem:
+        raise InvalidRelease(path, f"{plain.name} {plain.problem}" if plain.problem else f"the first precision must be {FP32}")
+    sha256 = _copy(plain.model, draft, path)
+    served = []
+    for form in material.text_model:
+        if form.model == plain.model and not form.problem:
+            served.append(Variant(form.name, path, sha256, form.parity))
+        elif not form.problem:
+            own = f"models/{TEXT}/model.{form.name}.onnx"
+            served.append(Variant(form.name, own, _copy(form.model, draft, own), form.parity))
+    got = run(draft / path, material.sample_pairs)
     return Member(
         name=TEXT,
         kind="text",
@@ -195,19 +197,14 @@ def _text_member(draft: Path, material: Material, version: int) -> Member:
         inputs=tuple(TensorSpec(n, "INT64", (-1, -1)) for n in PAIR_INPUTS),
         output=OUTPUT,
         golden=Golden({n: material.sample_pairs[n].tolist() for n in PAIR_INPUTS}, tuple(map(float, got)), TEXT_ATOL),
+        parity=plain.parity,
+        variants=Variants(tuple(served), {form.name: form.parity for form in material.text_model if form.problem}),
     )
 
 
 def _name(member: str, surface: Surface) -> str:
     """BERT is one for all surfaces; of any other member each surface has its own."""
     return member if member == TEXT else f"{member}_{surface.value}"
-
-
-def _run(path: Path, feed: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return np.asarray(session.run([OUTPUT], dict(feed))[0], np.float64).reshape(-1)
 
 
 def _copy(source: Path, draft: Path, path: str) -> str:
@@ -219,21 +216,3 @@ def _copy(source: Path, draft: Path, path: str) -> str:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(directory: Path) -> None:
-    for path in sorted(directory.rglob("*")):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        else:
-            _sync_directory(path)
-    _sync_directory(directory)
-
-
-def _sync_directory(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -59,5 +59,5 @@ def test_training_is_deterministic(data: tuple[np.ndarray, np.ndarray]) -> None:
 @pytest.mark.parametrize("value", [0.1, -0.1, 1 / 3, 1e-40, 0.5, 0.0])
 def test_floor32_is_the_largest_float32_not_above(value: float) -> None:
     """floor32(t) ≤ t, and the next float32 is above t."""
-    floor = trees._floor32(value)
+    floor = trees.floor32(value)
     assert float(floor) <= value < float(np.nextafter(floor, np.float32(np.inf)))

@@ -11,15 +11,19 @@ import pytest
 
 from deploy import store
 from ranking.blend import blend
-from ranking.errors import InvalidRelease
+from ranking.errors import InvalidRelease, Unavailable
 from ranking.features import MODEL_COLUMNS, schema_hash
 from ranking.text import SpecialTokens
 from ranking.types import Surface
+from ranking.variants import BF16, FP32, INT8, Parity
 from tests.deploy.releases import bert_model, text_batch
 from tests.training.data import ensemble_data
 from training.blends.ensemble import DEFAULT, fit
+from training.members.registry import UNSERVED
+from training.release.draft import next_version
 from training.release.policies import shipped
-from training.release.publish import Material, next_version, publish
+from training.release.precision import Precision
+from training.release.publish import Material, publish
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +34,8 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
     (folder / "tokenizer.json").write_text("{}")
     return Material(
         ensembles={Surface.ADS: fitted, Surface.SEARCH: fitted},
-        sample_rows=dict.fromkeys(Surface, data.select.features[:4]),
-        text_model=folder / "bert.onnx",
+        sample_rows=dict.fromkeys(Surface, data.select.features[:40]),
+        text_model=[Precision(FP32, folder / "bert.onnx", Parity(64, 1e-6, 1.0))],
         sample_pairs=text_batch(4),
         tokenizer=folder / "tokenizer.json",
         special=SpecialTokens(2, 3, 0),
@@ -58,7 +62,7 @@ def many(material: Material) -> Material:
     data, config = ensemble_data(), {**DEFAULT, "rounds": 5, "negatives_rate": 0.5, "options": {"neural": {"epochs": 1}}}
     ads = fit({**config, "members": "boosting_weighted+logistic+bert", "blend": "equal"}, data, 0)
     members = "neural+bagging+lambdarank+popularity+adaboost+bm25+bert"
-    weights = {"neural": 1.0, "bagging": 1.0, "lambdarank": 2.0, "popularity": 0.5}
+    weights = {"neural": 1.0, "bagging": 1.0, "lambdarank": 2.0, "popularity": 0.5, "adaboost": 0.3}
     search = fit({**config, "members": members, "blend": "weighted", "weights": weights}, data, 0)
     return replace(material, ensembles={Surface.ADS: ads, Surface.SEARCH: search})
 
@@ -67,10 +71,16 @@ def test_any_exportable_members_are_published_and_those_without_weight_are_not(m
     """Every member with weight has a model of its own per surface, with its scores as golden batch; those without weight have none."""
     release = store.read(tmp_path, publish(tmp_path, many).id)
     assert release.blends[Surface.ADS].members == ("boosting_weighted_ads", "logistic_ads", "bert")
-    assert release.blends[Surface.SEARCH].members == ("neural_search", "bagging_search", "lambdarank_search", "popularity_search")
-    assert len(release.members) == 3 + 4
+    assert release.blends[Surface.SEARCH].members == (
+        "neural_search",
+        "bagging_search",
+        "lambdarank_search",
+        "popularity_search",
+        "adaboost_search",
+    )
+    assert len(release.members) == 3 + 5
     for surface, fitted in many.ensembles.items():
-        for name in ("boosting_weighted", "logistic", "neural", "bagging", "lambdarank", "popularity"):
+        for name in ("boosting_weighted", "logistic", "neural", "bagging", "lambdarank", "popularity", "adaboost"):
             if name in fitted.scorers and f"{name}_{surface.value}" in release.blends[surface].members:
                 member = release.member(f"{name}_{surface.value}")
                 want = fitted.scorers[name].logits(np.array(member.golden.inputs["features"], np.float32)) + fitted.shift(name)
@@ -87,12 +97,11 @@ def test_leaving_out_members_without_weight_changes_no_probability(many: Materia
     np.testing.assert_allclose(blend(published, fitted.logits(lists)[kept], lists.tiers).probabilities, want, rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["adaboost", "bm25"])
-def test_a_member_that_cannot_be_served_is_named_before_anything_is_written(material: Material, tmp_path: Path, name: str) -> None:
+def test_a_member_that_cannot_be_served_is_named_before_anything_is_written(material: Material, tmp_path: Path) -> None:
     """With weight it stops the release, and the store is not even made."""
-    config = {**DEFAULT, "rounds": 5, "negatives_rate": 0.5, "members": f"boosting+{name}", "blend": "equal"}
-    fitted = fit({**config, "options": {"adaboost": {"rounds": 5}}}, ensemble_data(), 0)
-    with pytest.raises(InvalidRelease, match=f"blends.ads.members.*{name} has no form that can be served"):
+    config = {**DEFAULT, "rounds": 5, "negatives_rate": 0.5, "members": "boosting+bm25", "blend": "equal"}
+    fitted = fit(config, ensemble_data(), 0)
+    with pytest.raises(InvalidRelease, match=f"blends.ads.members: bm25 cannot be served: {UNSERVED['bm25']}"):
         publish(tmp_path / "store", replace(material, ensembles={Surface.ADS: fitted}))
     assert not (tmp_path / "store").exists()
 
@@ -108,8 +117,8 @@ def test_every_release_has_its_own_version(material: Material, tmp_path: Path) -
 
 def test_a_failing_publish_leaves_nothing(material: Material, tmp_path: Path) -> None:
     """A missing model fails the publish, and the store holds no part of a release."""
-    with pytest.raises(FileNotFoundError):
-        publish(tmp_path, replace(material, text_model=tmp_path / "gone.onnx"))
+    with pytest.raises(Unavailable, match=r"nothing was published: No such file or directory \(.*gone\.onnx\)"):
+        publish(tmp_path, replace(material, text_model=[Precision(FP32, tmp_path / "gone.onnx", Parity(64, 1e-6, 1.0))]))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -118,6 +127,7 @@ def test_unfinished_drafts_are_not_releases(material: Material, tmp_path: Path) 
     (tmp_path / ".publishing-0007-1").mkdir()
     release = publish(tmp_path, material)
     assert [r.id for r in store.list_releases(tmp_path)] == [release.id]
+    assert [p.name for p in tmp_path.iterdir()] == [release.id]
 
 
 def test_numbers_that_json_cannot_say_are_refused(material: Material, tmp_path: Path) -> None:
@@ -156,3 +166,47 @@ def test_a_manifest_that_does_not_read_back_is_not_published(material: Material,
     with pytest.raises((InvalidRelease, ValueError)):
         publish(tmp_path, replace(material, ensembles={}))
     assert [p for p in tmp_path.iterdir() if (p / "release.json").exists()] == []
+
+
+def test_precisions_within_their_bounds_are_published_and_others_named(material: Material, tmp_path: Path) -> None:
+    """fp32 and bf16 share a file, int8 has one of its own; one beyond its bound leaves its figures in the manifest and no file."""
+    plain = material.text_model[0]
+    small = tmp_path / "small.onnx"
+    small.write_bytes(plain.model.read_bytes())
+    forms = [plain, Precision(BF16, plain.model, Parity(64, 0.02, 0.9999)), Precision(INT8, small, Parity(64, 0.05, 0.999))]
+    member = store.read(tmp_path / "a", publish(tmp_path / "a", replace(material, text_model=forms)).id).member("bert")
+    assert [(v.name, v.path) for v in member.variants.served] == [
+        ("fp32", "models/bert/model.onnx"),
+        ("bf16", "models/bert/model.onnx"),
+        ("int8", "models/bert/model.int8.onnx"),
+    ]
+    off = Parity(64, 0.25, 0.996)
+    release = publish(tmp_path / "b", replace(material, text_model=[*forms[:2], Precision(INT8, small, off)]))
+    assert release.member("bert").variants.refused == {"int8": off}
+    assert [p.name for p in (tmp_path / "b" / release.id / "models" / "bert").iterdir()] == ["model.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("parity", "message"),
+    [
+        (Parity(64, 0.002, 1.0), r"fp32 is off by up to 0\.002 log-odds on 64 rows, its bound is 0\.001"),
+        (Parity(64, 1e-4, 0.99), r"fp32 has rank correlation 0\.99 on 64 rows, its bound is 0\.9999"),
+        (Parity(64, float("inf"), 0.0), r"fp32 is off by up to inf log-odds"),
+    ],
+)
+def test_an_export_that_is_another_model_is_not_published(material: Material, tmp_path: Path, parity: Parity, message: str) -> None:
+    """Without a form that gives the trained model's scores there is no release."""
+    wrong = [replace(material.text_model[0], parity=parity)]
+    with pytest.raises(InvalidRelease, match=message):
+        publish(tmp_path, replace(material, text_model=wrong))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_manifest_states_how_exact_each_member_is(material: Material, tmp_path: Path) -> None:
+    """Every member has its parity with the framework that trained it, on all the rows it was given and not on the golden ones alone."""
+    release = store.read(tmp_path, publish(tmp_path, material).id)
+    trees = release.member("boosting_ads")
+    assert trees.parity is not None
+    assert (trees.parity.rows, len(trees.golden.outputs)) == (40, 8)
+    assert trees.parity.max_error < 1e-4
+    assert release.member("bert").parity == material.text_model[0].parity
