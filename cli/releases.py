@@ -15,6 +15,7 @@ from rich.table import Column, Table
 
 from cli.common import explained, layout, out, triton_address
 from ranking.layout import Layout
+from ranking.variants import Parity
 
 if TYPE_CHECKING:
     from deploy.operations import Releases
@@ -71,8 +72,9 @@ def release_show(release: Annotated[str, typer.Argument(help="release id")], add
     out.print(f"release {found.id} of {found.created}: {', '.join(f'{key} {escape(value)}' for key, value in found.lineage.items())}")
     table = Table("member", "model", "form", *(Column(name, justify="right") for name in ("rows", "largest error", "rank correlation")), "")
     for m in found.members:
-        forms = [(name, parity, "served") for name, parity in m.variants] + [
-            (name, parity, "beyond its bound") for name, parity in m.refused
+        forms: list[tuple[str, Parity | None, str]] = [
+            *((name, parity, "served") for name, parity in m.variants),
+            *((name, parity, "beyond its bound") for name, parity in m.refused),
         ]
         for name, parity, standing in forms or [("", m.parity, "served")]:
             figures = (f"{parity.rows:,}", f"{parity.max_error:.2g}", f"{parity.rank_correlation:.5f}") if parity else ("", "", "")

@@ -93,7 +93,7 @@ class Reconciler:
                 with TritonClient(self._address) as client:
                     client.index()
                     for release in serving:
-                        verify.served(client, release)
+                        verify.served(client, release, self._layout.triton_repository)
             except (Unavailable, InvalidRelease) as wrong:
                 _log.warning("what is served no longer answers as it should: %s", wrong)
                 self._metrics.missed()
