@@ -1,6 +1,6 @@
 """What one user's or one item's purchases say at any instant: the batch tables' aggregates, from the purchases themselves.
 
-`training.tables` computes them in SQL for everybody at the starts of weeks; here they are for whom something just happened to. At the
+`training.tables` computes them for everybody at the starts of weeks; here they are for whom something just happened to. At the
 start of a week both give the same bits, because both count in whole numbers: money in micros, fading in parts of `WHOLE`. Knows no
 clock, no store, and not where purchases come from; which features it gives is `ranking.features.LIVE_FEATURES`.
 """

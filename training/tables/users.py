@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import numpy as np
@@ -31,23 +32,22 @@ from ranking.features import (
 )
 from ranking.text import interest_text
 from training.tables.duck import write
+from training.tables.sold import NEVER, IntArray, us
+from training.tables.weekly import Weeks
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 _DAY_US = 86_400e6
-_GROUPED = {"type": "type_key", "maker": "maker_key"}  # name of the lists -> column of the lines
 _REPEATED = ["user_id", "interest_text", *(f"{f.name}.list.element" for f in USER_BEHAVIOUR if f.dtype == "int64_list")]
 """Columns in which values come again and again: a dictionary makes them smaller, and only slows down the others."""
-_NEVER_AGAIN = np.iinfo(np.int64).max
 _cached_text = cache(interest_text)  # users share few sets of largest categories
 
 # One row per line, as a state of its (user, item) pair: it holds from this purchase until the pair's next one. Sorted the way
 # histories are listed, so that a snapshot is a filter and needs neither grouping nor sorting.
 _STATES = f"""
-SELECT user_code, item_key, epoch_us(bought_at) AS since,
-       coalesce(epoch_us(lead(bought_at) OVER pair), {_NEVER_AGAIN}) AS until,
-       (row_number() OVER pair)::FLOAT AS baskets
-FROM lines
-WINDOW pair AS (PARTITION BY user_code, item_key ORDER BY bought_at, basket_id)
-ORDER BY user_code, since DESC, item_key
+SELECT user_code, item_key, epoch_us(bought_at) AS since, coalesce(epoch_us(again), {NEVER}) AS until, nth::FLOAT AS baskets
+FROM lines ORDER BY user_code, since DESC, item_key
 """
 
 _SCALARS = """
@@ -74,23 +74,9 @@ FROM bought b JOIN orders o USING (user_code) JOIN users u USING (user_code)
 ORDER BY b.user_code
 """
 
-_CATEGORIES = """
-SELECT user_code, category_key, count(*) AS lines
-FROM lines WHERE bought_at < $at AND category_key <> 0
-GROUP BY ALL ORDER BY user_code, lines DESC, category_key
-"""
-
-# Lines by user, group and week, made once: a snapshot then fades a third of what it would have to. In the order in which it groups them.
 _WEEKLY = """
-CREATE TEMP TABLE weekly_{group} AS
-SELECT user_code, {group} AS key, w.start_time, count(*) AS lines
-FROM lines l JOIN weeks w USING (week) WHERE {group} <> 0 GROUP BY ALL ORDER BY user_code, key
-"""
-
-_AFFINITIES = f"""
-SELECT user_code, key, sum(lines * faded) / {WHOLE} AS affinity
-FROM weekly_{{group}} JOIN fading($at, {AFFINITY_HALF_LIFE}) USING (start_time)
-GROUP BY user_code, key ORDER BY user_code, affinity DESC, key
+SELECT user_code, {group} AS key, epoch_us(start_time) AS starts, count(*) AS lines
+FROM lines JOIN weeks USING (week) WHERE {group} <> 0 GROUP BY ALL ORDER BY user_code, key
 """
 
 
@@ -117,6 +103,35 @@ def _groups(codes: NDArray[Any], users: NDArray[Any], limit: int) -> _Groups:
     return _Groups(kept, owners[kept], offsets, ends - starts)
 
 
+@dataclass(frozen=True, slots=True)
+class _Pairs:
+    """Users and the groups of a kind they bought of, ascending."""
+
+    users: NDArray[Any]  # (p,) codes
+    keys: IntArray  # (p,) of the groups
+    lines: csr_array  # (p, w) int64
+    since: IntArray  # (p,) start of the first week
+
+    @staticmethod
+    def read(db: duckdb.DuckDBPyConnection, weeks: Weeks, group: str) -> _Pairs:
+        """Those of a column of the lines."""
+        found = db.execute(_WEEKLY.format(group=group)).fetchnumpy()
+        users, keys = found["user_code"], found["key"]
+        new = np.ones(len(users), np.bool_)
+        new[1:] = (users[1:] != users[:-1]) | (keys[1:] != keys[:-1])
+        lines = weeks.counts(np.cumsum(new) - 1, found["starts"], found["lines"], int(new.sum()))
+        return _Pairs(users[new], keys[new], lines, weeks.first(lines))
+
+    def largest(self, at: int, sizes: NDArray[Any]) -> IntArray:
+        """Rows of the pairs known before `at`, by user, of each the largest (p,) size first, equals by key."""
+        rows = np.flatnonzero(self.since < at)
+        ends = np.flatnonzero(np.diff(self.users[rows], append=-1)) + 1
+        ordered = [
+            of_user[np.argsort(-sizes[of_user], kind="stable")] for of_user in np.split(rows, ends[:-1])
+        ]  # one sort takes four times as long
+        return np.concatenate(ordered)
+
+
 def write_user_profile(db: duckdb.DuckDBPyConnection, out: Path, known_at: datetime) -> int:
     """One row per user, stamped `known_at`; none for the forgotten."""
     columns = ", ".join(f"{f.name}::FLOAT AS {f.name}" for f in USER_PROFILE)
@@ -135,14 +150,11 @@ def write_user_behaviour(
 
     `done` is called after each snapshot.
     """
-    states = db.execute(_STATES).fetchnumpy()
-    for group in _GROUPED.values():
-        db.execute(_WEEKLY.format(group=group))
-    names = dict(db.execute("SELECT DISTINCT category_key, category FROM catalogue").fetchall())
+    behaviour = _Behaviour(db)
     writer, rows = None, 0
     try:
         for at in snapshots:
-            table = _snapshot(db, states, names, at)
+            table = behaviour.at(at)
             writer = writer or pq.ParquetWriter(
                 out / f"{USER_BEHAVIOUR.name}.parquet", table.schema, compression="zstd", use_dictionary=_REPEATED
             )
@@ -152,42 +164,54 @@ def write_user_behaviour(
     finally:
         if writer:
             writer.close()
-        for group in _GROUPED.values():
-            db.execute(f"DROP TABLE weekly_{group}")
     return rows
 
 
-def _snapshot(db: duckdb.DuckDBPyConnection, states: dict[str, NDArray[Any]], names: dict[int, str], at: datetime) -> pa.Table:
-    scalars = db.execute(_SCALARS, {"at": at, "window": WINDOW.days}).to_arrow_table()
-    users = scalars["user_code"].to_numpy()
-    at_us = np.int64(np.datetime64(at.replace(tzinfo=None), "us").astype(np.int64))
+class _Behaviour:
+    def __init__(self, db: duckdb.DuckDBPyConnection) -> None:
+        self._db = db
+        self._states = db.execute(_STATES).fetchnumpy()
+        self._weeks = Weeks.read(db)
+        self._categories, self._types, self._makers = (
+            _Pairs.read(db, self._weeks, f"{group}_key") for group in ("category", "type", "maker")
+        )
+        self._names = dict(db.execute("SELECT DISTINCT category_key, category FROM catalogue").fetchall())
 
-    current = np.flatnonzero((states["since"] < at_us) & (states["until"] >= at_us))
-    history = _groups(states["user_code"][current], users, MAX_HISTORY)
-    row = current[history.rows]
+    def at(self, snapshot: datetime) -> pa.Table:
+        """A row per user who had bought something."""
+        scalars = self._db.execute(_SCALARS, {"at": snapshot, "window": WINDOW.days}).to_arrow_table()
+        users, at, states = scalars["user_code"].to_numpy(), us(snapshot), self._states
 
-    counted = db.execute(_CATEGORIES, {"at": at}).fetchnumpy()
-    affinity = _groups(counted["user_code"], users, MAX_CATEGORIES)
-    keys = counted["category_key"][affinity.rows]
-    shares = counted["lines"][affinity.rows] / scalars["lines"].to_numpy()[affinity.owners]
-    texts = [
-        _cached_text(tuple(names[k] for k in keys[a : min(a + INTEREST_CATEGORIES, b)].tolist()))
-        for a, b in zip(affinity.offsets[:-1], affinity.offsets[1:], strict=True)
-    ]
-    columns = {
-        "distinct_items": pa.array(history.sizes.astype(np.float32)),
-        "history_item_keys": history.lists(states["item_key"][row]),
-        "history_counts": history.lists(states["baskets"][row]),
-        "history_days": history.lists(((at_us - states["since"][row]) / _DAY_US).astype(np.float32)),
-        "category_keys": affinity.lists(keys),
-        "category_shares": affinity.lists(shares.astype(np.float32)),
-        "interest_text": pa.array(texts, pa.string()),
-    }
-    for name, group in _GROUPED.items():
-        found = db.execute(_AFFINITIES.format(group=group), {"at": at}).fetchnumpy()
-        kept = _groups(found["user_code"], users, MAX_GROUPS)
-        columns[f"{name}_keys"] = kept.lists(found["key"][kept.rows])
-        columns[f"{name}_affinities"] = kept.lists(found["affinity"][kept.rows].astype(np.float32))
-    columns |= {name: scalars[name] for name in scalars.column_names}
-    stamps = pa.array([at] * len(users), pa.timestamp("us", tz="UTC"))
-    return pa.table({"user_id": columns["user_id"], "event_timestamp": stamps} | {f.name: columns[f.name] for f in USER_BEHAVIOUR})
+        current = np.flatnonzero((states["since"] < at) & (states["until"] >= at))
+        history = _groups(states["user_code"][current], users, MAX_HISTORY)
+        row = current[history.rows]
+
+        counts = self._categories.lines @ self._weeks.before(at)
+        largest = self._categories.largest(at, counts)
+        affinity = _groups(self._categories.users[largest], users, MAX_CATEGORIES)
+        category = largest[affinity.rows]
+        keys = self._categories.keys[category]
+        shares = counts[category] / scalars["lines"].to_numpy()[affinity.owners]
+        texts = [
+            _cached_text(tuple(self._names[k] for k in keys[a : min(a + INTEREST_CATEGORIES, b)].tolist()))
+            for a, b in pairwise(affinity.offsets.tolist())
+        ]
+        columns = {
+            "distinct_items": pa.array(history.sizes.astype(np.float32)),
+            "history_item_keys": history.lists(states["item_key"][row]),
+            "history_counts": history.lists(states["baskets"][row]),
+            "history_days": history.lists(((at - states["since"][row]) / _DAY_US).astype(np.float32)),
+            "category_keys": affinity.lists(keys),
+            "category_shares": affinity.lists(shares.astype(np.float32)),
+            "interest_text": pa.array(texts, pa.string()),
+        }
+        faded = self._weeks.fading(at, AFFINITY_HALF_LIFE)
+        for name, pairs in (("type", self._types), ("maker", self._makers)):
+            affinities = (pairs.lines @ faded) / WHOLE
+            largest = pairs.largest(at, affinities)
+            kept = _groups(pairs.users[largest], users, MAX_GROUPS)
+            columns[f"{name}_keys"] = kept.lists(pairs.keys[largest[kept.rows]])
+            columns[f"{name}_affinities"] = kept.lists(affinities[largest[kept.rows]].astype(np.float32))
+        columns |= {name: scalars[name] for name in scalars.column_names}
+        stamps = pa.array([snapshot] * len(users), pa.timestamp("us", tz="UTC"))
+        return pa.table({"user_id": columns["user_id"], "event_timestamp": stamps} | {f.name: columns[f.name] for f in USER_BEHAVIOUR})
