@@ -64,7 +64,7 @@ def options(settings: Settings, tokens: Path) -> Options:
             least=settings.min_concurrent_rpcs,
             queue=settings.queue_calls,
             wait_s=settings.queue_ms / 1e3,
-            turn_s=settings.loop_turn_ms / 1e3,
+            target_s=settings.loop_wait_ms / 1e3,
         ),
         adaptive=(RANKING,),
         default_s=settings.budget_ms / 1e3,

@@ -108,9 +108,9 @@ class Settings:
     )
     queue_calls: int = field(default=128, metadata={"help": "Rank calls waiting for their turn beyond which new ones are refused; 0: none"})
     queue_ms: float = field(default=100.0, metadata={"help": "longest such a call waits; never more than half of its deadline"})
-    loop_turn_ms: float = field(  # a call takes a handful of turns of the loop: it then answers within a tenth of a second
+    loop_wait_ms: float = field(  # two or three calls' work: what a machine that is merely busy makes of it stays below
         default=10.0,
-        metadata={"help": "turn of the event loop, in which everything that can run runs once, beyond which fewer Rank calls are taken"},
+        metadata={"help": "wait of a call that was let in for the event loop, beyond which fewer Rank calls are taken at once"},
     )
     caller_limits: str = field(default="", metadata={"help": "JSON file with calls per second and day by caller; empty: no limits"})
     caller_limits_split: int = field(

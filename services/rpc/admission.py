@@ -1,6 +1,8 @@
-"""A gate in front of each service, on the event loop: calls enter, wait or are refused, and the loop's delay is looked at.
+"""A gate in front of each service, on the event loop: calls enter, wait or are refused; and who is at the door comes before who is in.
 
-The rules are `overload`'s; here are the futures and the one task that looks at the loop.
+grpc.aio takes one call after the other, each in several turns of the loop. Whatever works between them holds up the taking, and calls then
+wait where nobody sees them, until they are too late for anything: neither counted nor refused. So calls begin their work one by one, and
+before each the loop turns until nobody new has come. The rules are `overload`'s; here are the futures and turns.
 """
 
 from __future__ import annotations
@@ -14,7 +16,10 @@ from dataclasses import dataclass
 from ranking.errors import Overloaded
 from services.rpc.overload import Bounds, Gate
 
-LOOK_S = 0.025  # between two looks at the loop: 40 a second cost nothing, and a window of four is a tenth of a second
+TICK_S = 0.025  # 40 a second cost nothing, and a window of four is a tenth of a second
+_QUIET = 6  # turns of the loop in which nobody came: grpc.aio needs about four from one call to the next
+_PATIENCE_S = 0.003  # longest that newcomers hold up a call's work, about as long as the work takes: else they would be all that is done
+_IDLE_S = 0.001  # since the last call's work: nobody can have been waiting at the door
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +44,24 @@ class Admission:
         """
         self._gates = {name: Gate(of, time.monotonic) for name, of in bounds.items()}
         self._default_s = default_s
-        self._looking: asyncio.Task[None] | None = None
+        self._ticking: asyncio.Task[None] | None = None
+        self._beginning = asyncio.Lock()
+        self._came = 0  # calls, ever
+        self._worked = 0.0  # when a call last began or ended, monotonic seconds
 
     def start(self) -> None:
-        """Begin to look at the loop."""
-        self._looking = asyncio.create_task(self._look())
+        """Begin to look at the time."""
+        self._ticking = asyncio.create_task(self._tick())
 
     async def stop(self) -> None:
         """Look no more; who waits is woken by those who leave."""
-        if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.gather(self._looking, return_exceptions=True)
+        if self._ticking is not None:
+            self._ticking.cancel()
+            await asyncio.gather(self._ticking, return_exceptions=True)
+
+    def came(self) -> None:
+        """A call has come, of whatever service; to be told as early as possible."""
+        self._came += 1
 
     def load(self) -> dict[str, Load]:
         """Of every gate, by service."""
@@ -73,9 +85,23 @@ class Admission:
         await self._enter(gate, self._default_s if left_s is None else left_s)
         began = time.monotonic()
         try:
+            if gate.bounds.target_s is not None:
+                await self._turn(began)
+                gate.waited(self._worked - began)
             yield
         finally:
-            gate.leave(time.monotonic() - began)
+            self._worked = time.monotonic()
+            gate.leave(self._worked - began)
+
+    async def _turn(self, asked: float) -> None:
+        """Wait until this call's work may begin: its predecessors' has, and nobody is at the door."""
+        idle = not self._beginning.locked() and asked - self._worked > _IDLE_S
+        async with self._beginning:
+            until, quiet, came = time.monotonic() + _PATIENCE_S, _QUIET if idle else 0, self._came
+            while quiet < _QUIET and time.monotonic() < until:
+                await asyncio.sleep(0)
+                quiet, came = (quiet + 1, came) if self._came == came else (0, self._came)
+            self._worked = time.monotonic()
 
     @staticmethod
     async def _enter(gate: Gate, left_s: float) -> None:
@@ -101,11 +127,8 @@ class Admission:
                 gate.leave(0.0)
             raise
 
-    async def _look(self) -> None:
+    async def _tick(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_S)
-            began = time.monotonic()
-            await asyncio.sleep(0)  # back when everything that could run has run once: a whole turn, wherever in it the timer fell
-            turn_s = time.monotonic() - began
+            await asyncio.sleep(TICK_S)
             for gate in self._gates.values():
-                gate.looked(turn_s)
+                gate.tick()

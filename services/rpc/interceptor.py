@@ -48,6 +48,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
+        self._admission.came()
         method = str(handler_call_details.method)  # "/service/method"
         known = self._guarded.get(method)
         if known is not None:

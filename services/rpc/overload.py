@@ -1,12 +1,11 @@
 """How many calls run at once, how many wait, and who is refused at once: the rules, without threads, tasks or a clock of their own.
 
-A gateway process has one thing that runs out: the time of its one event loop. So what decides how many calls may run is how long a turn of
-the loop takes, in which everything that can run runs once, and not how long calls take: those wait for models and stores too, which
-degrade an answer and must not shut callers out. DAGOR goes by queueing time instead of response time for the same reason (Zhou et al.,
-"Overload Control for Scaling WeChat Microservices", SoCC 2018, section 4.1). The limit moves like Gradient2Limit of Netflix'
-concurrency-limits: down by the ratio of what a turn may take to what it takes, at most by half, and up only while it is in use. A turn
-counts as long when all turns of a window are, as in CoDel (Nichols and Jacobson, "Controlling Queue Delay", ACM Queue 2012): a burst is no
-overload.
+A gateway process has one thing that runs out: the time of its one event loop. So what decides how many calls may run is how long one that
+was let in waits for the loop before its work begins, and not how long calls take: those wait for models and stores too, which degrade an
+answer and must not shut callers out. DAGOR goes by queueing time instead of response time for the same reason (Zhou et al., "Overload
+Control for Scaling WeChat Microservices", SoCC 2018, section 4.1). The limit moves like Gradient2Limit of Netflix' concurrency-limits: down
+by the ratio of what a wait may be to what it is, at most by half, and up only while it is in use. Waits count as long when all of a window
+are, as in CoDel (Nichols and Jacobson, "Controlling Queue Delay", ACM Queue 2012): a burst is no overload.
 
 Who cannot run waits in a short queue, in the order of arrival, unless the wait would be too long for it: then it is refused before anything
 was spent on it, since work for callers who have left is what makes an overloaded server useless.
@@ -21,7 +20,7 @@ from dataclasses import dataclass, field
 
 from ranking.errors import Overloaded
 
-_DOWN = 0.5  # of the limit is left at least after a window of long turns
+_DOWN = 0.5  # of the limit is left at least after a window of long waits
 _UP = 0.05  # of the limit is added after any other in which the limit was in use; at least one call
 _IN_USE = 0.5  # of the limit has to run for that: a limit nobody reaches says nothing
 _MEMORY = 0.05  # weight of the newest call in the mean duration
@@ -39,15 +38,15 @@ class Bounds:
         least: what the adaptive limit never goes below: few enough to end an overload, enough to keep the loop busy.
         queue: calls waiting; 0: none waits.
         wait_s: longest one waits.
-        turn_s: a longer turn of the event loop is a long one; None: the limit does not adapt.
-        window: looks at the loop after which the limit moves.
+        target_s: a call that waits longer for the event loop waits long; None: the limit does not adapt.
+        window: ticks after which the limit moves.
     """
 
     most: int = 256
     least: int = 8
     queue: int = 128
     wait_s: float = 0.1
-    turn_s: float | None = 0.01
+    target_s: float | None = 0.01
     window: int = 4
 
 
@@ -57,8 +56,8 @@ class AdaptiveLimit:
 
     bounds: Bounds
     value: float = field(init=False)
-    _seen: int = field(default=0, init=False)
-    _shortest_s: float = field(default=float("inf"), init=False)
+    _ticks: int = field(default=0, init=False)
+    _shortest_s: float = field(default=float("inf"), init=False)  # of the window's waits
     _peak: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
@@ -68,21 +67,23 @@ class AdaptiveLimit:
         """So many run now."""
         self._peak = max(self._peak, calls)
 
-    def looked(self, turn_s: float) -> None:
-        """A turn of the loop took so long; moves the limit once a window is full."""
-        if self.bounds.turn_s is None:
+    def waited(self, wait_s: float) -> None:
+        """A call that was let in waited so long for the loop."""
+        self._shortest_s = min(self._shortest_s, wait_s)
+
+    def tick(self) -> None:
+        """Time has passed; moves the limit once a window is full."""
+        bounds = self.bounds
+        if bounds.target_s is None:
             return
-        self._seen += 1
-        self._shortest_s = min(self._shortest_s, turn_s)
-        if self._seen < self.bounds.window:
+        self._ticks += 1
+        if self._ticks < bounds.window:
             return
-        if self._shortest_s > self.bounds.turn_s:
-            self.value = max(
-                float(min(self.bounds.least, self.bounds.most)), self.value * max(self.bounds.turn_s / self._shortest_s, _DOWN)
-            )
+        if bounds.target_s < self._shortest_s < float("inf"):
+            self.value = max(float(min(bounds.least, bounds.most)), self.value * max(bounds.target_s / self._shortest_s, _DOWN))
         elif self._peak >= _IN_USE * self.value:
-            self.value = min(float(self.bounds.most), self.value + max(1.0, _UP * self.value))
-        self._seen, self._shortest_s, self._peak = 0, float("inf"), 0
+            self.value = min(float(bounds.most), self.value + max(1.0, _UP * self.value))
+        self._ticks, self._shortest_s, self._peak = 0, float("inf"), 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -161,9 +162,13 @@ class Gate:
         self._mean_s += _MEMORY * (took_s - self._mean_s) if self._mean_s else took_s
         self._admit()
 
-    def looked(self, turn_s: float) -> None:
-        """A turn of the event loop took so long."""
-        self.limit.looked(turn_s)
+    def waited(self, wait_s: float) -> None:
+        """A call that was let in waited so long for the event loop."""
+        self.limit.waited(wait_s)
+
+    def tick(self) -> None:
+        """Time has passed: who waits too long is refused, and the limit may move."""
+        self.limit.tick()
         self._admit()
 
     def _admit(self) -> None:

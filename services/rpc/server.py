@@ -94,7 +94,7 @@ class Server:
         self._options = options or Options()
         self._services = tuple(services)
         own = self._options
-        fixed = replace(own.bounds, queue=0, turn_s=None)
+        fixed = replace(own.bounds, queue=0, target_s=None)
         bounds = {name: own.bounds if name in own.adaptive else fixed for name in (*services, reflection.SERVICE_NAME)}
         self._admission = Admission(bounds, own.default_s)
         self._server = grpc.aio.server(
