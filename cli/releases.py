@@ -19,6 +19,7 @@ from ranking.variants import Parity
 
 if TYPE_CHECKING:
     from deploy.operations import Releases
+    from ranking.variants import Parity
 
 release_app = typer.Typer(help="Releases: what the platform serves, and what it served before.", no_args_is_help=True)
 
@@ -72,10 +73,8 @@ def release_show(release: Annotated[str, typer.Argument(help="release id")], add
     out.print(f"release {found.id} of {found.created}: {', '.join(f'{key} {escape(value)}' for key, value in found.lineage.items())}")
     table = Table("member", "model", "form", *(Column(name, justify="right") for name in ("rows", "largest error", "rank correlation")), "")
     for m in found.members:
-        forms: list[tuple[str, Parity | None, str]] = [
-            *((name, parity, "served") for name, parity in m.variants),
-            *((name, parity, "beyond its bound") for name, parity in m.refused),
-        ]
+        forms: list[tuple[str, Parity | None, str]] = [(name, parity, "served") for name, parity in m.variants]
+        forms += [(name, parity, "beyond its bound") for name, parity in m.refused]
         for name, parity, standing in forms or [("", m.parity, "served")]:
             figures = (f"{parity.rows:,}", f"{parity.max_error:.2g}", f"{parity.rank_correlation:.5f}") if parity else ("", "", "")
             table.add_row(m.name, f"{m.model} {m.version}", name, *figures, standing)

@@ -13,7 +13,10 @@ from cli import app
 from cli.common import layout, triton_address
 from cli.platform import _features_held, _features_ready
 from deploy import store
+from deploy.operations import Here
+from deploy.service.server import ReleaseServer
 from ranking.fairness.policy import FairnessPolicy
+from ranking.layout import Layout
 from ranking.trial import Mode, Trial
 from tests.deploy.releases import build_release
 
@@ -51,6 +54,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("release pull r0001-x memory://nowhere", "release: 'r0001-x' is not known; known: none"),
         ("release push r0001-x memory://nowhere", "release: 'r0001-x' is not known; known: none"),
         ("release gc", "names no active release: nobody can tell which are needed"),
+        ("release show r0001-x", "release: 'r0001-x' is not known; known: none"),
+        ("release render r0001-x folder", "release: 'r0001-x' is not known; known: none"),
+        ("release render r0001-x folder --backend tensorrt", "backend: 'tensorrt' is not one of python, onnxruntime"),
+        ("release list --address 127.0.0.1:1", "LONGTAIL_RELEASE_TOKEN: is not set; `longtail release token` issues a token"),
         ("bench rank --quick", "`make demo` or `longtail train` makes it"),
     ],
 )
@@ -101,6 +108,35 @@ def test_a_damaged_pointer_is_explained(home: Path) -> None:
         result = runner.invoke(app, words)
         assert result.exit_code == status
         assert "ACTIVE" in result.output
+
+
+def test_releases_are_looked_at_from_afar(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With an address the same commands say the same of the platform there, once the token that was issued there is at hand."""
+    there = Layout(tmp_path / "there")
+    build_release(there.releases, "r1", 1)
+    store.activate(there.releases, "r1")
+    monkeypatch.setenv("LONGTAIL_HOME", str(there.home))
+    token = runner.invoke(app, ["release", "token"]).stdout.strip()
+    monkeypatch.setenv("LONGTAIL_HOME", str(home))
+    monkeypatch.setenv("LONGTAIL_RELEASE_TOKEN", token)
+    server = ReleaseServer(Here(there, lambda: "127.0.0.1:1"), "127.0.0.1:0", there.release_token)
+    server.start()
+    try:
+        for words, shown in (
+            ("list", "2026-01-01T00:00:01Z"),
+            ("show r1", "trees 1"),
+            ("status", "r1 since"),
+            ("gc", "0 releases removed"),
+        ):
+            result = runner.invoke(app, ["release", *words.split(), "--address", server.address])
+            assert result.exit_code == 0, result.output
+            assert shown in result.output
+        monkeypatch.setenv("LONGTAIL_RELEASE_TOKEN", "another")
+        refused = runner.invoke(app, ["release", "list", "--address", server.address])
+        assert refused.exit_code == 1
+        assert "UNAUTHENTICATED: the token is not the one that was issued last" in refused.output.replace("\n", " ")
+    finally:
+        server.stop()
 
 
 def test_releases_stand_and_go(home: Path) -> None:

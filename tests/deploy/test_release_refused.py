@@ -201,6 +201,32 @@ def test_a_mended_release_is_accepted(layout: Layout, triton: TritonServer) -> N
     assert_serves(triton.address, 1, 1.0)
 
 
+def test_a_triton_that_is_killed_during_a_load_moves_no_traffic(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The activation says that Triton did not answer, the pointer stays, and the next Triton is brought to what was active."""
+    for version in (1, 2):
+        build_release(layout.releases, f"r{version}", version, bias=float(version))
+    with running_triton(layout) as first:
+        lifecycle.activate(layout, "r1", first.address)
+        pointer, load = layout.pointer.read_bytes(), TritonClient.load
+
+        def killed(client: TritonClient, model: str) -> None:
+            first.process.kill()
+            first.process.wait()
+            load(client, model)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(TritonClient, "load", killed)
+            with pytest.raises(Unavailable, match=f"Triton at {first.address} did not answer"):
+                lifecycle.activate(layout, "r2", first.address)
+        assert layout.pointer.read_bytes() == pointer
+    with running_triton(layout) as second:
+        active = lifecycle.reconcile(layout, second.address)
+        assert active is not None
+        assert active.id == "r1"
+        assert ready(second.address) == both(1)
+        assert_serves(second.address, 1, 1.0)
+
+
 def test_a_full_disk_leaves_what_is_served(serving: tuple[Layout, TritonServer]) -> None:
     """Where the version directories cannot be written the error says so, and once there is room the same release goes live."""
     layout, server = serving
