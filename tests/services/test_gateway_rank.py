@@ -212,7 +212,7 @@ async def test_a_bug_is_internal_and_keeps_its_text_to_the_log(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("secret")
 
-    monkeypatch.setattr(pipeline, "blend", broken)
+    monkeypatch.setattr(pipeline, "assemble", broken)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await gw.rank(search(1))
     assert caught.value.code() is grpc.StatusCode.INTERNAL
