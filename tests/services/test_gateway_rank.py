@@ -209,7 +209,7 @@ async def test_a_bug_is_internal_and_keeps_its_text_to_the_log(
 ) -> None:
     """An exception nobody foresaw: INTERNAL without its message for a single call, and for one list of a batch only."""
 
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("secret")
 
     monkeypatch.setattr(pipeline, "assemble", broken)
