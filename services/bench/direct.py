@@ -79,7 +79,7 @@ class Direct:
     async def ask(self, calls: Sequence[Call]) -> float:
         """Milliseconds until all of them, sent at once, are answered."""
         began = time.perf_counter()
-        await asyncio.gather(*(self._triton.infer(m.model, m.version, tensors, m.output, 60.0) for m, tensors in calls))
+        await asyncio.gather(*(self._triton.infer(m.model, m.version, tensors, m.output, 300.0) for m, tensors in calls))
         return (time.perf_counter() - began) * 1e3
 
     async def close(self) -> None:

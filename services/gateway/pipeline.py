@@ -212,7 +212,7 @@ class Pipeline:
             ranking_id=uuid.uuid4().hex,
             request_id=request.request_id,
             order=order,
-            item_ids=tuple(candidates.item_ids[i] for i in order.tolist()),
+            item_ids=tuple(map(candidates.item_ids.__getitem__, order.tolist())),
             scores=ordered.key[fair.ranking.order],
             probabilities=probabilities[order],
             price_micros=ordered.prices,

@@ -78,13 +78,11 @@ class ScoreTable:
         return self._sets * WAYS
 
     def get(self, asked: Asked, digests: IntArray) -> FloatArray:
-        """(n,) log-odds of each item text, float32's values; NaN where not known. A few microseconds per hundred."""
+        """(n,) log-odds of each item text, float32's values; NaN where not known. About 50 µs for 100 and 110 µs for 1,000."""
         at, payloads, there = self._look(keys := _keys(asked, digests))
-        scores = (payloads >> 32).astype(np.uint32).view(np.float32).astype(np.float64)
+        scores = np.where(there, (payloads >> 32).astype(np.uint32).view(np.float32), np.nan).astype(np.float64)  # a claim is a NaN
         now = self._now()
-        there &= ~np.isnan(scores)
-        scores[~there] = np.nan
-        if (old := there & (_age(payloads, now) > _REFRESH_S)).any():
+        if (old := ~np.isnan(scores) & (_age(payloads, now) > _REFRESH_S)).any():
             used: Words = (payloads[old] & _HIGH) | np.uint64(now)
             self._write(at[old], _Keys(keys.tags[old], keys.rest[old]), used)
         return scores
@@ -120,9 +118,9 @@ class ScoreTable:
     def _look(self, keys: _Keys) -> tuple[IntArray, Words, NDArray[np.bool_]]:
         """(n,) places in the flat arrays, the payloads there, and whether they are the keys'."""
         rows = self._rows(keys)
-        ways = (self._tags[rows] == keys.tags[:, None]).argmax(axis=1)
+        ways = (self._tags.take(rows, axis=0) == keys.tags[:, None]).argmax(axis=1)
         at = rows * WAYS + ways
-        tags, payloads, checks = (array[at] for array in self._flat)
+        tags, payloads, checks = [array.take(at) for array in self._flat]
         return at, payloads, (tags == keys.tags) & (checks == _check(keys, payloads))
 
     def _rows(self, keys: _Keys) -> IntArray:
