@@ -18,6 +18,7 @@ import pytest
 
 from deploy import lifecycle
 from ranking.layout import Layout
+from services.bench.soak import CONFIG
 from services.feedback.log.redis import RedisLog
 from services.gateway import served, server
 from tests.deploy.releases import build_release
@@ -39,7 +40,7 @@ async def test_a_triton_that_hangs(tmp_path: Path) -> None:
         await asyncio.to_thread(lifecycle.activate, layout, "r1", triton.address)
         async with (
             proxied(triton.address) as proxy,
-            gateway(tmp_path, triton=proxy.address, budget_ms=1500, triton_timeout_s=1.5) as gw,
+            gateway(tmp_path, triton=proxy.address, budget_ms=4000, triton_timeout_s=4) as gw,
             traffic(gw.channel) as seen,
         ):
             await seen.whole()
@@ -175,10 +176,10 @@ async def test_a_killed_gateway_and_a_full_disk_for_its_log(home: Path) -> None:
 
         await eventually(lambda: said().get("ready"))
         first = said()
-        retry = {"maxAttempts": 5, "initialBackoff": "0.2s", "maxBackoff": "5s", "backoffMultiplier": 3}
-        repeated = {"name": [{}], "retryPolicy": retry | {"retryableStatusCodes": ["UNAVAILABLE"]}}
-        config = ("grpc.service_config", json.dumps({"methodConfig": [repeated]}))
-        async with grpc.aio.insecure_channel(first["address"], options=[config]) as channel, traffic(channel) as seen:
+        async with (
+            grpc.aio.insecure_channel(first["address"], options=[("grpc.service_config", CONFIG)]) as channel,
+            traffic(channel) as seen,
+        ):
             await seen.more()
             os.kill(first["pid"], signal.SIGKILL)
             await eventually(lambda: said().get("ready") and said()["pid"] != first["pid"])
