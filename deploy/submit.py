@@ -45,7 +45,7 @@ class Upload:
 
 
 def pack(root: Path, *, most: int = MOST) -> Upload:
-    """The tracked files of a checkout, as they lie there now.
+    """The tracked files of a checkout, as they lie there now, but for what says which files git should not look at.
 
     Raises:
         ValueError: they are more than `most` bytes; the largest are named. Or `root` is no checkout.
@@ -53,7 +53,8 @@ def pack(root: Path, *, most: int = MOST) -> Upload:
     said = subprocess.run(["git", "-C", str(root), "ls-files", "-z", "--cached"], capture_output=True, text=True, check=False)
     if said.returncode:
         raise ValueError(f"{root}: not a git checkout: {said.stderr.strip()}")
-    names = sorted(name for name in said.stdout.split("\0") if name and (root / name).is_file())
+    named = (name for name in said.stdout.split("\0") if Path(name).name not in ("", ".gitignore"))  # Ray would obey it
+    names = sorted(name for name in named if (root / name).is_file())
     sizes = {name: (root / name).stat().st_size for name in names}
     size = sum(sizes.values())
     if size > most:

@@ -249,16 +249,19 @@ def _resources(cpus: float, gpus: float) -> dict[str, float]:
 
 @contextlib.contextmanager
 def connected(cpus: int | None) -> Iterator[None]:
-    """A Ray session: the caller's, the cluster's at RAY_ADDRESS, or a local one that ends with the block."""
-    ours = not ray.is_initialized()
-    if ours and "RAY_ADDRESS" in os.environ:
-        ray.init(log_to_driver=False)
-    elif ours:
+    """A Ray session: the caller's, the cluster's at RAY_ADDRESS, or a local one that ends with the block.
+
+    From a cluster nobody disconnects before the process ends: with its job's connection Ray takes away the folder the job runs in.
+    """
+    local = not ray.is_initialized() and "RAY_ADDRESS" not in os.environ
+    if local:
         _start(cpus or os.cpu_count() or 1)
+    elif not ray.is_initialized():
+        ray.init(log_to_driver=False)
     try:
         yield
     finally:
-        if ours:
+        if local:
             ray.shutdown()
 
 
