@@ -28,7 +28,9 @@ def als(purchases: Purchases, *, width: int, seed: int, start: Factors | None = 
     from implicit.cpu.als import AlternatingLeastSquares
     from threadpoolctl import threadpool_limits
 
-    columns = np.unique(purchases.common.indices)  # rare items, half of all, would be solved for nothing
+    columns = np.flatnonzero(
+        np.bincount(purchases.common.indices, minlength=purchases.shape[1])
+    )  # rare items, half of all, would be solved for nothing
     with threadpool_limits(1, "blas"):  # the library threads over rows; a threaded BLAS beneath it is slower, and it warns
         model = AlternatingLeastSquares(
             factors=width,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -55,13 +56,13 @@ def write_taste(
     }
     last = {view: _last(older, view, ids) if older else None for view, ids in names.items()}
     written = {view.name: 0 for view in names}
-    writers = {view: pq.ParquetWriter(out / f"{view.name}.parquet", _schema(view), compression="zstd") for view in names}
+    writers = {view: _writer(out, view) for view in names}
     try:
         for at in snapshots:
             at_us = round(at.timestamp() * 1e6)
             n = int(np.searchsorted(lines["at"], at_us))
-            users, user_rows = np.unique(lines["user_code"][:n], return_inverse=True)
-            items, item_rows = np.unique(lines["item_code"][:n], return_inverse=True)
+            users, user_rows = _numbered(lines["user_code"][:n])
+            items, item_rows = _numbered(lines["item_code"][:n])
             bought = Purchases(user_rows, item_rows, (at_us - lines["at"][:n]) / _WEEK_US, (len(users), len(items)))
             factors = _factors(bought, _start(last, users, items))
             for view, codes, vectors in ((USER_TASTE, users, factors.users), (ITEM_TASTE, items, factors.items)):
@@ -76,6 +77,12 @@ def write_taste(
         for writer in writers.values():
             writer.close()
     return written
+
+
+def _numbered(codes: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The distinct of (n,) codes, ascending, and the number of each among them: `np.unique` without its sorting. O(n + largest code)."""
+    known = np.bincount(codes) > 0
+    return np.flatnonzero(known), (np.cumsum(known) - 1)[codes]
 
 
 def _factors(bought: Purchases, start: Factors | None) -> Factors:
@@ -112,6 +119,11 @@ def _schema(view: View) -> pa.Schema:
             ("taste_at", pa.int64()),
         ]
     )
+
+
+def _writer(out: Path, view: View) -> pq.ParquetWriter:
+    repeated = [f"{view.entity}_id", "event_timestamp", "taste_at"]  # a dictionary of numbers that never come again only takes time
+    return pq.ParquetWriter(out / f"{view.name}.parquet", _schema(view), compression="zstd", use_dictionary=repeated)
 
 
 def _table(view: View, ids: pa.ChunkedArray, at: datetime, vectors: NDArray[np.float32]) -> pa.Table:
