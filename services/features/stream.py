@@ -29,7 +29,7 @@ from services.features.metrics import FeatureMetrics
 from services.features.purchases import Happening, PoisonError, happening
 from services.features.rows import Catalogue, Popularity, item_row, user_row, windows_row
 from services.features.state import Due, State
-from services.feedback.log.event_log import EventLog
+from services.feedback.log.event_log import EventLog, Unreadable
 
 log = logging.getLogger(__name__)
 _EVENTS = 2000  # taken in at once
@@ -150,9 +150,12 @@ class Stream:
         happenings: list[Happening] = []
         for row in rows:
             try:
+                if isinstance(row.event, Unreadable):
+                    raise PoisonError(row.event.reason)
                 happenings.append(happening(row.offset, row.event))
             except PoisonError as wrong:
-                log.warning("event_refused", extra={"event_id": row.event.event_id, "offset": row.offset, "detail": str(wrong)})
+                detail = f"{wrong}; it is not counted, and stays in the event log at this offset"
+                log.warning("event_refused", extra={"event_id": row.event.event_id, "offset": row.offset, "detail": detail})
         refused = len(rows) - len(happenings)
         self._state.take_in(
             happenings,
