@@ -68,6 +68,20 @@ class Progress(NamedTuple):
     notice: str  # what people should know of the log; empty: nothing
 
 
+def progress(events: EventLog, state: State) -> Progress:
+    """How far whoever keeps this state is in this log.
+
+    Raises:
+        Unavailable: one of them did not answer.
+    """
+    offset = state.offset()
+    behind = max(events.last() - offset, 0)
+    oldest = state.oldest_due() or (offset + 1 if behind else 0)
+    recorded = [row.recorded_ns for row in events.read(oldest - 1, 1) if row.recorded_ns] if oldest else []
+    lag_s = round(max(time.time() - recorded[0] / 1e9, 0.0), 3) if recorded else 0.0
+    return Progress(offset, behind, state.due_count(), int(state.fact("refused") or 0), lag_s, state.fact("notice"))
+
+
 class Stream:
     """One follower of one log; used by one thread."""
 
@@ -130,15 +144,7 @@ class Stream:
 
     def progress(self) -> Progress:
         """Where it stands."""
-        offset, fact = self._state.offset(), self._state.fact
-        behind = max(self._events.last() - offset, 0)
-        oldest = self._state.oldest_due() or (offset + 1 if behind else 0)
-        lag_s = self._waited_s(oldest) if oldest else 0.0
-        return Progress(offset, behind, self._state.due_count(), int(fact("refused") or 0), lag_s, fact("notice"))
-
-    def _waited_s(self, offset: int) -> float:
-        recorded = [row.recorded_ns for row in self._events.read(offset - 1, 1) if row.recorded_ns]
-        return round(max(time.time() - recorded[0] / 1e9, 0.0), 3) if recorded else 0.0
+        return progress(self._events, self._state)
 
     def _take_in(self) -> bool:
         offset = self._state.offset()
