@@ -77,7 +77,7 @@ def down() -> None:
 
 @app.command()
 def status() -> None:
-    """What runs, where it listens, which release is active. Exit status 1 unless everything is ready."""
+    """What runs, where it listens, which release is active. Exit status 1 unless all is ready, and features follow the event log."""
     with explained():
         ready = _print_status(layout())
     if not ready:
@@ -191,7 +191,7 @@ def _print_status(state: Layout) -> bool:
     triton, features, gateway = now["triton"], now["features"], now["gateway"]
     parts = (
         ("Triton", triton, "triton_pid", triton and triton["grpc"]),
-        ("features", features and {**features, "ready": _features_ready(features)}, "pid", features and _features_held(features)),
+        ("features", features and {**features, **_features_state(features)}, "pid", features and _features_held(features)),
         ("gateway", gateway, "pid", gateway and gateway["address"]),
     )
     for name, part, pid, where in parts:
@@ -200,32 +200,36 @@ def _print_status(state: Layout) -> bool:
     out.print(table)
     problem = f"   [red]{escape(now['problem'])}[/]" if now.get("problem") else ""
     out.print(f"release: {now['release'] or 'none active'}   state: {now['home']}{problem}")
-    return bool(now["release"]) and all(part and part["ready"] for part in (now["triton"], now["gateway"]))
+    follows = bool(features) and _features_state(features)["ready"] == "True"
+    return bool(now["release"]) and follows and all(part and part["ready"] for part in (now["triton"], now["gateway"]))
 
 
-def _features_ready(said: dict[str, Any]) -> str:
-    """Whether the feature process follows the event log, or why not."""
+def _features_state(said: dict[str, Any]) -> dict[str, str]:
+    """Whether the feature process follows the event log, as `ready`, and as `error` what keeps it or the snapshot from it."""
     from services.rpc.status import silent_s
 
-    if silent_s(said, time.time()):
-        return "stalled"
-    starting = said.get("stream", {}).get("state") == "starting"
-    return "starting" if said["ready"] and starting else str(said["ready"])
+    stream, silent = said.get("stream", {}), silent_s(said, time.time())
+    waits = stream.get("error", "")
+    problems = [f"not heard of for {silent:.0f} s" if silent else "", said.get("error", ""), f"events wait: {waits}" if waits else ""]
+    if silent:
+        ready = "stalled"
+    elif not said["ready"] or waits:
+        ready = "False"
+    else:
+        ready = "starting" if stream.get("state") == "starting" else "True"
+    return {"ready": ready, "error": "; ".join(filter(None, problems))}
 
 
 def _features_held(said: dict[str, Any]) -> str:
     """What the feature process holds, how far it is behind the event log, and what it could not count."""
-    from services.rpc.status import silent_s
-
     stream, parts = said.get("stream", {}), [f"{said.get('items', 0):,} items"]
-    if silent := silent_s(said, time.time()):
-        parts.append(f"not heard of for {silent:.0f} s")
-    if lag_s := stream.get("lag_s"):
-        parts.append(f"{stream.get('behind', 0):,} events and {stream.get('waiting', 0):,} rows behind, {lag_s:g} s")
+    lag_s, behind, waiting = stream.get("lag_s"), stream.get("behind", 0), stream.get("waiting", 0)
+    if behind or waiting:
+        parts.append(f"{behind:,} events and {waiting:,} rows behind, {lag_s:g} s")
+    elif lag_s:
+        parts.append(f"not known how far behind, {lag_s:g} s")
     if refused := stream.get("refused"):
-        parts.append(f"{refused:,} events refused")
-    if error := stream.get("error"):
-        parts.append(f"events wait: {error}")
+        parts.append(f"{refused:,} events refused, which stay in the event log")
     if notice := stream.get("notice"):
         parts.append(notice)
     return escape("; ".join(parts))

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from cli import app
 from cli.common import layout, triton_address
-from cli.platform import _features_held, _features_ready
+from cli.platform import _features_held, _features_state
 from deploy import store
 from deploy.operations import Here
 from deploy.service.server import ReleaseServer
@@ -188,26 +188,46 @@ def test_policies_are_listed_shown_and_checked(home: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("said", "ready"),
+    ("said", "ready", "error"),
     [
-        ({"ready": True, "stream": {"state": "following"}}, "True"),
-        ({"ready": True, "stream": {"state": "starting"}}, "starting"),
-        ({"ready": False, "stream": {"state": "starting"}}, "False"),
-        ({"ready": True, "stream": {"state": "following"}, "at": 0.0}, "stalled"),
+        ({"ready": True, "stream": {"state": "following"}}, "True", ""),
+        ({"ready": True, "stream": {"state": "starting"}}, "starting", ""),
+        ({"ready": False, "error": "it has no items", "stream": {"state": "starting"}}, "False", "it has no items"),
+        ({"ready": True, "error": "gone", "stream": {"state": "following", "error": ""}}, "True", "gone"),
+        ({"ready": True, "error": "gone", "stream": {"state": "following", "error": "gone"}}, "False", "gone; events wait: gone"),
     ],
 )
-def test_status_tells_a_feature_process_that_starts_or_hangs(said: dict[str, Any], ready: str) -> None:
-    """Ready is who follows the event log and has been heard of a moment ago."""
-    assert _features_ready(said) == ready
+def test_status_tells_whether_features_follow(said: dict[str, Any], ready: str, error: str) -> None:
+    """Ready is who follows the event log; what keeps events or the snapshot waiting is the problem."""
+    assert _features_state(said) == {"ready": ready, "error": error}
+
+
+def test_status_tells_a_feature_process_that_hangs() -> None:
+    """It has not been heard of for longer than a moment."""
+    said = _features_state({"ready": True, "stream": {"state": "following"}, "at": 0.0})
+    assert said["ready"] == "stalled"
+    assert said["error"].startswith("not heard of for ")
 
 
 def test_status_tells_what_waits_and_what_was_refused() -> None:
-    """Events and rows behind, how long the oldest waits, what could not be counted, what went wrong, and what became of the log."""
+    """Events and rows behind, how long the oldest waits, what could not be counted, and what became of the log."""
     stream = {"behind": 2, "waiting": 1, "lag_s": 8.0, "refused": 3, "error": "it is down", "notice": "another log"}
     assert _features_held({"items": 1000, "stream": stream}) == (
-        "1,000 items; 2 events and 1 rows behind, 8 s; 3 events refused; events wait: it is down; another log"
+        "1,000 items; 2 events and 1 rows behind, 8 s; 3 events refused, which stay in the event log; another log"
     )
-    assert _features_held({"items": 1, "at": 0.0}).startswith("1 items; not heard of for ")
+    assert _features_held({"items": 1, "stream": {"lag_s": 8.0}}) == "1 items; not known how far behind, 8 s"
+
+
+@pytest.mark.parametrize(("error", "status"), [("", 0), ("it is down", 1)])
+def test_status_fails_where_features_do_not_follow(monkeypatch: pytest.MonkeyPatch, error: str, status: int) -> None:
+    """All else being ready, events that wait are an exit status of 1, with the reason among the problems."""
+    part = {"ready": True, "pid": 1, "triton_pid": 1, "grpc": "g", "address": "a"}
+    features = {"ready": True, "pid": 1, "stream": {"state": "following", "error": error}}
+    now = {"triton": part, "gateway": part, "features": features, "release": "r", "home": "h"}
+    monkeypatch.setattr("deploy.local.status", lambda _: now)
+    said = runner.invoke(app, ["status"])
+    assert said.exit_code == status
+    assert ("down" in said.output) == bool(error)
 
 
 def test_a_triton_somebody_else_runs_is_named_by_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import sqlite3
 import struct
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +27,7 @@ from ranking.features import FEATURE_SERVICES, ITEM_SCALARS, Dtype, Entity, Feat
 from ranking.types import IntArray
 from services.feature_store.forget import removed
 from services.feature_store.layouts import Found, RedisRows, Rows, SqliteRows, Wanted
+from services.feature_store.online_file import OnlineFile, identity
 from services.feature_store.port import ENTITY_VIEWS, READABLE_VIEWS, FeatureRows
 from services.feature_store.values import Parse, column
 from services.feature_store.writes import guard_sqlite, write_redis
@@ -69,6 +71,8 @@ class FeastStore:
                 with self._opening:
                     self._readers[entity] = self._open(entity)
             return self._readers[entity].read(ids, features)
+        except Unavailable:  # the reader knows why, and looks again the next time
+            raise
         except Exception as error:  # feast and every online store's client raise their own; to us they mean one thing
             self._readers.pop(entity, None)
             raise _unavailable(error) from error
@@ -80,7 +84,7 @@ class FeastStore:
                 if view.name not in self._writers:
                     self._writers[view.name] = _Writer(view, self.opened())
                 self._writers[view.name].write(ids, columns, event_times.tolist())
-        except ValueError:
+        except (ValueError, Unavailable):
             raise
         except Exception as error:  # as in `read`
             self._writers.pop(view.name, None)
@@ -117,7 +121,11 @@ class FeastStore:
             store.refresh_registry()
             views = sorted(store.list_feature_views(), key=lambda view: str(view.name))
             said = repr([(v.name, v.last_updated_timestamp, v.materialization_intervals[-1:]) for v in views])
+            if store.config.online_store.type == "sqlite":
+                said += repr(identity(_sqlite_path(store.config)))  # another file has other rows, whatever the registry says of them
             return hashlib.blake2b(said.encode(), digest_size=8).hexdigest()
+        except Unavailable:
+            raise
         except Exception as error:  # as in `read`
             self._catalogue = None
             raise _unavailable(error) from error
@@ -233,8 +241,8 @@ class _Writer:
         name = compute_versioned_name(self._declared, versioned)
         self._fields = {f.name: _mmh3(f"{name}:{f.name}") for f in view}
         self._time_field = f"_ts:{name}".encode()
-        if store.config.online_store.type == "sqlite":
-            guard_sqlite(_sqlite_path(store.config), [compute_table_id(store.config.project, self._declared, versioned)])
+        self._table = compute_table_id(store.config.project, self._declared, versioned)
+        self._file = OnlineFile(_sqlite_path(store.config), "rw") if store.config.online_store.type == "sqlite" else None
 
     def write(self, ids: Sequence[str], columns: Mapping[str, Sequence[Any]], times_us: Sequence[int]) -> None:
         """As `FeastStore.push`."""
@@ -250,9 +258,17 @@ class _Writer:
                 expire_s=config.key_ttl_seconds or 0,
             )
             return
+        if self._file is not None:
+            self._online._conn = self._guarded(self._file)  # its own way to open the file makes one where there is none
         moments = [datetime.fromtimestamp(t // 10**6, UTC) + timedelta(microseconds=t % 10**6) for t in times_us]
         data = [(self._keys.message(i), row, moment, None) for i, row, moment in zip(ids, rows, moments, strict=True)]
         self._online.online_write_batch(self._config, self._declared, data, None)
+
+    def _guarded(self, file: OnlineFile) -> sqlite3.Connection:
+        db = file.connection()
+        if db is not self._online._conn:
+            guard_sqlite(db, [self._table])
+        return db
 
     def _messages(self, feature: Feature, columns: Mapping[str, Sequence[Any]]) -> list[Any]:
         from feast.protos.feast.types import Value_pb2 as pb

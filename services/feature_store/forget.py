@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ranking.errors import Unavailable
+from services.feature_store.online_file import connect
 
 _BUSY_S = 10.0
 _CACHE_KIB = 256 * 1024  # the demo's tables of users are 60 MB
@@ -26,7 +27,7 @@ def removed(store: Any, join_key: str, ids: Sequence[str]) -> int:
         ids: of those to be removed.
 
     Raises:
-        Unavailable: the store is of a kind this does not know, or others keep its old file in use.
+        Unavailable: the store is of a kind this does not know, its file is gone, or others keep its old file in use.
     """
     keys = _keys(store, join_key, ids)
     kind = store.config.online_store.type
@@ -49,10 +50,11 @@ def _keys(store: Any, join_key: str, ids: Sequence[str]) -> list[bytes]:
 
 def _from_sqlite(store: Any, keys: Sequence[bytes]) -> int:
     path = Path(store._get_provider().online_store._get_db_path(store.config))
-    if not path.exists():
-        return 0
+    if not path.exists() and not store.list_feature_views():
+        return 0  # nothing was ever applied; a file that is gone may come back, with them in it
     gone = 0
-    db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
+    db = connect(path, "rw", timeout_s=_BUSY_S)
+    db.isolation_level = None
     try:
         if tables := [table for table in _tables(db) if any(_holds(db, table, key) for key in keys)]:
             db.execute("PRAGMA secure_delete = ON")  # what is freed is overwritten with zeros

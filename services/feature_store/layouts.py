@@ -17,6 +17,7 @@ import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from ranking.types import FloatArray
+from services.feature_store.online_file import OnlineFile
 from services.feature_store.values import Stored
 
 
@@ -60,34 +61,38 @@ class SqliteRows:
             tables: view -> its table.
 
         Raises:
-            sqlite3.Error: it is not there or no database.
+            Unavailable: it is gone.
+            sqlite3.Error: it cannot be opened.
         """
         self._tables = tables
-        # A connection of our own: Feast's turns every row's time into an object. Never writes, never makes the file.
-        self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
+        # A connection of our own: Feast's turns every row's time into an object.
+        self._file = OnlineFile(path, "ro")
 
     def fetch(self, keys: Sequence[bytes], wanted: Sequence[Wanted]) -> list[Found]:
         """See `Rows.fetch`."""
         place = {key: i for i, key in enumerate(keys)}
-        return [self._view(keys, place, *one) for one in wanted]
+        db = self._file.connection()
+        return [self._view(db, keys, place, *one) for one in wanted]
 
-    def _view(self, keys: Sequence[bytes], place: Mapping[bytes, int], view: str, features: Sequence[str]) -> Found:
+    def _view(self, db: sqlite3.Connection, keys: Sequence[bytes], place: Mapping[bytes, int], view: str, features: Sequence[str]) -> Found:
         columns: dict[str, list[Stored]] = {name: [None] * len(keys) for name in features}
         times = np.full(len(keys), np.nan)
         for at in range(0, len(keys), self.CHUNK):
             some = keys[at : at + self.CHUNK]
             said: dict[bytes, int] = {}
-            for key, name, value, said[key] in self._rows(view, some, features):
+            for key, name, value, said[key] in self._rows(db, view, some, features):
                 if name in columns:
                     columns[name][place[key]] = value
             times[[place[key] for key in said]] = _seconds(said.values(), _whole_time)
         return Found(list(columns.values()), times)
 
-    def _rows(self, view: str, keys: Sequence[bytes], features: Sequence[str]) -> Iterable[tuple[bytes, str, Stored, int]]:
+    def _rows(
+        self, db: sqlite3.Connection, view: str, keys: Sequence[bytes], features: Sequence[str]
+    ) -> Iterable[tuple[bytes, str, Stored, int]]:
         table, marks = self._tables[view].replace('"', '""'), ",".join("?" * len(keys))
         kind, last = ("feature_name, value, event_ts", "") if features else ("'', NULL, max(event_ts)", " GROUP BY entity_key")
         query = f'SELECT entity_key, {kind} FROM "{table}" WHERE entity_key IN ({marks}){last}'  # noqa: S608 - a table's name cannot be bound
-        return self._db.execute(query, keys).fetchall()
+        return db.execute(query, keys).fetchall()
 
 
 class RedisRows:

@@ -81,7 +81,8 @@ class Catalogue(Protocol):
         ...
 
     def revision(self) -> str:
-        """A few characters that change when definitions were applied or batch values were written; says nothing of single rows pushed.
+        """A few characters that change when definitions were applied, batch values were written, or another online store took the old
+        one's place; says nothing of single rows pushed.
 
         Raises:
             Unavailable: the store did not answer.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -26,30 +25,26 @@ return false
 _NS = 10**9
 
 
-def guard_sqlite(path: Path, tables: Iterable[str]) -> None:
+def guard_sqlite(db: sqlite3.Connection, tables: Iterable[str]) -> None:
     """Have SQLite itself leave out values older than those that are there; equally old ones are replaced.
 
     It holds from then on for every process that writes to the file, `feast materialize` too. Feast keeps whole seconds there, so that of
     two rows of the same second the one written last stays.
 
     Args:
-        path: of the database.
+        db: the database, without a transaction.
         tables: of the views.
 
     Raises:
         sqlite3.Error: it is no database, or lacks a table.
     """
-    db = sqlite3.connect(path)
-    try:
-        for table in tables:
-            name = table.replace('"', '""')
-            db.execute(
-                f'CREATE TRIGGER IF NOT EXISTS "{name}_newer_stays" BEFORE UPDATE ON "{name}" WHEN new.event_ts < old.event_ts '
-                "BEGIN SELECT RAISE(IGNORE); END"
-            )
-        db.commit()
-    finally:
-        db.close()
+    for table in tables:
+        name = table.replace('"', '""')
+        db.execute(
+            f'CREATE TRIGGER IF NOT EXISTS "{name}_newer_stays" BEFORE UPDATE ON "{name}" WHEN new.event_ts < old.event_ts '
+            "BEGIN SELECT RAISE(IGNORE); END"
+        )
+    db.commit()
 
 
 def write_redis(

@@ -10,6 +10,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Container, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from services.features.metrics import FeatureMetrics
 from services.features.pushed import PushedRows
 from services.features.rows import Catalogue
 from services.features.state import State
-from services.features.stream import Store, Stream
+from services.features.stream import Store, Stream, progress
 from services.feedback.log.event_log import EventLog
 from services.snapshot.snapshot import Snapshot
 
@@ -95,7 +96,8 @@ class Follower:
                     stream = self._stream
                 more = stream.tick()
                 if failure or now - said >= _SAY_S:
-                    self._told, said, self._told_at = stream.progress()._asdict(), now, time.monotonic()
+                    self._tell()
+                    said = now
                     self._following = self._following or (not more and self._told["lag_s"] <= _CAUGHT_UP_S)
                 failure = self._say("")
                 self._stop.wait(0.0 if more else self._poll_s)
@@ -104,6 +106,8 @@ class Follower:
                 detail = str(error) or type(error).__name__
                 if detail != failure:  # once while it goes on failing alike
                     log.error("stream_failed", exc_info=not isinstance(error, LongtailError), extra={"detail": detail})
+                with suppress(Exception):  # the boundary too: where log or state fail nobody knows how far it is
+                    self._tell()
                 failure, self._stream = self._say(detail), None  # whatever it was: the next one asks anew what there is
                 self._stop.wait(min(self._look_s, 1.0))
         self._told_at = math.inf  # whoever has ended is not late
@@ -119,6 +123,11 @@ class Follower:
         silent_s = time.monotonic() - self._told_at
         lag_s = self._told.get("lag_s", 0.0) + (silent_s if silent_s > 2 * _SAY_S else 0.0)
         return {**self._told, "state": "following" if self._following else "starting", "lag_s": round(lag_s, 1)}
+
+    def _tell(self) -> None:
+        """How far it is by log and state, whatever became of the stream; the error stays."""
+        now = progress(self._events, self._state)._asdict()
+        self._told, self._told_at = {"error": self._told.get("error", ""), **now}, time.monotonic()
 
     def _say(self, error: str) -> str:
         self._told = {**self._told, "error": error}

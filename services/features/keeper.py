@@ -21,7 +21,7 @@ from ranking.features import Entity
 from ranking.types import FloatArray
 from services.feature_store.items import items_of
 from services.feature_store.port import Catalogue, FeatureStore
-from services.snapshot.latest import AHEAD_S
+from services.snapshot.latest import AHEAD_S, RECHECK_S
 from services.snapshot.snapshot import Snapshot
 from services.snapshot.table import joined
 from services.snapshot.writer import Writer
@@ -46,6 +46,7 @@ class Keeper:
         stale_s: float = float("inf"),
         batch: int,
         stop: threading.Event,
+        recheck_s: float = RECHECK_S,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Nothing is read yet.
@@ -57,10 +58,12 @@ class Keeper:
             stale_s: age beyond which gateways do not believe it, in seconds: it is then made in haste.
             batch: items read at once.
             stop: set: a build ends without having made anything.
+            recheck_s: time between two readings of all of the file, as gateways read it, in seconds.
             clock: seconds since 1970.
         """
         self._store, self._writer = store, writer
         self._refresh_s, self._stale_s, self._batch, self._stop, self._clock = refresh_s, stale_s, batch, stop, clock
+        self._recheck_s, self._checked = recheck_s, time.monotonic()
         self._writing = threading.Lock()
         self._since: list[_Update] | None = None  # rows put since the build under way began
 
@@ -76,8 +79,11 @@ class Keeper:
             Unavailable: the store did not answer; what there is stands.
         """
         source = self._store.revision()
+        whole = time.monotonic() - self._checked >= self._recheck_s
         with self._writing:
-            standing = self._writer.standing()
+            standing = self._writer.standing(whole=whole)
+        if whole:
+            self._checked = time.monotonic()
         snapshot = self._writer.snapshot
         if standing and snapshot is not None and snapshot.header.source == source and self._believed(snapshot, self._refresh_s):
             return False
@@ -106,7 +112,7 @@ class Keeper:
                 self._since = None
         finally:
             self._since = None
-        made = self._writer.snapshot
+        made, self._checked = self._writer.snapshot, time.monotonic()
         assert made is not None
         took = round(time.monotonic() - started, 3)
         log.info("snapshot_built", extra={"generation": made.header.generation, "items": len(made), "seconds": took})

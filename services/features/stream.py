@@ -29,7 +29,7 @@ from services.features.metrics import FeatureMetrics
 from services.features.purchases import Happening, PoisonError, happening
 from services.features.rows import Catalogue, Popularity, item_row, user_row, windows_row
 from services.features.state import Due, State
-from services.feedback.log.event_log import EventLog
+from services.feedback.log.event_log import EventLog, Unreadable
 
 log = logging.getLogger(__name__)
 _EVENTS = 2000  # taken in at once
@@ -66,6 +66,20 @@ class Progress(NamedTuple):
     refused: int  # events that could not be counted, ever
     lag_s: float  # since the oldest event was recorded that is not in the store yet; 0: all are, or it is not known
     notice: str  # what people should know of the log; empty: nothing
+
+
+def progress(events: EventLog, state: State) -> Progress:
+    """How far whoever keeps this state is in this log.
+
+    Raises:
+        Unavailable: one of them did not answer.
+    """
+    offset = state.offset()
+    behind = max(events.last() - offset, 0)
+    oldest = state.oldest_due() or (offset + 1 if behind else 0)
+    recorded = [row.recorded_ns for row in events.read(oldest - 1, 1) if row.recorded_ns] if oldest else []
+    lag_s = round(max(time.time() - recorded[0] / 1e9, 0.0), 3) if recorded else 0.0
+    return Progress(offset, behind, state.due_count(), int(state.fact("refused") or 0), lag_s, state.fact("notice"))
 
 
 class Stream:
@@ -130,15 +144,7 @@ class Stream:
 
     def progress(self) -> Progress:
         """Where it stands."""
-        offset, fact = self._state.offset(), self._state.fact
-        behind = max(self._events.last() - offset, 0)
-        oldest = self._state.oldest_due() or (offset + 1 if behind else 0)
-        lag_s = self._waited_s(oldest) if oldest else 0.0
-        return Progress(offset, behind, self._state.due_count(), int(fact("refused") or 0), lag_s, fact("notice"))
-
-    def _waited_s(self, offset: int) -> float:
-        recorded = [row.recorded_ns for row in self._events.read(offset - 1, 1) if row.recorded_ns]
-        return round(max(time.time() - recorded[0] / 1e9, 0.0), 3) if recorded else 0.0
+        return progress(self._events, self._state)
 
     def _take_in(self) -> bool:
         offset = self._state.offset()
@@ -150,9 +156,12 @@ class Stream:
         happenings: list[Happening] = []
         for row in rows:
             try:
+                if isinstance(row.event, Unreadable):
+                    raise PoisonError(row.event.reason)
                 happenings.append(happening(row.offset, row.event))
             except PoisonError as wrong:
-                log.warning("event_refused", extra={"event_id": row.event.event_id, "offset": row.offset, "detail": str(wrong)})
+                detail = f"{wrong}; it is not counted, and stays in the event log at this offset"
+                log.warning("event_refused", extra={"event_id": row.event.event_id, "offset": row.offset, "detail": detail})
         refused = len(rows) - len(happenings)
         self._state.take_in(
             happenings,

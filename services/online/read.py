@@ -71,7 +71,7 @@ class Reader:
     async def _read(self, question: Question) -> Answer:
         n = len(question.ids)
         base = self._held(question)
-        degraded = self._too_old(question, self._stale_s)
+        degraded = self._unbelieved(question, self._stale_s)
         if base is None or self._snapshot.age_s > min(self._stale_s, question.max_age_s):
             return self._answer(question, await self._stored(question.entity, question.ids, question.features), degraded)
         (columns, times), known = base
@@ -94,7 +94,7 @@ class Reader:
             raise error
         found, known = base
         said = f"{error}; {int((~known).sum())} of {len(known)} items are not in the item snapshot, their declared defaults were used"
-        old = self._too_old(question, min(self._stale_s, question.max_age_s))
+        old = self._unbelieved(question, min(self._stale_s, question.max_age_s))
         return self._answer(question, found, [*old, Degradation("features:item", reason, said)])
 
     def _answer(self, question: Question, found: _Found, degraded: Sequence[Degradation]) -> Answer:
@@ -114,9 +114,14 @@ class Reader:
             _all_views(times, Entity.ITEM),
         ), known
 
-    def _too_old(self, question: Question, bound_s: float) -> list[Degradation]:
+    def _unbelieved(self, question: Question, bound_s: float) -> list[Degradation]:
+        if question.entity is not Entity.ITEM:
+            return []
+        if self._snapshot.current is None:
+            refused = f"the item snapshot was refused: it {self._snapshot.problem}; items were read from the feature store"
+            return [Degradation("features:snapshot", "UNAVAILABLE", refused)] if self._snapshot.problem else []
         age = self._snapshot.age_s
-        if self._snapshot.current is None or question.entity is not Entity.ITEM or age <= bound_s:
+        if age <= bound_s:
             return []
         return [Degradation("features:snapshot", "STALE", f"the item snapshot is {age:.0f} s old, beyond {bound_s:g} s")]
 

@@ -54,7 +54,7 @@ def check_content(path: Path, header: Header, blocks: Blocks, file: int) -> None
     if checksum == header.checksum:
         return
     if not updated:
-        raise InvalidSnapshotError(path, "its rows are damaged: the checksum is wrong")
+        raise InvalidSnapshotError(path, "has damaged rows: the checksum is wrong")
     _check_pointers(path, blocks)
 
 

@@ -113,11 +113,11 @@ class Header:
             raise InvalidSnapshotError(path, f"is of format {magic[-1]}, this process reads {MAGIC[-1]}")
         text = page[_PREFIX.size : _PREFIX.size + length]
         if zlib.crc32(text) != checksum:
-            raise InvalidSnapshotError(path, "its header is damaged: the checksum is wrong")
+            raise InvalidSnapshotError(path, "has a damaged header: the checksum is wrong")
         try:
             return cls(**json.loads(text))
         except (TypeError, ValueError) as error:
-            raise InvalidSnapshotError(path, f"its header cannot be understood: {error}") from None
+            raise InvalidSnapshotError(path, f"has a header that cannot be understood: {error}") from None
 
 
 class Blocks:

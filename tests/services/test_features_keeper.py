@@ -24,7 +24,7 @@ from services.features.process import keep
 from services.features.settings import Settings, load
 from services.privacy.forgotten import Forgotten
 from services.rpc.settings import InvalidSettingError
-from services.snapshot.errors import SnapshotTakenError
+from services.snapshot.errors import InvalidSnapshotError, SnapshotTakenError
 from services.snapshot.snapshot import Snapshot
 from services.snapshot.writer import Writer
 from tests.services.gateway_fakes import FakeStore
@@ -146,6 +146,22 @@ def test_it_is_made_again_when_it_is_gone_or_damaged(path: Path, writer: Writer,
     assert made.look()
     assert Snapshot.open(path).gather(store.items)[2].all()
     assert Snapshot.open(path).gather(put)[2].tolist() == [gone == "deleted"]
+    assert not made.look()
+
+
+def test_rows_that_were_damaged_in_place_are_noticed(path: Path, writer: Writer) -> None:
+    """Nothing but the checksum tells: read as gateways read it, the file is made again with the next look that is due."""
+    store = Shop()
+    made = Keeper(store, writer, refresh_s=60.0, batch=7, stop=threading.Event(), recheck_s=1e-9, clock=Clock())
+    assert made.look()
+    assert not made.look()
+    with path.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\xa5")
+    with pytest.raises(InvalidSnapshotError, match="has damaged rows"):
+        Snapshot.open(path)
+    assert made.look()
+    assert Snapshot.open(path).gather(store.items)[2].all()
     assert not made.look()
 
 

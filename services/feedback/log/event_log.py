@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
-from ranking.errors import Unavailable
 from ranking.types import Surface
 from services.feedback.types import Event, EventType, Outcome
+
+_FIELDS = Event._fields
+_TEXTS = ("event_id", "user_id", "item_id", "query", "ranking_id", "order_id")
+_REQUIRED = ("event_id", "item_id")
+_NUMBERS = ("quantity", "rating")  # all others are whole
+_KNOWN: dict[str, list[str | None]] = {"type": [*EventType], "surface": [None, *Surface]}
+_MOST, _MOST_WHOLE = 10**12, 2**63 - 1  # more than the door ever let in; what is counted of them stays in 64 bits
+
+
+class Unreadable(NamedTuple):
+    """In an event's place: what stands there is no event that this program knows. It is of a newer one, or of a hand."""
+
+    event_id: str  # as far as it can be read
+    reason: str  # naming the field
 
 
 class Row(NamedTuple):
     """One event as the log has it."""
 
     offset: int  # from 1, rises with every event; gaps are possible, an offset is never given twice
-    event: Event
+    event: Event | Unreadable
     recorded_ns: int = 0  # when it was appended, by the clock of whoever appended it, since 1970; 0: not known
 
 
@@ -45,7 +59,8 @@ class EventLog(Protocol):
     def read(self, after: int, limit: int) -> list[Row]:
         """The events after an offset, oldest append first; fewer than `limit` only at the log's end.
 
-        An event with a lower offset than one that was read never appears later. Times need not rise along the offsets.
+        An event with a lower offset than one that was read never appears later. Times need not rise along the offsets. What cannot be
+        read holds up nothing: it is `Unreadable`, and stays where it is.
 
         Args:
             after: last offset already known; 0: from the beginning.
@@ -94,14 +109,35 @@ class EventLog(Protocol):
         ...
 
 
-def decoded(fields: Sequence[Any]) -> Event:
-    """The event of its fields as a store gives them back: plain text, numbers and None, in their order.
-
-    Raises:
-        Unavailable: they are no event this program knows.
-    """
+def decoded(fields: Sequence[Any]) -> Event | Unreadable:
+    """The event of its fields as a store gives them back: plain text, numbers and None, in their order; whatever they are, no error."""
+    given = fields[0] if fields and isinstance(fields[0], str) else ""
     try:
-        event = Event(*fields)  # those written before events had an order lack the last one
+        if not len(_FIELDS) - 1 <= len(fields) <= len(_FIELDS):  # those written before events had an order lack the last one
+            raise ValueError(f"has {len(fields)} fields, this program knows {len(_FIELDS)}")
+        for name, value in zip(_FIELDS, fields, strict=False):
+            if why := _wrong(name, value):
+                raise ValueError(f"{name}: {why}")
+        event = Event(*fields)
         return event._replace(type=EventType(event.type), surface=None if event.surface is None else Surface(event.surface))
-    except (TypeError, ValueError) as wrong:
-        raise Unavailable(f"event log: holds an event that cannot be read: {wrong}") from None
+    except ValueError as wrong:
+        return Unreadable(given.encode(errors="backslashreplace").decode(), str(wrong))
+
+
+def _wrong(name: str, value: Any) -> str:
+    """Why a field cannot have this value; empty: it can. What texts say is not told, for some are about users."""
+    if name in _KNOWN:
+        known = _KNOWN[name]
+        return "" if value in known else f"{value!r:.64} is not known here; known: {', '.join(filter(None, known))}"
+    if name in _TEXTS:
+        if not isinstance(value, str):
+            return f"must be text, is {type(value).__name__}"
+        if not value and name in _REQUIRED:
+            return "must not be empty"
+        return "" if value.isascii() or value == value.encode(errors="replace").decode() else "is not UTF-8"
+    if value is None and name in Event._field_defaults:
+        return ""
+    kinds, most = ((int, float), _MOST) if name in _NUMBERS else ((int,), _MOST_WHOLE)
+    if isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value) and 0 <= value <= most:
+        return ""
+    return f"must be a {'' if name in _NUMBERS else 'whole '}number from 0 to {most}, is {value!r:.64}"

@@ -19,7 +19,7 @@ from typing import Any, cast
 
 from ranking.errors import Unavailable
 from ranking.privacy import tombstone
-from services.feedback.log.event_log import Head, Row, decoded
+from services.feedback.log.event_log import Head, Row, Unreadable, decoded
 from services.feedback.types import Event, Outcome
 from services.stores.redis import ResponseError, client, translated
 
@@ -113,7 +113,7 @@ class RedisLog:
         """As `EventLog.read`."""
         found = cast("list[bytes]", self._run(self._read, [str(after + 1), str(limit)]))
         rows = zip(found[::3], found[1::3], found[2::3], strict=True)
-        return [Row(int(offset), decoded(json.loads(content)), int(at or 0)) for offset, content, at in rows]  # once it was not told when
+        return [Row(int(offset), _read_back(content), int(at) if at and at.isdigit() else 0) for offset, content, at in rows]
 
     def forget(self, users: Sequence[str]) -> int:
         """As `EventLog.forget`; Redis writes its append-only file and its snapshot anew, copies made of them elsewhere are not its own."""
@@ -195,3 +195,14 @@ class RedisLog:
 def _content(event: Event) -> str:
     """JSON of the fields; without an order as it was before events had one, so that such an event sent again is a duplicate."""
     return json.dumps(event if event.order_id else event[:-1], ensure_ascii=False, separators=(",", ":"))
+
+
+def _read_back(content: bytes | None) -> Event | Unreadable:
+    """The event of what `_content` made."""
+    if content is None:
+        return Unreadable("", "its content is gone")
+    try:
+        fields = json.loads(content)
+    except ValueError:
+        return Unreadable("", "its content is no JSON")
+    return decoded(fields) if isinstance(fields, list) else Unreadable("", "its content is no list")

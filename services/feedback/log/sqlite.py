@@ -78,7 +78,10 @@ class SqliteLog:
     def read(self, after: int, limit: int) -> list[Row]:
         """As `EventLog.read`."""
         with self._file.open() as db:
-            return [Row(offset, decoded(columns), recorded) for offset, recorded, *columns in db.execute(_READ, (after, limit))]
+            db.text_factory = _text
+            found = db.execute(_READ, (after, limit)).fetchall()
+            db.text_factory = str
+        return [Row(offset, decoded(fields), at if isinstance(at, int) else 0) for offset, at, *fields in found]
 
     def last(self) -> int:
         """As `EventLog.last`."""
@@ -104,6 +107,11 @@ class SqliteLog:
     def close(self) -> None:
         """As `EventLog.close`."""
         self._file.close()
+
+
+def _text(stored: bytes) -> str:
+    """As it is, or as no text can be: SQLite does not ask whether it is UTF-8, and Python's own way fails the whole page."""
+    return stored.decode(errors="surrogateescape")
 
 
 def _inserted(db: sqlite3.Connection, events: Sequence[Event]) -> Iterator[Outcome]:

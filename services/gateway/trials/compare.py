@@ -17,7 +17,7 @@ from ranking.compare import LEAST_UNITS, TOO_LITTLE, Figure, paired, unpaired
 from ranking.errors import InvalidRelease
 from ranking.types import TIERS, FloatArray
 from services.feedback.log.event_log import EventLog
-from services.feedback.types import EventType
+from services.feedback.types import Event, EventType
 from services.gateway.trials.log import TRIED, Answered, Line, Shadowed
 
 _SEED = 20  # of the draws: the same log gives the same intervals
@@ -139,7 +139,8 @@ def _feedback(rankings: set[str], events: EventLog | None) -> tuple[Counter[tupl
     offset, more = 0, events is not None
     while more and events is not None:
         rows = events.read(offset, _EVENTS)
-        did.update((row.event.type, row.event.ranking_id) for row in rows if row.event.ranking_id in rankings)
+        known = [row.event for row in rows if isinstance(row.event, Event)]
+        did.update((event.type, event.ranking_id) for event in known if event.ranking_id in rankings)
         more = len(rows) == _EVENTS
         offset = rows[-1].offset if rows else offset
     return did, sum(did[EventType.CLICK, r] + did[EventType.PURCHASE, r] for r in rankings)

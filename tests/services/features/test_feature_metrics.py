@@ -53,6 +53,7 @@ def test_a_failure_is_counted_and_what_waits_is_told(tmp_path: Path) -> None:
         shop.metrics.follow(follower.status, lambda: math.nan)
         found = _scrape(shop.metrics)
         assert found["longtail_features_retries_total", ""] >= 1.0
+        assert (found["longtail_features_events_behind", ""], found["longtail_features_rows_waiting", ""]) == (1.0, 0.0)
         assert math.isnan(found["longtail_snapshot_age_seconds", ""])
         with pytest.raises(Unavailable):
             shop.settle()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +178,37 @@ def test_a_value_beyond_belief_is_left_out(shop: Shop, caplog: pytest.LogCapture
     assert shop.stream.progress().refused == 1
     assert [getattr(record, "event_id", "") for record in caplog.records] == ["bad"]
     assert len(shop.log.read(0, 10)) == 3
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("type", "wishlist", "type: 'wishlist' is not known here"),  # of a newer gateway
+        ("quantity", "abc", "quantity: must be a number"),
+        ("quantity", float("inf"), "quantity: must be a number"),
+        ("event_time_ns", "not a time", "event_time_ns: must be a whole number"),
+    ],
+)
+def test_an_event_that_cannot_be_read_is_set_aside(
+    shop: Shop, caplog: pytest.LogCaptureFixture, field: str, value: object, reason: str
+) -> None:
+    """It is counted as refused and logged with its place, its id and the reason; everybody else's events go on, before and after it."""
+    shop.log.append([bought("a", "ann", "i1"), bought("bad", "ann", "i1"), bought("c", "bob", "i2")])
+    shop.log.close()
+    with closing(sqlite3.connect(shop.layout.events)) as db:
+        db.execute(f"UPDATE event SET {field} = ? WHERE event_id = 'bad'", (value,))
+        db.commit()
+    with caplog.at_level(logging.WARNING):
+        shop.settle()
+    shop.record(bought("d", "bob", "i3", NOON + 1))
+    assert (shop.user("ann")["orders_all"], shop.user("bob")["orders_all"]) == (1.0, 2.0)
+    progress = shop.stream.progress()
+    assert (progress.offset, progress.behind, progress.waiting, progress.refused) == (4, 0, 0, 1)
+    (said,) = caplog.records
+    assert [getattr(said, name) for name in ("message", "event_id", "offset")] == ["event_refused", "bad", 2]
+    assert getattr(said, "detail", "").startswith(reason)
+    assert "stays in the event log" in getattr(said, "detail", "")
+    assert shop.log.read(1, 1)[0].event.event_id == "bad"
 
 
 def test_the_largest_prices_add_up(shop: Shop) -> None:

@@ -11,6 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 
 from ranking.errors import Unavailable
 from ranking.privacy import tombstone
-from services.feedback.log.event_log import EventLog
+from services.feedback.log.event_log import EventLog, Unreadable
 from services.feedback.log.redis import RedisLog
 from services.feedback.log.sqlite import SqliteLog
 from services.feedback.types import Event, Outcome
@@ -137,20 +138,80 @@ def test_nothing_of_a_forgotten_user_is_left_in_the_files(log_and_files: tuple[E
             assert set(users) == {one.user_id for one in everything(log)}
 
 
-def test_an_event_that_cannot_be_read_is_named(log_and_files: tuple[EventLog, Path]) -> None:
-    """What a newer program or a hand has written is an error with its value, not a crash and not skipped."""
-    log, where = log_and_files
-    log.append([event("a")])
+def damage(log: EventLog, where: Path, event_id: str, field: str, value: object) -> None:
+    """Write another value into one field of an event, as a newer program or a hand may."""
     if isinstance(log, RedisLog):
         with redis.Redis.from_url(_url(log)) as client:
-            content = client.hget("{longtail:events:1}:contents", "1")
-            client.hset("{longtail:events:1}:contents", "1", content.replace(b"click", b"teleported"))
-    else:
-        with sqlite3.connect(where / "events.db") as db:
-            db.execute("UPDATE event SET type = 'teleported'")
-        db.close()
-    with pytest.raises(Unavailable, match="event log: holds an event that cannot be read: 'teleported'"):
-        log.read(0, 1)
+            offset = client.hget("{longtail:events:1}:ids", event_id)
+            content = json.loads(client.hget("{longtail:events:1}:contents", offset))
+            content[Event._fields.index(field)] = value
+            client.hset("{longtail:events:1}:contents", offset, json.dumps(content))
+        return
+    with closing(sqlite3.connect(where / "events.db")) as db:
+        db.execute(f"UPDATE event SET {field} = ? WHERE event_id = ?", (value, event_id))
+        db.commit()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("type", "bogus", "type: 'bogus' is not known here; known: impression, click, add_to_cart, purchase, rating, dislike"),
+        ("surface", "moon", "surface: 'moon' is not known here; known: search, ads"),
+        ("event_time_ns", "not a time", f"event_time_ns: must be a whole number from 0 to {2**63 - 1}, is 'not a time'"),
+        ("event_time_ns", -1, f"event_time_ns: must be a whole number from 0 to {2**63 - 1}, is -1"),
+        ("position", 1.5, f"position: must be a whole number from 0 to {2**63 - 1}, is 1.5"),
+        ("quantity", "abc", "quantity: must be a number from 0 to 1000000000000, is 'abc'"),
+        ("quantity", float("inf"), "quantity: must be a number from 0 to 1000000000000, is inf"),
+        ("rating", 1e300, "rating: must be a number from 0 to 1000000000000, is 1e+300"),
+        ("item_id", "", "item_id: must not be empty"),
+    ],
+)
+def test_an_event_that_cannot_be_read_holds_up_no_other(
+    log_and_files: tuple[EventLog, Path], field: str, value: object, reason: str
+) -> None:
+    """It stands unreadable in its place, with its id and what is wrong with it; the events around it are read."""
+    log, where = log_and_files
+    log.append([event("a"), event("bad"), event("c")])
+    damage(log, where, "bad", field, value)
+    assert [row.event for row in log.read(0, 10)] == [event("a"), Unreadable("bad", reason), event("c")]
+    assert log.read(0, 10)[1].recorded_ns > 0
+
+
+def test_text_that_is_none_is_unreadable(tmp_path: Path) -> None:
+    """SQLite keeps any bytes as text: what is not UTF-8 is said of the field, and not what it says."""
+    log = SqliteLog(tmp_path / "events.db")
+    log.append([event("a"), event("bad"), event("c")])
+    with closing(sqlite3.connect(tmp_path / "events.db")) as db:
+        db.execute("UPDATE event SET user_id = CAST(x'ff61' AS TEXT), recorded_ns = 'soon' WHERE event_id = 'bad'")
+        db.commit()
+    assert [row.event for row in log.read(0, 10)] == [event("a"), Unreadable("bad", "user_id: is not UTF-8"), event("c")]
+    assert log.read(1, 1)[0].recorded_ns == 0
+    log.close()
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize(
+    ("content", "unreadable"),
+    [
+        (None, Unreadable("", "its content is gone")),
+        (b"{", Unreadable("", "its content is no JSON")),
+        (b"7", Unreadable("", "its content is no list")),
+        (b'["bad"]', Unreadable("bad", "has 1 fields, this program knows 13")),
+        (json.dumps([*event("bad"), "new"]).encode(), Unreadable("bad", "has 14 fields, this program knows 13")),
+        (json.dumps(event("bad", user_id=7)).encode(), Unreadable("bad", "user_id: must be text, is int")),
+        (json.dumps(event("bad", query="\ud800")).encode(), Unreadable("bad", "query: is not UTF-8")),
+    ],
+)
+def test_content_that_is_no_event_is_unreadable(redis_url: str, content: bytes | None, unreadable: Unreadable) -> None:
+    """Whatever stands in Redis in an event's place, it is named and the events around it are read."""
+    log = RedisLog(redis_url, timeout_s=30.0)
+    log.append([event("a"), event("bad"), event("c")])
+    with redis.Redis.from_url(redis_url) as client:
+        client.hdel("{longtail:events:1}:contents", "2")
+        if content is not None:
+            client.hset("{longtail:events:1}:contents", "2", content)
+    assert [row.event for row in log.read(0, 10)] == [event("a"), unreadable, event("c")]
+    log.close()
 
 
 def test_a_tombstone_says_nothing_of_the_user() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import struct
 import time
 from itertools import pairwise
@@ -227,6 +228,22 @@ async def test_a_snapshot_too_old_is_not_read_while_the_store_answers(home: Path
             assert {d.component: d.reason for d in answer.degradations} == {"features:snapshot": "STALE", "features:item": "UNAVAILABLE"}
     async with gateway(home, snapshot_stale_s=5000.0) as gw:
         assert decoded((await ask(gw, **asked)).columns[0]) == [99.0]
+
+
+async def test_a_snapshot_that_was_refused_is_told(home: Path) -> None:
+    """Items come from the store, and the answer says why they had to; users have nothing to do with it."""
+    path = Layout(home).item_snapshot
+    publish(path, ids(1), price=99.0)
+    with path.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\xa5")
+    async with gateway(home) as gw:
+        answer = await ask(gw, entity=ITEM, ids=ids(1), features=["price_28d"])
+        assert decoded(answer.columns[0]) == [2.0]
+        (said,) = answer.degradations
+        assert (said.component, said.reason) == ("features:snapshot", "UNAVAILABLE")
+        assert said.detail.startswith("the item snapshot was refused: it has damaged rows: the checksum is wrong; items were read")
+        assert not (await ask(gw, entity=USER, ids=["u"], features=["orders_all"])).degradations
 
 
 async def test_age_beyond_the_lifetime_or_beyond_what_the_caller_takes_is_stale(gw: Gateway) -> None:

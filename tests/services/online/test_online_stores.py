@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import redis
 from feast import FeatureStore
 
 from ranking.errors import Unavailable
-from ranking.features import ITEM_STATISTICS, Entity
+from ranking.features import ITEM_PROFILE, ITEM_STATISTICS, USER_BEHAVIOUR, Entity
+from services.feature_store.feast import FeastStore
 from services.feature_store.writes import write_redis
 from tests.services import feast_home
 from tests.services.redis_server import RedisServer
-from tests.suites.online_store import DAY, NOW, OnlineStoreSuite, Place, new_id, price, push
+from tests.suites.online_store import DAY, NOW, OnlineStoreSuite, Place, new_id, price, push, states
 
 pytestmark = pytest.mark.servers
 
@@ -50,6 +55,56 @@ class TestSqlite(OnlineStoreSuite):
         late = datetime.fromtimestamp((NOW - DAY) / 1e6, UTC)
         feast_home.write(feast, "item_statistics", late, {item: {"price_28d": 1.0}, other: {"price_28d": 1.0}})
         assert (price(store, item), price(store, other)) == (9.0, 1.0)
+
+    def test_a_file_that_took_the_old_ones_place_is_the_one_that_is_used(self, place: Place) -> None:
+        """As a restore from a backup does: reads, pushes and forgetting that were connected before meet the new file, which keeps late rows
+        out too; and the store is of another revision, so that what was made of the old one is made again."""
+        store, item, user = place.opened(), new_id(), new_id()
+        file = place.home / "feast/online.db"
+        push(store, ITEM_STATISTICS, {item: {"price_28d": 1.0}}, NOW)
+        push(store, USER_BEHAVIOUR, {user: {}}, NOW)
+        assert (price(store, item), states(store, Entity.USER, [user])[0]) == (1.0, ["defaulted"])
+        revision, draft = store.revision(), shutil.copy(file, file.with_name("draft.db"))
+        with closing(sqlite3.connect(draft)) as db:
+            (table,) = (name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'") if "item_statistics" in name)
+            db.execute(f"DELETE FROM {table}")
+            db.execute(f"DROP TRIGGER {table}_newer_stays")
+            db.commit()
+        Path(draft).replace(file)
+        assert np.isnan(price(store, item))
+        assert store.revision() != revision
+        push(store, ITEM_STATISTICS, {item: {"price_28d": 3.0}}, NOW)
+        push(store, ITEM_STATISTICS, {item: {"price_28d": 2.0}}, NOW - DAY)
+        assert price(store, item) == price(place.opened(), item) == 3.0
+        assert store.forget([user]) > 0
+        assert states(store, Entity.USER, [user])[0] == ["missing"]
+
+    def test_a_file_that_is_gone_is_an_outage_by_name(self, place: Place) -> None:
+        """Whoever was connected reads and writes it no longer, nobody makes an empty one in its place, and all go on once it is back."""
+        store, late, item, user = place.opened(), place.opened(), new_id(), new_id()
+        file = place.home / "feast/online.db"
+        push(store, ITEM_STATISTICS, {item: {"price_28d": 1.0}}, NOW)
+        assert price(store, item) == 1.0
+        away = file.rename(file.with_name("away.db"))
+        calls: list[Callable[[FeastStore], object]] = [
+            lambda of: price(of, item),
+            lambda of: push(of, ITEM_STATISTICS, {item: {"price_28d": 2.0}}, NOW + 10**6),
+            lambda of: push(of, ITEM_PROFILE, {item: {"title": "t"}}, NOW),
+            lambda of: of.revision(),
+            lambda of: of.forget([user]),
+        ]
+        try:
+            for call in calls:
+                for of in (store, late):
+                    with pytest.raises(Unavailable, match=r"^feature store: online store .*online\.db is gone"):
+                        call(of)
+            assert not file.exists()
+        finally:
+            away.rename(file)
+        for call in calls:
+            for of in (store, late):
+                call(of)
+        assert price(store, item) == 2.0
 
 
 class TestRedis(OnlineStoreSuite):

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import random
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from ranking.errors import Unavailable
 from services.feature_store.forget import removed
 
 GONE, STAYS, FEATURES = [f"leaver-{n}" for n in range(3)], [f"stayer-{n:03}" for n in range(200)], 20
 
 
-def _store(path: Path) -> Any:
+def _store(path: Path, views: Sequence[str] = ("users",)) -> Any:
     """What is asked of Feast's store."""
     online = SimpleNamespace(_get_db_path=lambda config: str(path))
     config = SimpleNamespace(online_store=SimpleNamespace(type="sqlite"), entity_key_serialization_version=3)
-    return SimpleNamespace(config=config, _get_provider=lambda: SimpleNamespace(online_store=online))
+    return SimpleNamespace(config=config, _get_provider=lambda: SimpleNamespace(online_store=online), list_feature_views=lambda: views)
 
 
 def _key(user: str) -> bytes:
@@ -98,7 +100,14 @@ def test_who_is_not_there_costs_nobody_anything(path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_without_a_file_there_is_nobody(tmp_path: Path) -> None:
-    """And none is made."""
-    assert removed(_store(tmp_path / "online.db"), "user_id", GONE) == 0
+def test_where_nothing_was_applied_there_is_nobody(tmp_path: Path) -> None:
+    """And no file is made."""
+    assert removed(_store(tmp_path / "online.db", []), "user_id", GONE) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_gone_may_come_back_with_them(tmp_path: Path) -> None:
+    """It is not said to be done, and no empty one is made."""
+    with pytest.raises(Unavailable, match=r"online\.db is gone"):
+        removed(_store(tmp_path / "online.db"), "user_id", GONE)
     assert list(tmp_path.iterdir()) == []

@@ -51,8 +51,8 @@ DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "empty": (lambda _: b"", "is no snapshot: 0 bytes, a header has 4096"),
     "something else": (lambda b: b"SQLite format 3\0" + b[16:], "is no snapshot: begins with b'SQLite f'"),
     "another format": (lambda b: b[:7] + b"\x63" + b[8:], "is of format 99, this process reads 2"),
-    "damaged header": (lambda b: flip(b, 30), "its header is damaged: the checksum is wrong"),
-    "strange header": (lambda b: header(b, colour="red"), "its header cannot be understood: .*colour"),
+    "damaged header": (lambda b: flip(b, 30), "has a damaged header: the checksum is wrong"),
+    "strange header": (lambda b: header(b, colour="red"), "has a header that cannot be understood: .*colour"),
     "another schema": (
         lambda b: header(b, schema="0123456789abcdef"),
         f"is of feature schema 0123456789abcdef, this process has {ITEMS.schema}",
@@ -61,8 +61,8 @@ DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "one byte short": (lambda b: b[:-1], "is truncated"),
     "longer": (lambda b: b + b"\0", "is truncated or longer"),
     "impossible count": (lambda b: b[: PAGE + 16] + b"\xff" * 8 + b[PAGE + 24 :], r"is damaged: \d+ rows where \d+ fit"),
-    "damaged index": (lambda b: flip(b, 2 * PAGE), "its rows are damaged: the checksum is wrong"),
-    "damaged last byte": (lambda b: flip(b, len(b) - 1), "its rows are damaged"),
+    "damaged index": (lambda b: flip(b, 2 * PAGE), "has damaged rows: the checksum is wrong"),
+    "damaged last byte": (lambda b: flip(b, len(b) - 1), "has damaged rows"),
     "the machine stopped": (
         lambda b: header(b, boot="another")[:PAGE] + b"\2" + b[PAGE + 1 :],
         "may be damaged: the machine stopped after",

@@ -207,7 +207,8 @@ class GetOnlineFeaturesResponse(_message.Message):
     @_builtins.property
     def degradations(self) -> _containers.RepeatedCompositeFieldContainer[_ranking_service_pb2.Degradation]:
         """What was missing while this answer was made; empty when nothing was. "features:snapshot" with
-        "STALE": the item snapshot was too old to be believed; "features:item" with "UNAVAILABLE" or
+        "STALE": the item snapshot was too old to be believed, with "UNAVAILABLE": it was refused and
+        items were read from the store; "features:item" with "UNAVAILABLE" or
         "DEADLINE": the store did not answer, so items the snapshot lacks have their defaults, and of
         a snapshot too old its values were sent all the same.
         """
