@@ -7,10 +7,8 @@ by the wall clock when it was answered. Knows no gateway: only the columns of it
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -117,13 +115,12 @@ def _computed(layout: Layout, lists: RankingLists, moments: Sequence[int]) -> Fl
     features, tokens = point_in_time(layout, [lists]), Tokens()
     users = Pushed(layout, USER_BEHAVIOUR, lists.user_ids)
     items = Pushed(layout, ITEM_STATISTICS, lists.items)
-    snapshots = _snapshots(layout)
     x = assemble_lists(lists, features, tokens).x
     for i, (start, end) in enumerate(zip(lists.offsets[:-1].tolist(), lists.offsets[1:].tolist(), strict=True)):
         as_of, codes = lists.times[i], lists.item_codes[start:end]
-        batch = max((at for at in snapshots if at <= as_of.astype(np.int64)), default=0)
-        behaviour = users.standing(lists.user_ids[i], moments[i], batch)
-        sold = [(k, row) for k, c in enumerate(codes.tolist()) if (row := items.standing(lists.items[c], moments[i], batch))]
+        instant = int(as_of.astype(np.int64))
+        behaviour = users.standing(lists.user_ids[i], moments[i], instant)
+        sold = [(k, row) for k, c in enumerate(codes.tolist()) if (row := items.standing(lists.items[c], moments[i], instant))]
         if behaviour is None and not sold:
             continue
         user = features.users.at(lists.user_ids[i], as_of)
@@ -146,14 +143,6 @@ def _with_behaviour(user: UserFeatures, values: Mapping[str, Any]) -> UserFeatur
     scalars = user.scalars.copy()
     scalars[_BEHAVIOUR] = newer.scalars[_BEHAVIOUR]
     return replace(newer, scalars=scalars, taste=user.taste, taste_at=user.taste_at)
-
-
-def _snapshots(layout: Layout) -> list[int]:
-    """Event times of the batch's rows, µs since 1970."""
-    meta = json.loads(layout.feature_meta.read_text())
-    instants = [datetime.fromisoformat(text) for text in (meta["first"], meta["last"], *meta["week_starts"])]
-    first, last, *weeks = (round(at.timestamp() * 1e6) for at in instants)
-    return [at for at in weeks if first <= at <= last]
 
 
 def _compared(name: str, served: Float32Array, computed: Float32Array, blank: np.float32) -> Column:
