@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -70,6 +71,8 @@ class Skew:
 
     Attributes:
         rankings, rows: compared.
+        oldest, newest: when the first and the last of them were answered, µs since 1970; None: there are none.
+        left_out: rankings left out since they were answered before the feature tables were made: by others, which are gone.
         other_schema: rows of the log left out since they are of another feature schema.
         unknown_users: rankings compared for a user nobody has features of; their users cannot be told from one another.
         columns: one for each model column, except those that the request brought.
@@ -77,6 +80,9 @@ class Skew:
 
     rankings: int
     rows: int
+    oldest: int | None
+    newest: int | None
+    left_out: int
     other_schema: int
     unknown_users: int
     columns: tuple[Column, ...]
@@ -92,22 +98,36 @@ def verify(layout: Layout, *, rankings: int) -> Skew:
 
     Args:
         layout: the state directory, with features applied and a served log.
-        rankings: at most so many, the latest.
+        rankings: at most so many, the latest; those of before the feature tables were made are counted and not compared.
 
     Raises:
         FileNotFoundError: nothing was served yet, or the log's key or the feature tables are gone.
         ValueError: a file is not one of the served log.
     """
-    table, other = _latest(layout.served, rankings)
+    latest, other = _latest(layout.served, rankings)
+    table, left_out = since(latest, _tables_made(layout)) if len(latest) else (latest, 0)
     if not len(table):
-        return Skew(0, 0, other, 0, ())
+        return Skew(0, 0, None, None, left_out, other, 0, ())
     lists, users = _lists(table, _users(layout))
     served = table["features"].combine_chunks().flatten().to_numpy().reshape(len(table), len(MODEL_COLUMNS))
     moments = table.take(pa.array(lists.offsets[:-1]))["time"].cast("int64").to_pylist()
     computed = _computed(layout, lists, moments)
     blank = assemble(UNKNOWN_USER, item_features(np.zeros(1, np.int64), {}), query_tokens=np.zeros(0, np.int64), columns={})[0]
     columns = tuple(_compared(name, served[:, j], computed[:, j], blank[j]) for j, name in enumerate(MODEL_COLUMNS) if name not in _REQUEST)
-    return Skew(len(lists), len(table), other, users, columns)
+    return Skew(len(lists), len(table), min(moments), max(moments), left_out, other, users, columns)
+
+
+def since(table: pa.Table, instant: int) -> tuple[pa.Table, int]:
+    """Rows of the rankings answered at an instant (µs since 1970) or later, and how many rankings are of before."""
+    later = table.filter(pc.greater_equal(table["time"].cast(pa.int64()), instant))
+    return later, len(pc.unique(table["ranking_id"])) - len(pc.unique(later["ranking_id"]))
+
+
+def _tables_made(layout: Layout) -> int:
+    """When the feature tables were made, µs since 1970, rounded up; later changes of single files keep it."""
+    if not layout.feature_meta.exists():
+        raise FileNotFoundError(f"{layout.feature_meta}: there are no feature tables; run `longtail train`")
+    return -(-layout.feature_meta.stat().st_mtime_ns // 1000)
 
 
 def _computed(layout: Layout, lists: RankingLists, moments: Sequence[int]) -> Float32Array:
