@@ -50,13 +50,15 @@ def data_describe(source: Annotated[str, typer.Argument(help="name of a prepared
 def features_compute(
     until: Annotated[datetime | None, typer.Option(help="the watermark, UTC: nothing of it or later; default: the end of the data")] = None,
     full: Annotated[bool, typer.Option("--full", help="compute every week anew instead of going on from the last run's watermark")] = False,
+    source: Annotated[str, typer.Option(help="of this source; only completejourney has what they need, not tables of your own")] = "",
 ) -> None:
     """Feature tables from the canonical tables: what is there is kept, later weeks are added. Prints what they hold."""
     from training import sources, tables
 
     with explained():
         state = layout()
-        made = tables.compute(state, sources.prepare(state), until=until and until.replace(tzinfo=UTC), full=full)
+        prepared = sources.prepare(state, sources.of_features(state, source))
+        made = tables.compute(state, prepared, until=until and until.replace(tzinfo=UTC), full=full)
         held = json.loads(state.feature_meta.read_text())
     print(json.dumps({"reused": made.reused, **{key: held[key] for key in ("rows", "first", "last", "watermark", "grown_from")}}))
 
