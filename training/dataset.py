@@ -225,7 +225,7 @@ def _store(layout: Layout) -> Any:
     spill.mkdir(parents=True, exist_ok=True)
     ibis.set_backend(ibis.duckdb.connect(threads=THREADS, memory_limit=MEMORY, temp_directory=str(spill)))
     try:
-        store = FeatureStore(repo_path=str(REPO))
+        store: Any = FeatureStore(repo_path=str(REPO))
         store.refresh_registry()
     except Exception as error:  # each kind of registry has errors of its own, and the file's are protobuf's
         raise FeastError(
