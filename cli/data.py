@@ -50,13 +50,15 @@ def data_describe(source: Annotated[str, typer.Argument(help="name of a prepared
 def features_compute(
     until: Annotated[datetime | None, typer.Option(help="the watermark, UTC: nothing of it or later; default: the end of the data")] = None,
     full: Annotated[bool, typer.Option("--full", help="compute every week anew instead of going on from the last run's watermark")] = False,
+    source: Annotated[str, typer.Option(help="of this source; only completejourney has what they need, not tables of your own")] = "",
 ) -> None:
     """Feature tables from the canonical tables: what is there is kept, later weeks are added. Prints what they hold."""
     from training import sources, tables
 
     with explained():
         state = layout()
-        made = tables.compute(state, sources.prepare(state), until=until and until.replace(tzinfo=UTC), full=full)
+        prepared = sources.prepare(state, sources.of_features(state, source))
+        made = tables.compute(state, prepared, until=until and until.replace(tzinfo=UTC), full=full)
         held = json.loads(state.feature_meta.read_text())
     print(json.dumps({"reused": made.reused, **{key: held[key] for key in ("rows", "first", "last", "watermark", "grown_from")}}))
 
@@ -95,11 +97,17 @@ def features_verify(
         share = f"{column.mismatches} ({column.mismatches / found.rows:.2%})" if column.mismatches else "0"
         table.add_row(column.name, share, str(column.missing), str(column.extra), f"{column.difference:.2g}")
     out.print(table)
+    oldest, newest = (at and datetime.fromtimestamp(at / 1e6, UTC).isoformat(timespec="seconds") for at in (found.oldest, found.newest))
+    out.print(f"{found.rankings} rankings compared" + (f", answered from {oldest} to {newest}" if found.rankings else ""))
+    out.print("the log has LONGTAIL_SERVED_SHARE of all users (default: a tenth); its files are written every LONGTAIL_SERVED_S seconds")
+    if found.left_out:
+        out.print(f"{found.left_out} rankings are older than the feature tables, which were made anew since, and were left out")
     if found.unknown_users:
         out.print(f"{found.unknown_users} rankings are of users without features; they were compared as nobody's")
     if found.other_schema:
         out.print(f"{found.other_schema} rows are of another feature schema and were left out")
-    print(json.dumps({"rankings": found.rankings, "rows": found.rows, "mismatches": found.mismatches}))
+    told = {"rankings": found.rankings, "rows": found.rows, "mismatches": found.mismatches, "left_out": found.left_out}
+    print(json.dumps(told | {"oldest": oldest, "newest": newest}))
     if found.mismatches:
         raise typer.Exit(1)
 

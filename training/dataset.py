@@ -212,7 +212,11 @@ def assemble_lists(lists: RankingLists, features: Features, tokens: Tokens) -> A
 
 
 def _store(layout: Layout) -> Any:
-    """Feast on the state directory, its DuckDB held to the same threads and memory as ours."""
+    """Feast on the state directory, its DuckDB held to the same threads and memory as ours.
+
+    Raises:
+        FeastError: its registry cannot be read.
+    """
     import ibis
     from feast import FeatureStore
 
@@ -220,7 +224,14 @@ def _store(layout: Layout) -> Any:
     spill = layout.training / ".spill"
     spill.mkdir(parents=True, exist_ok=True)
     ibis.set_backend(ibis.duckdb.connect(threads=THREADS, memory_limit=MEMORY, temp_directory=str(spill)))
-    return FeatureStore(repo_path=str(REPO))
+    try:
+        store: Any = FeatureStore(repo_path=str(REPO))
+        store.refresh_registry()
+    except Exception as error:  # each kind of registry has errors of its own, and the file's are protobuf's
+        raise FeastError(
+            f"{layout.feast / 'registry.db'}: Feast cannot read its registry ({error}); move it away, and apply again"
+        ) from error
+    return store
 
 
 def _users(store: Any, lists: Sequence[RankingLists]) -> UserTable:

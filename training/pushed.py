@@ -32,6 +32,7 @@ class Pushed:
             ValueError: a file is not one of these; names file and column.
         """
         self._rows: dict[str, list[Row]] = {}
+        self._batch: dict[str, list[int]] = {}
         key, wanted = f"{view.entity}_id", pa.array(sorted(set(ids)), pa.string())
         for path in _files(layout, view):
             table = pq.read_table(path, filters=ds.field(key).isin(wanted))
@@ -39,16 +40,26 @@ class Pushed:
             values = table.select([f.name for f in view]).to_pylist()
             for name, pushed_at, event_time, row in zip(table[key].to_pylist(), *instants, values, strict=True):
                 self._rows.setdefault(name, []).append(Row(pushed_at, event_time, row))
+        if self._rows:
+            own = ds.field(key).isin(pa.array(sorted(self._rows), pa.string()))
+            table = pq.read_table(layout.features / f"{view.name}.parquet", columns=[key, "event_timestamp"], filters=own)
+            for name, event_time in zip(table[key].to_pylist(), table["event_timestamp"].cast("int64").to_pylist(), strict=True):
+                self._batch.setdefault(name, []).append(event_time)
 
-    def standing(self, key: str, at: int, batch: int) -> Row | None:
+    def standing(self, key: str, at: int, as_of: int) -> Row | None:
         """The row the online store had of an entity, None where it was the batch's, or none.
+
+        The newer one stands, and of two equally old ones the pushed one: it came later. Where the batch has no row of the entity, any does.
 
         Args:
             key: the entity's id.
             at: the wall clock, µs since 1970.
-            batch: event time of the batch's row, µs since 1970: the newer one stands.
+            as_of: the instant the store was asked for, µs since 1970: the batch's later rows were not in it.
         """
-        there = [row for row in self._rows.get(key, ()) if row.pushed_at <= at and row.event_time > batch]
+        if key not in self._rows:
+            return None
+        batch = max((time for time in self._batch.get(key, ()) if time <= as_of), default=None)
+        there = [row for row in self._rows[key] if row.pushed_at <= at and (batch is None or row.event_time >= batch)]
         return max(there, key=lambda row: row.event_time, default=None)
 
 

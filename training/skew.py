@@ -7,15 +7,14 @@ by the wall clock when it was answered. Knows no gateway: only the columns of it
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -72,6 +71,8 @@ class Skew:
 
     Attributes:
         rankings, rows: compared.
+        oldest, newest: when the first and the last of them were answered, µs since 1970; None: there are none.
+        left_out: rankings left out since they were answered before the feature tables were made: by others, which are gone.
         other_schema: rows of the log left out since they are of another feature schema.
         unknown_users: rankings compared for a user nobody has features of; their users cannot be told from one another.
         columns: one for each model column, except those that the request brought.
@@ -79,6 +80,9 @@ class Skew:
 
     rankings: int
     rows: int
+    oldest: int | None
+    newest: int | None
+    left_out: int
     other_schema: int
     unknown_users: int
     columns: tuple[Column, ...]
@@ -94,22 +98,36 @@ def verify(layout: Layout, *, rankings: int) -> Skew:
 
     Args:
         layout: the state directory, with features applied and a served log.
-        rankings: at most so many, the latest.
+        rankings: at most so many, the latest; those of before the feature tables were made are counted and not compared.
 
     Raises:
         FileNotFoundError: nothing was served yet, or the log's key or the feature tables are gone.
         ValueError: a file is not one of the served log.
     """
-    table, other = _latest(layout.served, rankings)
+    latest, other = _latest(layout.served, rankings)
+    table, left_out = since(latest, _tables_made(layout)) if len(latest) else (latest, 0)
     if not len(table):
-        return Skew(0, 0, other, 0, ())
+        return Skew(0, 0, None, None, left_out, other, 0, ())
     lists, users = _lists(table, _users(layout))
     served = table["features"].combine_chunks().flatten().to_numpy().reshape(len(table), len(MODEL_COLUMNS))
     moments = table.take(pa.array(lists.offsets[:-1]))["time"].cast("int64").to_pylist()
     computed = _computed(layout, lists, moments)
     blank = assemble(UNKNOWN_USER, item_features(np.zeros(1, np.int64), {}), query_tokens=np.zeros(0, np.int64), columns={})[0]
     columns = tuple(_compared(name, served[:, j], computed[:, j], blank[j]) for j, name in enumerate(MODEL_COLUMNS) if name not in _REQUEST)
-    return Skew(len(lists), len(table), other, users, columns)
+    return Skew(len(lists), len(table), min(moments), max(moments), left_out, other, users, columns)
+
+
+def since(table: pa.Table, instant: int) -> tuple[pa.Table, int]:
+    """Rows of the rankings answered at an instant (µs since 1970) or later, and how many rankings are of before."""
+    later = table.filter(pc.greater_equal(table["time"].cast(pa.int64()), instant))
+    return later, len(pc.unique(table["ranking_id"])) - len(pc.unique(later["ranking_id"]))
+
+
+def _tables_made(layout: Layout) -> int:
+    """When the feature tables were made, µs since 1970, rounded up; later changes of single files keep it."""
+    if not layout.feature_meta.exists():
+        raise FileNotFoundError(f"{layout.feature_meta}: there are no feature tables; run `longtail train`")
+    return -(-layout.feature_meta.stat().st_mtime_ns // 1000)
 
 
 def _computed(layout: Layout, lists: RankingLists, moments: Sequence[int]) -> Float32Array:
@@ -117,13 +135,12 @@ def _computed(layout: Layout, lists: RankingLists, moments: Sequence[int]) -> Fl
     features, tokens = point_in_time(layout, [lists]), Tokens()
     users = Pushed(layout, USER_BEHAVIOUR, lists.user_ids)
     items = Pushed(layout, ITEM_STATISTICS, lists.items)
-    snapshots = _snapshots(layout)
     x = assemble_lists(lists, features, tokens).x
     for i, (start, end) in enumerate(zip(lists.offsets[:-1].tolist(), lists.offsets[1:].tolist(), strict=True)):
         as_of, codes = lists.times[i], lists.item_codes[start:end]
-        batch = max((at for at in snapshots if at <= as_of.astype(np.int64)), default=0)
-        behaviour = users.standing(lists.user_ids[i], moments[i], batch)
-        sold = [(k, row) for k, c in enumerate(codes.tolist()) if (row := items.standing(lists.items[c], moments[i], batch))]
+        instant = int(as_of.astype(np.int64))
+        behaviour = users.standing(lists.user_ids[i], moments[i], instant)
+        sold = [(k, row) for k, c in enumerate(codes.tolist()) if (row := items.standing(lists.items[c], moments[i], instant))]
         if behaviour is None and not sold:
             continue
         user = features.users.at(lists.user_ids[i], as_of)
@@ -146,14 +163,6 @@ def _with_behaviour(user: UserFeatures, values: Mapping[str, Any]) -> UserFeatur
     scalars = user.scalars.copy()
     scalars[_BEHAVIOUR] = newer.scalars[_BEHAVIOUR]
     return replace(newer, scalars=scalars, taste=user.taste, taste_at=user.taste_at)
-
-
-def _snapshots(layout: Layout) -> list[int]:
-    """Event times of the batch's rows, µs since 1970."""
-    meta = json.loads(layout.feature_meta.read_text())
-    instants = [datetime.fromisoformat(text) for text in (meta["first"], meta["last"], *meta["week_starts"])]
-    first, last, *weeks = (round(at.timestamp() * 1e6) for at in instants)
-    return [at for at in weeks if first <= at <= last]
 
 
 def _compared(name: str, served: Float32Array, computed: Float32Array, blank: np.float32) -> Column:

@@ -13,7 +13,7 @@ from longtail.ranking.v1 import ranking_service_pb2 as pb
 from longtail.ranking.v1 import ranking_service_pb2_grpc as rpc
 
 from ranking.features import Entity
-from services.client import channel
+from services.client import channel, check
 from services.client.channel import Tls
 from services.client.features import OnlineFeatures, features_request, unpacked
 
@@ -68,9 +68,10 @@ class RankingClient:
         """Have events kept; returns once they are durable.
 
         Raises:
+            InvalidField: something else than events.
             grpc.aio.AioRpcError: as the proto says.
         """
-        batch = feedback_pb.RecordEventsRequest(events=events)
+        batch = feedback_pb.RecordEventsRequest(events=check.all_of("events", events, feedback_pb.Event))
         return await self._feedback.RecordEvents(batch, timeout=self._seconds(timeout_s), metadata=self._metadata)
 
     async def features(
@@ -86,6 +87,7 @@ class RankingClient:
         """What the platform knows now of users or items, see `features_request`.
 
         Raises:
+            InvalidField: as `features_request`.
             grpc.aio.AioRpcError: as the proto says.
         """
         request = features_request(entity, ids, features, service=service, max_age_s=max_age_s)

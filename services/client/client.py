@@ -18,7 +18,7 @@ from longtail.ranking.v1 import ranking_service_pb2_grpc as rpc
 from ranking.errors import InvalidField
 from ranking.features import Entity
 from ranking.types import Explain, Surface
-from services.client import channel
+from services.client import channel, check
 from services.client.channel import Tls
 from services.client.features import OnlineFeatures, features_request, unpacked
 from services.feedback.types import EventType
@@ -115,24 +115,24 @@ def event(
         order_id: what the purchase is part of; empty: one user's purchases at the same time are one order.
 
     Raises:
-        InvalidField: a value is of another type than the field, or `event_time` has no time zone.
+        InvalidField: a value is of another type than the field, a text is no Unicode, or `event_time` has no time zone.
     """
-    _check("kind", kind, EventType)
+    check.typed("kind", kind, EventType)
     texts = {"item_id": item_id, "user_id": user_id, "event_id": event_id, "query": query, "ranking_id": ranking_id, "order_id": order_id}
-    for name, text in texts.items():
-        _check(name, text, str)
+    for name, value in texts.items():
+        check.text(name, value)
     if surface is not None:
-        _check("surface", surface, Surface)
+        check.typed("surface", surface, Surface)
     for name, number in (("position", position), ("value_micros", value_micros)):
         if number is not None:
-            _check(name, number, int)
+            check.typed(name, number, int)
             if abs(number) >= _WIRE[name]:
                 raise InvalidField(name, f"{number} is beyond what the wire can carry")
     for name, amount in {"quantity": quantity, "rating": rating}.items():
         if amount is not None:
-            _check(name, amount, float, int)
+            check.typed(name, amount, float, int)
     when = event_time or datetime.now(UTC)
-    _check("event_time", when, datetime)
+    check.typed("event_time", when, datetime)
     if when.tzinfo is None:
         raise InvalidField("event_time", f"needs a time zone, got {when.isoformat()}")
     time = Timestamp()
@@ -152,11 +152,6 @@ def event(
         rating=rating,
         order_id=order_id,
     )
-
-
-def _check(field: str, value: object, *types: type) -> None:
-    if not isinstance(value, types) or isinstance(value, bool):
-        raise InvalidField(field, f"must be {' or '.join(t.__name__ for t in types)}, got {value!r}")
 
 
 class RankingClient:
@@ -222,11 +217,11 @@ class RankingClient:
             How many were stored, how many were there already, and which were rejected and why.
 
         Raises:
+            InvalidField: something else than events.
             grpc.RpcError: as the proto says; INVALID_ARGUMENT: every event was rejected, or there are none or too many.
         """
-        return self._feedback.RecordEvents(
-            feedback_pb.RecordEventsRequest(events=events), timeout=self._seconds(timeout_s), metadata=self._metadata
-        )
+        batch = feedback_pb.RecordEventsRequest(events=check.all_of("events", events, feedback_pb.Event))
+        return self._feedback.RecordEvents(batch, timeout=self._seconds(timeout_s), metadata=self._metadata)
 
     def features(
         self,
@@ -241,6 +236,7 @@ class RankingClient:
         """What the platform knows now of users or items, see `features_request`.
 
         Raises:
+            InvalidField: as `features_request`.
             grpc.RpcError: as the proto says.
         """
         request = features_request(entity, ids, features, service=service, max_age_s=max_age_s)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ranking.features import Entity
 from ranking.types import Freshness
+from services.client import check
 
 _KINDS = {Entity.USER: pb.ENTITY_KIND_USER, Entity.ITEM: pb.ENTITY_KIND_ITEM}
 _DTYPES = {pb.DATA_TYPE_FLOAT32: "<f4", pb.DATA_TYPE_FLOAT32_LIST: "<f4", pb.DATA_TYPE_INT64: "<i8", pb.DATA_TYPE_INT64_LIST: "<i8"}
@@ -41,10 +42,17 @@ def features_request(
         features: names; or
         service: all that a feature service has of this entity.
         max_age_s: age beyond which a row counts as stale although its view's lifetime is longer.
+
+    Raises:
+        InvalidField: a value is of another type than the field, a text is no Unicode, or the age cannot be carried.
     """
-    request = pb.GetOnlineFeaturesRequest(entity=_KINDS[entity], ids=ids, features=features, feature_service=service)
+    check.typed("entity", entity, Entity)
+    check.text("service", service)
+    request = pb.GetOnlineFeaturesRequest(
+        entity=_KINDS[entity], ids=check.texts("ids", ids), features=check.texts("features", features), feature_service=service
+    )
     if max_age_s is not None:
-        request.max_age.FromNanoseconds(round(max_age_s * 1e9))
+        request.max_age.FromNanoseconds(round(check.duration_s("max_age_s", max_age_s) * 1e9))
     return request
 
 

@@ -15,7 +15,7 @@ from longtail.ranking.v1 import ranking_service_pb2 as ranking_pb
 
 from ranking.errors import InvalidField, InvalidFields
 from ranking.types import Surface
-from services.feedback.types import MAX_VALUE_MICROS, Event, EventType, Outcome, Rejected, beyond_belief
+from services.feedback.types import LEAST_QUANTITY, MAX_VALUE_MICROS, Event, EventType, Outcome, Rejected, beyond_belief
 
 MAX_EVENTS = 1000
 MAX_EVENT_ID_BYTES = 128
@@ -108,6 +108,8 @@ def _event(message: pb.Event, now_ns: int) -> Event:
     if (rating is not None) != (kind is EventType.RATING):
         raise InvalidField("rating", "is required for EVENT_TYPE_RATING" if rating is None else "is only for EVENT_TYPE_RATING")
     quantity, value = _number(message, "quantity", 0.0, MAX_QUANTITY), _whole(message, "value_micros", 0, MAX_VALUE_MICROS)
+    if quantity and quantity < LEAST_QUANTITY:
+        raise InvalidField("quantity", f"must be 0, or at least {LEAST_QUANTITY:f}, got {quantity:g}")
     if why := beyond_belief(quantity, value):
         raise InvalidField("value_micros", why)
     return Event(

@@ -12,6 +12,8 @@ MAX_VALUE_MICROS = 10**12
 """What one event may say was paid, and what one unit may cost by it: a million in currency. More is a mistake, or malice. One limit for
 the door and for whoever counts: what is accepted counts."""
 _MILLION = 10**6
+LEAST_QUANTITY = 1 / _MILLION
+"""Less than one that is counted would count as none told, and escape what `beyond_belief` says of its price."""
 
 
 class EventType(StrEnum):

@@ -100,3 +100,22 @@ def prepare(layout: Layout, name: str = DEFAULT, path: Path | None = None) -> St
         build,
         code=[Path(reader.__file__), *_SHARED, *CORE],
     )
+
+
+def of_features(layout: Layout, name: str = "") -> str:
+    """The source that feature tables are computed of, asked before any work.
+
+    Args:
+        layout: the state directory.
+        name: the one wanted; empty: the default one, unless only others were prepared here.
+
+    Raises:
+        ValueError: they cannot be computed of it, or nobody said that they are not to be of what was prepared.
+    """
+    others = [other for other in SOURCES if other != DEFAULT and layout.canonical(other).exists()]
+    if name and name != DEFAULT:
+        raise ValueError(f"--source: features are computed of {DEFAULT} only: {name} has not its weeks, baskets and promotions")
+    if not name and others and not layout.canonical(DEFAULT).exists():
+        prepared = ", ".join(str(layout.canonical(other)) for other in others)
+        raise ValueError(f"{prepared}: no features can be computed of it, only of {DEFAULT}; if that is wanted, say --source {DEFAULT}")
+    return DEFAULT

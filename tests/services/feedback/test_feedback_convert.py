@@ -50,6 +50,8 @@ GALLERY: dict[str, tuple[dict[str, Any], str, str]] = {
     "position 0": ({"position": 0}, "position", "within 1 and 1000000, got 0"),
     "negative position": ({"position": -1}, "position", "got -1"),
     "negative quantity": ({"quantity": -0.5}, "quantity", "got -0.5"),
+    "less than is counted": ({"quantity": 1e-300, "value_micros": 10**12}, "quantity", "must be 0, or at least 0.000001, got 1e-300"),
+    "a little less than is counted": ({"quantity": 9e-7}, "quantity", "got 9e-07"),
     "infinite quantity": ({"quantity": inf}, "quantity", "must be finite"),
     "negative value": ({"value_micros": -1}, "value_micros", "got -1"),
     "value over 10^12": ({"value_micros": 10**12 + 1}, "value_micros", "within 0 and 1000000000000"),
@@ -92,7 +94,7 @@ EDGES: dict[str, dict[str, Any]] = {
     "nothing paid": {"type": pb.EVENT_TYPE_PURCHASE, "quantity": 0, "value_micros": 0},
     "the largest numbers": {"position": 10**6, "quantity": 1e6, "value_micros": 10**12},
     "the largest price": {"quantity": 0.5, "value_micros": 5 * 10**11},
-    "so little that it tells no price": {"quantity": 4e-7, "value_micros": 10**12},
+    "the least there can be of it": {"quantity": 1e-6, "value_micros": 10**6},
 }
 
 

@@ -28,7 +28,7 @@ from training.tables.tokens import Tokens
 pytestmark = [pytest.mark.servers, pytest.mark.filterwarnings("ignore::DeprecationWarning")]  # ibis calls old names of duckdb's API
 KEY = b"k" * 32
 AS_MANY = 1000
-ANSWERED = np.datetime64("2026-01-10T12:00:00", "us")  # by the wall clock; what is served is older data, replayed
+ANSWERED = np.datetime64("2100-01-10T12:00:00", "us")  # by the wall clock, after the tables were made; what is served is older, replayed
 SECOND = np.timedelta64(1, "s")
 
 
@@ -218,7 +218,14 @@ def test_the_command_ends_with_the_verdict(layout: Layout, served: list[dict[str
     _write(layout, served)
     equal = CliRunner().invoke(app, ["features", "verify"])
     assert equal.exit_code == 0, equal.output
-    assert json.loads(equal.stdout.splitlines()[-1]) == {"rankings": 8, "rows": len(served), "mismatches": 0}
+    assert json.loads(equal.stdout.splitlines()[-1]) == {
+        "rankings": 8,
+        "rows": len(served),
+        "mismatches": 0,
+        "left_out": 0,
+        "oldest": "2100-01-10T12:00:00+00:00",
+        "newest": "2100-01-10T12:00:00+00:00",
+    }
     _write(layout, _changed(served, 0, "age_days", -1.0))
     unequal = CliRunner().invoke(app, ["features", "verify"])
     assert unequal.exit_code == 1

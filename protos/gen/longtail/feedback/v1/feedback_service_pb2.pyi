@@ -128,12 +128,13 @@ class Event(_message.Message):
     position: _builtins.int
     """Optional, 1 to 1,000,000. The place on the page, from 1. Unset: not known."""
     quantity: _builtins.float
-    """Optional, finite, 0 to 1,000,000. How many, or how much of what is sold by weight. Unset: not
-    told.
+    """Optional, 0 or 0.000001 to 1,000,000. How many, or how much of what is sold by weight; counted in
+    millionths. Unset: not told.
     """
     value_micros: _builtins.int
     """Optional, 0 to 10^12, and at most 10^12 for each of `quantity`. What was paid for all of `quantity`
-    together, in millionths of the currency unit. Unset: not told.
+    together, in millionths of the currency unit. Unset: not told. Whether a price is plausible the
+    caller knows, not the server: what is accepted counts, and one wrong price moves the item's mean.
     """
     rating: _builtins.float
     """Required for EVENT_TYPE_RATING, 1 to 5, halves and the like allowed. On another type: rejected."""

@@ -1,0 +1,81 @@
+"""What a client's arguments must be before a message is made of them, each error naming the field. Limits are the server's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+from ranking.errors import InvalidField
+
+T = TypeVar("T")
+_LONGEST_S = 315_576_000_000.0  # of a google.protobuf.Duration: 10,000 years
+
+
+def typed(field: str, value: object, *types: type) -> None:
+    """Of one of the types; a bool is none of the numbers.
+
+    Raises:
+        InvalidField: it is not.
+    """
+    if not isinstance(value, types) or isinstance(value, bool):
+        raise InvalidField(field, f"must be {' or '.join(t.__name__ for t in types)}, got {value!r}")
+
+
+def text(field: str, value: object) -> None:
+    """A text that UTF-8 can carry.
+
+    Raises:
+        InvalidField: it is none.
+    """
+    typed(field, value, str)
+    try:
+        str(value).encode()
+    except UnicodeEncodeError as wrong:
+        raise InvalidField(field, f"is no text: {wrong.reason} at {wrong.start}, got {value!r}") from None
+
+
+def texts(field: str, values: Iterable[str]) -> list[str]:
+    """Several texts.
+
+    Raises:
+        InvalidField: it is one text, or one of them is none, named by its place.
+    """
+    found: list[str] = several(field, values)
+    for i, value in enumerate(found):
+        text(f"{field}[{i}]", value)
+    return found
+
+
+def all_of(field: str, values: Sequence[T], kind: type[T]) -> list[T]:
+    """Several messages of a kind.
+
+    Raises:
+        InvalidField: it is one message, or one of them is of another kind, named by its place.
+    """
+    found: list[T] = several(field, values)
+    for i, value in enumerate(found):
+        typed(f"{field}[{i}]", value, kind)
+    return found
+
+
+def several(field: str, values: Any) -> list[Any]:
+    """A list of what there are several of; a text is one thing and not its characters.
+
+    Raises:
+        InvalidField: it is one thing.
+    """
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise InvalidField(field, f"must be a list, got {values!r}")
+    return list(values)
+
+
+def duration_s(field: str, value: object) -> float:
+    """Seconds that the wire can carry.
+
+    Raises:
+        InvalidField: they are none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or abs(value) > _LONGEST_S:
+        raise InvalidField(field, f"must be a number of seconds, got {value!r}")
+    return float(value)
