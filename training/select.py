@@ -99,7 +99,7 @@ class Winner:
 
     def to_json(self) -> dict[str, Any]:
         """For the manifest."""
-        return {"trial": self.judged[-1].trial, "judged": [asdict(one) for one in self.judged]}
+        return {"trial": self.judged[-1].trial, "judged": [asdict(one) | {"broken": list(one.broken)} for one in self.judged]}
 
 
 class NoWinner(LongtailError):  # noqa: N818 (reads as what happened, like the errors of `ranking.errors`)
