@@ -9,7 +9,7 @@ import sys
 from services.gateway.server import running
 from services.gateway.settings import load
 from services.rpc import log
-from services.rpc.server import stop_signal
+from services.rpc.signals import stop_signal
 from tests.services.gateway_fakes import FakeModels, FakeStore
 
 
