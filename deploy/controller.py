@@ -16,13 +16,16 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import NoReturn
 
 from deploy import lifecycle, store, verify
 from deploy.files import locked, write_atomically
 from deploy.metrics import DeployMetrics, exposed
+from deploy.operations import Here
+from deploy.service.server import ReleaseServer
+from deploy.told import STATE, State
 from deploy.triton import process, wheel
 from deploy.triton.client import TritonClient
 from ranking.errors import InvalidRelease, LongtailError, Unavailable
@@ -30,39 +33,12 @@ from ranking.layout import Layout
 from ranking.pointer import Pointer
 from ranking.release import Release
 
-STATE = "triton.json"
 _POLL_S = 0.2
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 10.0  # between attempts that failed
 _PORT_WAIT_S = 15.0  # a Triton whose controller was killed needs as long to end
 _PROBE_S = 5.0  # between looks at whether the models still give their golden outputs
 _MISSES = 3  # probes in a row without an answer before Triton counts as hung; each waits for its own deadline
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """What `triton.json` says."""
-
-    pid: int  # the controller's
-    triton_pid: int  # 0 while none runs
-    grpc: str  # host:port, the same for as long as the controller runs
-    http: str
-    metrics: str
-    ready: bool  # Triton answers and serves what it should
-    release: str | None  # active and verified; None where nothing was ever activated or it is not ready
-    error: str  # why it is not ready, or what is wrong although it is; empty where all is well, or while it starts
-    scrape: str = ""  # where the controller's own metrics are; `metrics` are Triton's
-    releases: str = ""  # host:port of `ReleaseService`
-
-
-def read_state(layout: Layout) -> State | None:
-    """What the controller last said, None where none runs (or ended without saying so, or is of another version and says it otherwise)."""
-    try:
-        state = State(**json.loads((layout.run / STATE).read_text(encoding="utf-8")))
-        os.kill(state.pid, 0)
-    except (FileNotFoundError, ProcessLookupError, ValueError, TypeError):
-        return None
-    return state
 
 
 class Controller:
@@ -241,9 +217,6 @@ def main(arguments: list[str] | None = None) -> None:
 @contextlib.contextmanager
 def _release_service(layout: Layout, address: str, triton: str) -> Iterator[str]:
     """`ReleaseService` on the releases that this controller looks after; gives where it listens."""
-    from deploy.operations import Here  # these tell how the whole platform stands, this module included
-    from deploy.service.server import ReleaseServer
-
     server = ReleaseServer(Here(layout, lambda: triton), address, layout.release_token)
     server.start()
     try:

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from deploy import controller, lifecycle, store
+from deploy import lifecycle, store, told
 from deploy.files import locked, write_atomically
 from deploy.triton import process, target, wheel
 from deploy.triton.target import Target
@@ -32,7 +32,7 @@ CONTROLLER, FEATURES, GATEWAY = "deploy.controller", "services.features", "servi
 SUPERVISOR = "deploy.supervise"
 _SUPERVISED = {FEATURES, GATEWAY}
 """Started again when they die; the controller brings Triton back itself."""
-_STATES = {CONTROLLER: controller.STATE, FEATURES: _FEATURES_STATE, GATEWAY: _GATEWAY_STATE}
+_STATES = {CONTROLLER: told.STATE, FEATURES: _FEATURES_STATE, GATEWAY: _GATEWAY_STATE}
 _STOP_S = 30.0
 _POLL_S = 0.1
 _ERROR_S = 3.0  # after which an error that stands is not waited out: what passes by itself passes sooner
@@ -262,7 +262,7 @@ def _start_time(pid: int) -> int | None:
 
 
 def _triton(layout: Layout) -> dict[str, Any] | None:
-    state = controller.read_state(layout)
+    state = told.read_state(layout)
     return asdict(state) if state else None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from deploy import controller, local, store
+from deploy import local, store, told
 from deploy.triton.client import TritonClient
 from ranking.errors import InvalidRelease, LongtailError
 from ranking.layout import Layout
@@ -19,7 +19,7 @@ def standing(layout: Layout) -> dict[str, Any]:
     """
     now, problem = store.look(layout.releases)
     runs = local.status(layout)
-    said = controller.read_state(layout)  # whoever started the controller
+    said = told.read_state(layout)  # whoever started the controller
     triton, gateway = asdict(said) if said else None, runs["gateway"]
     return {
         "active": now.release if now else None,

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy import controller, lifecycle, store, trials
+from deploy import lifecycle, store, told, trials
 from deploy.triton import process
 from deploy.triton.client import TritonClient
 from ranking.errors import LongtailError
@@ -53,8 +53,8 @@ def _until(condition: Callable[[], bool], layout: Layout) -> None:
         time.sleep(0.05)
 
 
-def _state(layout: Layout) -> controller.State:
-    state = controller.read_state(layout)
+def _state(layout: Layout) -> told.State:
+    state = told.read_state(layout)
     assert state is not None
     return state
 
@@ -63,7 +63,7 @@ def _ready(layout: Layout, release: str | None, other_than: int = 0) -> Callable
     """Whether a Triton serves `release`, and (one reading of the state: two may straddle a change) is not process `other_than`."""
 
     def check() -> bool:
-        state = controller.read_state(layout)
+        state = told.read_state(layout)
         return state is not None and state.ready and state.release == release and state.triton_pid != other_than
 
     return check
@@ -142,7 +142,7 @@ def test_told_to_stop_it_takes_triton_along(layout: Layout) -> None:
         started.terminate()
         assert started.wait(_PATIENCE_S) == 0
         assert not _alive(triton)
-        assert controller.read_state(layout) is None
+        assert told.read_state(layout) is None
         assert list(layout.run.glob("*.json")) == []
 
 
@@ -155,7 +155,7 @@ def test_a_killed_controller_leaves_no_triton_behind(layout: Layout) -> None:
         started.kill()
         started.wait(_PATIENCE_S)
         _until(lambda: not _alive(triton), layout)
-        assert controller.read_state(layout) is None  # the file is there, the process is not
+        assert told.read_state(layout) is None  # the file is there, the process is not
     with _running(layout, port):
         _until(_ready(layout, None), layout)
 
@@ -211,7 +211,7 @@ def test_a_damaged_active_release_is_not_called_ready(layout: Layout) -> None:
     alter(layout.releases, "r1", lambda m: m["members"][0]["golden"]["outputs"].__setitem__(0, 9.0))
     store.activate(layout.releases, "r1")
     with _running(layout, process.free_port()):
-        _until(lambda: (s := controller.read_state(layout)) is not None and "expected 9 within" in s.error, layout)
+        _until(lambda: (s := told.read_state(layout)) is not None and "expected 9 within" in s.error, layout)
         before = _state(layout)
         assert (before.ready, before.release) == (False, None)
         (layout.releases / "r1" / "release.json").write_bytes(right)
@@ -245,8 +245,8 @@ def test_a_damaged_repository_or_a_refusing_disk_does_not_end_it(layout: Layout)
 def test_a_state_that_cannot_be_read_is_none(layout: Layout, text: str) -> None:
     """Anything but a whole state says that nothing is known."""
     layout.run.mkdir(parents=True)
-    (layout.run / controller.STATE).write_text(text)
-    assert controller.read_state(layout) is None
+    (layout.run / told.STATE).write_text(text)
+    assert told.read_state(layout) is None
 
 
 def test_one_state_directory_has_one_controller(layout: Layout) -> None:

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli import app
-from deploy import controller, lifecycle, local, store, trials
+from deploy import lifecycle, local, store, told, trials
 from deploy.standing import standing
 from deploy.triton.process import TritonServer
 from ranking.layout import Layout
@@ -39,8 +39,8 @@ def _remember(layout: Layout, pid: int, grpc: str, **gateway: Any) -> None:
         {"module": module, "pid": pid, "started": local._start_time(pid), "log": "x"} for module in (local.CONTROLLER, local.GATEWAY)
     ]
     (layout.run / local.STATE).write_text(json.dumps({"processes": running}))
-    state = controller.State(pid, pid, grpc, "", "", ready=True, release="r1", error="")
-    (layout.run / controller.STATE).write_text(json.dumps(asdict(state)))
+    state = told.State(pid, pid, grpc, "", "", ready=True, release="r1", error="")
+    (layout.run / told.STATE).write_text(json.dumps(asdict(state)))
     (layout.run / "gateway.json").write_text(json.dumps({"pid": pid, "address": "127.0.0.1:1", "ready": True} | gateway))
 
 
