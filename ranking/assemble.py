@@ -39,27 +39,46 @@ _TIER_CODES = {name: code for code, name in enumerate(TIERS)}
 _NEW = _TIER_CODES["new"]
 _ORDERS_ALL = USER_SCALARS.index("orders_all")
 _PRICE_LEVEL = USER_SCALARS.index("mean_unit_price")
-_PRICE = ITEM_SCALARS.index("price_28d")
-_TYPE_SHARE, _MAKER_SHARE = ITEM_SCALARS.index("type_share"), ITEM_SCALARS.index("maker_share")
-_APPEAL = ITEM_SCALARS.index("promo_appeal")
+_AT = {name: j for j, name in enumerate(MODEL_COLUMNS)}
+_WIDTH, _ITEM, _REQUEST, _DERIVED = len(MODEL_COLUMNS), len(USER_SCALARS), len(USER_SCALARS) + len(ITEM_SCALARS), -len(DERIVED)
+_REQUEST_DEFAULTS = np.array([f.default or 0.0 for f in REQUEST_COLUMNS], np.float32)
 _RELATION_ODDS = np.array(RELATION_ODDS, np.float32)
-_RELATION_RATES = np.array([ITEM_SCALARS.index(f"promo_rate_{name}") for name in RELATIONS])
+_RELATION_RATES = np.array([_AT[f"promo_rate_{name}"] for name in RELATIONS])
+_NOBODYS = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """Values by key, k of them and in a last place those of whatever key is not there: looked up by binary search, without a branch."""
+
+    ascending: IntArray  # (k + 1,) the last is larger than any other
+    columns: tuple[Float32Array, ...]  # each (k + 1,)
+
+    @property
+    def keys(self) -> IntArray:
+        """(k,) ascending."""
+        return self.ascending[:-1]
+
+    def find(self, keys: IntArray) -> NDArray[np.intp]:
+        """(n,) the place of each of (n,) keys, k for one that is not there. O(n log k)."""
+        at = self.ascending.searchsorted(keys)
+        at[self.ascending[at] != keys] = len(self.ascending) - 1
+        return at
+
+    def has(self, places: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """(n,) whether what `find` said is a place of a key."""
+        return places < len(self.ascending) - 1
 
 
 @dataclass(frozen=True, slots=True)
 class UserFeatures:
-    """One user's values, ready for matching: key arrays ascending, so that a lookup is a binary search."""
+    """One user's values, ready for matching."""
 
     scalars: Float32Array  # (len(USER_SCALARS),)
-    history_keys: IntArray  # (h,) ascending
-    history_counts: Float32Array  # (h,)
-    history_days: Float32Array  # (h,)
-    category_keys: IntArray  # (c,) ascending
-    category_shares: Float32Array  # (c,)
-    type_keys: IntArray  # (t,) ascending
-    type_affinities: Float32Array  # (t,)
-    maker_keys: IntArray  # (m,) ascending
-    maker_affinities: Float32Array  # (m,)
+    history: Lookup  # item key -> times bought, days since
+    categories: Lookup  # category key -> share
+    types: Lookup  # type key -> affinity
+    makers: Lookup  # key of a type by a maker -> affinity
     taste: Float32Array  # (TASTE_WIDTH,)
     taste_at: int  # the factorisation `taste` is of, 0 where there is none
     interest_text: str
@@ -110,21 +129,12 @@ def user_features(values: Mapping[str, Any]) -> UserFeatures:
     Raises:
         ValueError: parallel lists differ in length, or a taste vector is not `TASTE_WIDTH` long.
     """
-    history, counts, history_days = _parallel(values, "history", "item_keys", "counts", "days")
-    categories, shares = _parallel(values, "category", "keys", "shares")
-    types, type_affinities = _parallel(values, "type", "keys", "affinities")
-    makers, maker_affinities = _parallel(values, "maker", "keys", "affinities")
     return UserFeatures(
         scalars=np.array([_or_default(values, name, _USER_DEFAULTS) for name in USER_SCALARS], np.float32),
-        history_keys=history,
-        history_counts=counts,
-        history_days=history_days,
-        category_keys=categories,
-        category_shares=shares,
-        type_keys=types,
-        type_affinities=type_affinities,
-        maker_keys=makers,
-        maker_affinities=maker_affinities,
+        history=_lookup(values, "history", "item_keys", counts=0.0, days=NEVER_DAYS),
+        categories=_lookup(values, "category", "keys", shares=0.0),
+        types=_lookup(values, "type", "keys", affinities=0.0),
+        makers=_lookup(values, "maker", "keys", affinities=0.0),
         taste=_vectors([values.get("taste")], 1)[0],
         taste_at=int(_integers([values.get("taste_at")], 1)[0]),
         interest_text=str(values.get("interest_text") or ""),
@@ -170,7 +180,8 @@ def item_features(keys: IntArray, columns: Mapping[str, Sequence[Any] | NDArray[
 
 def relations(user: UserFeatures, items: ItemFeatures) -> IntArray:
     """(n,) what of each item the user had bought, as an index into `RELATIONS`. O(n log h)."""
-    return _relations(*_bought(user, items))
+    bought, maker, kind = user.history.find(items.keys), user.makers.find(items.maker_keys), user.types.find(items.type_keys)
+    return _relations(user, bought, maker, kind)
 
 
 def assemble(
@@ -191,63 +202,47 @@ def assemble(
     Returns:
         (n, len(MODEL_COLUMNS)) float32. O(n · (log h + q + TASTE_WIDTH)).
     """
-    n, u, i = len(items), len(USER_SCALARS), len(ITEM_SCALARS)
-    out = np.empty((n, len(MODEL_COLUMNS)), np.float32)
-    out[:, :u] = user.scalars
-    out[:, u : u + i] = items.scalars
-    j = u + i
+    n = len(items)
+    out = np.empty((n, _WIDTH), np.float32)
+    out[:, :_ITEM] = user.scalars
+    out[:, _ITEM:_REQUEST] = items.scalars
+    out[:, _REQUEST:_DERIVED] = _REQUEST_DEFAULTS
     for feature in REQUEST_COLUMNS:
-        out[:, j] = columns.get(feature.name, np.float32(feature.default or 0.0))
-        j += 1
+        if feature.name in columns:
+            out[:, _AT[feature.name]] = columns[feature.name]
+    column = out.T  # of `out` itself, to read and to fill
 
-    bought, maker, kind = _bought(user, items)
-    relation = _relations(bought, maker, kind)
-    count = _at(bought, user.history_counts, 0.0)
-    type_affinity, maker_affinity = _at(kind, user.type_affinities, 0.0), _at(maker, user.maker_affinities, 0.0)
-    price, level = items.scalars[:, _PRICE], user.scalars[_PRICE_LEVEL]
-    derived = {
-        "tier_code": items.tiers.astype(np.float32),
-        "repeat_count": count,
-        "repeat_days": _at(bought, user.history_days, NEVER_DAYS),
-        "repeat_share": count / max(user.scalars[_ORDERS_ALL], np.float32(1.0)),
-        "category_share": _at(_find(items.category_keys, user.category_keys), user.category_shares, 0.0),
-        "relation": relation.astype(np.float32),
-        "relation_rate": items.scalars[np.arange(n), _RELATION_RATES[relation]],
-        "relation_appeal": items.scalars[:, _APPEAL] * _RELATION_ODDS[relation],
-        "type_affinity": type_affinity,
-        "type_expected": type_affinity * items.scalars[:, _TYPE_SHARE],
-        "maker_affinity": maker_affinity,
-        "maker_expected": maker_affinity * items.scalars[:, _MAKER_SHARE],
-        "discovery": _discovery(user, items),
-        "price_to_level": np.where((price > 0) & (level > 0), price / max(level, np.float32(1e-3)), np.float32(1.0)),
-        "query_overlap": _overlap(query_tokens, items.token_ids),
-    }
-    for feature in DERIVED:
-        out[:, j] = derived[feature.name]
-        j += 1
+    bought, maker, kind = user.history.find(items.keys), user.makers.find(items.maker_keys), user.types.find(items.type_keys)
+    relation = _relations(user, bought, maker, kind)
+    counts, days = user.history.columns
+    column[_AT["tier_code"]] = items.tiers
+    column[_AT["repeat_count"]] = count = counts.take(bought)
+    column[_AT["repeat_days"]] = days.take(bought)
+    np.divide(count, max(user.scalars[_ORDERS_ALL], np.float32(1.0)), out=column[_AT["repeat_share"]])
+    column[_AT["category_share"]] = user.categories.columns[0].take(user.categories.find(items.category_keys))
+    column[_AT["relation"]] = relation
+    column[_AT["relation_rate"]] = out.ravel().take(_RELATION_RATES.take(relation) + np.arange(0, n * _WIDTH, _WIDTH))
+    np.multiply(column[_AT["promo_appeal"]], _RELATION_ODDS.take(relation), out=column[_AT["relation_appeal"]])
+    column[_AT["type_affinity"]] = affinity = user.types.columns[0].take(kind)
+    np.multiply(affinity, column[_AT["type_share"]], out=column[_AT["type_expected"]])
+    column[_AT["maker_affinity"]] = affinity = user.makers.columns[0].take(maker)
+    np.multiply(affinity, column[_AT["maker_share"]], out=column[_AT["maker_expected"]])
+    column[_AT["discovery"]] = _discovery(user, items)
+    column[_AT["price_to_level"]] = _price_to_level(column[_AT["price_28d"]], user.scalars[_PRICE_LEVEL])
+    column[_AT["query_overlap"]] = _overlap(query_tokens, items.token_ids)
     return out
 
 
-def _bought(user: UserFeatures, items: ItemFeatures) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-    """Where each item, its type by its maker, and its type stand in what the user bought; -1 where they do not."""
-    return _find(items.keys, user.history_keys), _find(items.maker_keys, user.maker_keys), _find(items.type_keys, user.type_keys)
+def _relations(user: UserFeatures, bought: NDArray[np.intp], maker: NDArray[np.intp], kind: NDArray[np.intp]) -> IntArray:
+    """(n,) from where each item, its type by its maker, and its type stand in what the user bought."""
+    return np.where(user.history.has(bought), 0, np.where(user.makers.has(maker), 1, np.where(user.types.has(kind), 2, 3)))
 
 
-def _relations(bought: NDArray[np.intp], maker: NDArray[np.intp], kind: NDArray[np.intp]) -> IntArray:
-    return np.select([bought >= 0, maker >= 0, kind >= 0], [0, 1, 2], 3)
-
-
-def _find(keys: IntArray, table: IntArray) -> NDArray[np.intp]:
-    """Where each key stands in the ascending table, -1 where it does not. O(n log h)."""
-    if not len(table):
-        return np.full(len(keys), -1)
-    at = np.minimum(np.searchsorted(table, keys), len(table) - 1)
-    return np.where(table[at] == keys, at, -1)
-
-
-def _at(places: NDArray[np.intp], values: Float32Array, missing: float) -> Float32Array:
-    """values[place] for each place, `missing` for -1."""
-    return np.append(values, np.float32(missing))[places]
+def _price_to_level(price: Float32Array, level: np.float32) -> Float32Array | np.float32:
+    """(n,) prices in units of what the user pays; 1 where one of the two is not known."""
+    if not level > 0:
+        return np.float32(1.0)
+    return np.where(price > 0, price / max(level, np.float32(1e-3)), np.float32(1.0))
 
 
 def _discovery(user: UserFeatures, items: ItemFeatures) -> Float32Array:
@@ -256,14 +251,17 @@ def _discovery(user: UserFeatures, items: ItemFeatures) -> Float32Array:
     return np.where(items.taste_at == user.taste_at, products, np.float32(0.0))
 
 
-def _overlap(query_tokens: IntArray, token_ids: NDArray[np.int32]) -> Float32Array:
-    distinct = np.unique(query_tokens[:MAX_QUERY_TOKENS]).astype(np.int32)  # what the text member reads
-    if not len(distinct):
-        return np.zeros(len(token_ids), np.float32)
-    # One bit per query token (at most 24): a row's tokens are ORed, so a token that stands twice counts once.
-    at = np.minimum(np.searchsorted(distinct, token_ids), len(distinct) - 1)
-    bits = np.where(distinct[at] == token_ids, np.uint32(1) << at.astype(np.uint32), np.uint32(0))
-    found = np.bitwise_count(np.bitwise_or.reduce(bits, axis=1))
+def _overlap(query_tokens: IntArray, token_ids: NDArray[np.int32]) -> Float32Array | np.float32:
+    """(n,) share of the query's distinct tokens that each of (n, t) texts has."""
+    distinct = set(query_tokens[:MAX_QUERY_TOKENS].tolist())  # what the text member reads
+    if not distinct or not token_ids.size:
+        return np.float32(0.0)
+    # One bit per query token (at most 24) in a table by token id: a row's tokens are ORed, so a token that stands twice counts once.
+    bits = np.zeros(int(token_ids.max()) + 1, np.uint32)
+    for bit, token in enumerate(distinct):
+        if token < len(bits):
+            bits[token] = 1 << bit
+    found = np.bitwise_count(np.bitwise_or.reduce(bits.take(token_ids), axis=1))
     shared: Float32Array = found.astype(np.float32)
     return shared / np.float32(len(distinct))
 
@@ -281,14 +279,16 @@ def _array(values: Any, dtype: type[np.generic]) -> NDArray[Any]:
     return np.asarray(() if values is None else values, dtype)
 
 
-def _parallel(values: Mapping[str, Any], name: str, *parts: str) -> list[NDArray[Any]]:
-    """The lists `name`_`part` as arrays, ordered by the first, which holds keys."""
-    lists = [_array(values.get(f"{name}_{part}"), np.float32 if i else np.int64) for i, part in enumerate(parts)]
-    if len({len(x) for x in lists}) > 1:
-        lengths = ", ".join(f"{part.removeprefix('item_')} {len(x)}" for part, x in zip(parts, lists, strict=True))
-        raise ValueError(f"{name} lists differ in length: {lengths}")
-    order = np.argsort(lists[0], kind="stable")
-    return [x[order] for x in lists]
+def _lookup(values: Mapping[str, Any], name: str, keys: str, **absent: float) -> Lookup:
+    """The list `name`_`keys` with those of `absent` beside it, and what each has for a key that is not there."""
+    lists = {part: _array(values.get(f"{name}_{part}"), np.float32) for part in absent}
+    found = _array(values.get(f"{name}_{keys}"), np.int64)
+    sizes = {keys.removeprefix("item_"): len(found), **{part: len(of) for part, of in lists.items()}}
+    if len(set(sizes.values())) > 1:
+        raise ValueError(f"{name} lists differ in length: {', '.join(f'{part} {size}' for part, size in sizes.items())}")
+    order = np.argsort(found, kind="stable")
+    columns = tuple(np.append(of[order], np.float32(absent[part])) for part, of in lists.items())
+    return Lookup(np.append(found[order], _NOBODYS), columns)
 
 
 def _vectors(values: Any, n: int) -> Float32Array:
@@ -341,10 +341,9 @@ def as_unknown_user(x: Float32Array) -> Float32Array:
     Returns:
         (n, len(MODEL_COLUMNS)) float32, by `assemble`: what the gateway makes for a user id it does not know.
     """
-    at = {name: j for j, name in enumerate(MODEL_COLUMNS)}
-    items = item_features(np.zeros(len(x), np.int64), {name: x[:, at[name]] for name in ITEM_SCALARS})
-    items = replace(items, tiers=x[:, at["tier_code"]].astype(np.int8))
-    columns = {f.name: x[:, at[f.name]] for f in REQUEST_COLUMNS}
+    items = item_features(np.zeros(len(x), np.int64), {name: x[:, _AT[name]] for name in ITEM_SCALARS})
+    items = replace(items, tiers=x[:, _AT["tier_code"]].astype(np.int8))
+    columns = {f.name: x[:, _AT[f.name]] for f in REQUEST_COLUMNS}
     out = assemble(UNKNOWN_USER, items, query_tokens=np.zeros(0, np.int64), columns=columns)
-    out[:, at["query_overlap"]] = x[:, at["query_overlap"]]
+    out[:, _AT["query_overlap"]] = x[:, _AT["query_overlap"]]
     return out

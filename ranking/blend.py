@@ -33,6 +33,7 @@ class BlendSpec:
     weights: Mapping[str, tuple[float, ...]]
     calibrators: tuple[Calibrator, ...]
     final: Calibrator = field(default_factory=Calibrator)
+    _shares: FloatArray = field(init=False, repr=False, compare=False)  # (m, len(TIERS)) what `matrix` says
 
     def __post_init__(self) -> None:
         if not self.members or len(set(self.members)) != len(self.members):
@@ -48,12 +49,16 @@ class BlendSpec:
         unknown = set(self.weights) - set(TIERS)
         if unknown:
             raise ValueError(f"weights.{sorted(unknown)[0]}: unknown group; known: {', '.join(TIERS)}")
+        shares = np.array([self.weights[g] for g in TIERS], np.float64).T
+        object.__setattr__(self, "_shares", shares / shares.sum(axis=0))
 
     def matrix(self) -> FloatArray:
         """(len(TIERS), m) weights, each row summing to 1."""
-        w: FloatArray = np.array([self.weights[g] for g in TIERS], np.float64)
-        total: FloatArray = w.sum(axis=1, keepdims=True)
-        return w / total
+        return self._shares.T
+
+    def weights_of(self, tiers: NDArray[Any]) -> FloatArray:
+        """(m, n) weights for (n,) codes into `TIERS`."""
+        return self._shares.take(tiers, axis=1)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -97,8 +102,10 @@ def blend(spec: BlendSpec, logits: FloatArray, tiers: NDArray[Any]) -> Blended:
         tiers: (n,) integer codes into `TIERS`.
     """
     p = np.stack([c(row) for c, row in zip(spec.calibrators, logits, strict=True)])  # (m, n)
+    wanted = spec.weights_of(tiers)
     present = ~np.isnan(p)
-    wanted = spec.matrix()[tiers].T
+    if present.all():
+        return Blended(spec.final((wanted * logit(p)).sum(axis=0)), p, wanted)
     w = np.where(present, wanted, 0.0)
     total = w.sum(axis=0)
     w = np.where(total > 0, w, present)

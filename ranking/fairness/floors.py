@@ -46,7 +46,7 @@ def rank_by_score(scores: FloatArray, k: int | None = None) -> IntArray:
     """
     n = len(scores)
     if k is None or k >= n:
-        return np.argsort(-scores, kind="stable")
+        return (-scores).argsort(kind="stable")
     if k < 1:
         return np.empty(0, np.int64)
     descending = -scores
@@ -79,7 +79,11 @@ def rank_with_floors(scores: FloatArray, groups: NDArray[Any], shares: Sequence[
     scores, groups = checked(scores, groups, len(floors), k)
     if page < 0:
         raise ValueError(f"page: must not be negative, got {page}")
-    k = min(k, len(scores))
+    return with_floors(scores, groups, floors, min(k, len(scores)), page)
+
+
+def with_floors(scores: FloatArray, groups: IntArray, floors: FloatArray, k: int, page: int) -> FairRanking:
+    """As `rank_with_floors`, of what is known to be valid, with k ≤ n: looking at it again takes as long as ranking a short list."""
     asked = np.floor((min(page, k) or k) * floors + GUARD).astype(np.int64)  # (g,)
     have = np.bincount(groups, minlength=len(floors))
     due = np.minimum(asked, have)
@@ -134,8 +138,8 @@ def rank_with_minima(scores: FloatArray, groups: NDArray[Any], minima: NDArray[A
 
 def _needed(due: IntArray) -> tuple[IntArray, IntArray]:
     """Two (Σ due,) arrays, group by group: the group of each item that (g,) floors need, and which of the group's best it is, from 0."""
-    codes = np.repeat(np.arange(len(due)), due)
-    return codes, np.arange(len(codes)) - (np.cumsum(due) - due)[codes]
+    codes = np.arange(len(due)).repeat(due)
+    return codes, np.arange(len(codes)) - (due.cumsum() - due)[codes]
 
 
 def _ranked(
@@ -162,20 +166,20 @@ def _ranked(
         counts = np.bincount(sorted_groups, minlength=g)
         if (counts >= due).all():
             break
-    members = np.argsort(sorted_groups.astype(np.int16) if g <= 1 << 15 else sorted_groups, kind="stable")  # int16: a radix sort
-    rank = members[(np.cumsum(counts) - counts)[codes] + nth]
+    members = (sorted_groups.astype(np.int16) if g <= 1 << 15 else sorted_groups).argsort(kind="stable")  # int16: a radix sort
+    rank = members[(counts.cumsum() - counts)[codes] + nth]
     by = np.zeros(len(order), np.int64)  # deadline by rank by score; 0: not shown, unless among the best of the rest
     by[rank] = deadline
-    by[np.flatnonzero(by[:k] == 0)[: k - len(rank)]] = k  # the places left go to the best of the rest, always among the first K
-    rank = np.flatnonzero(by)  # (K,) rank by score of each item shown
-    deadline = by[rank]
-    if (deadline <= np.arange(k)).any():  # in order of score, some item would stand behind its deadline
+    by[(by[:k] == 0).nonzero()[0][: k - len(rank)]] = k  # the places left go to the best of the rest, always among the first K
+    rank = by.nonzero()[0]  # (K,) rank by score of each item shown
+    deadline, places = by[rank], np.arange(k)
+    if (deadline <= places).any():  # in order of score, some item would stand behind its deadline
         place = np.empty(k, np.int64)
-        place[_places(deadline.tolist())] = np.arange(k)
+        place[_places(deadline.tolist())] = places
         rank, deadline = rank[place], deadline[place]
     shown = order[rank]
     # Only an item its own group's floor needs can stand above its rank by score, so the floor that lifted it is its group's.
-    lifted = rank > np.arange(k)
+    lifted = rank > places
     return FairRanking(shown, np.where(lifted, groups[shown], -1), np.where(lifted, deadline, 0), shortfall, none)
 
 

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from ranking.fairness.policy import EVERY, GROUPS, OTHER, FairnessPolicy, GroupRule, Share
 from ranking.types import FloatArray, IntArray
 
+_NOTHING = Share(0.0)
+
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
@@ -73,16 +75,12 @@ def keyed_attribute(keys: IntArray, names: Mapping[int, str]) -> Attribute:
 def _apply(rule: GroupRule, attribute: Attribute, merit: FloatArray) -> ListGroups:
     n = len(attribute.codes)
     names, codes = (GROUPS[rule.attribute], attribute.codes) if rule.attribute in GROUPS else _named(rule, attribute)
-    counts = np.bincount(codes, minlength=len(names))
-    share = {
-        "fixed": np.ones(len(names)),
-        "of_candidates": counts / max(n, 1),
-        "of_merit": _merit_share(codes, merit, len(names)) if any(s.kind == "of_merit" for s in rule.floors.values()) else counts,
-    }
-    floors = np.zeros(len(names))
-    for g, name in enumerate(names):
-        floor = rule.floors.get(name, rule.floors.get(EVERY, Share(0.0)) if name != OTHER else Share(0.0))
-        floors[g] = floor.value * share[floor.kind][g]
+    every = rule.floors.get(EVERY, _NOTHING)
+    wanted = [rule.floors.get(name, every if name != OTHER else _NOTHING) for name in names]
+    floors = np.array([share.value for share in wanted])
+    for kind in {share.kind for share in wanted} - {"fixed"}:
+        part = _merit_share(codes, merit, len(names)) if kind == "of_merit" else np.bincount(codes, minlength=len(names)) / max(n, 1)
+        floors = np.where([share.kind == kind for share in wanted], floors * part, floors)
     ceilings = np.array([rule.ceilings.get(name, 1.0) for name in names])
     return ListGroups(rule.attribute, names, codes, np.minimum(floors, ceilings), ceilings)
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranking.fairness.exposure import discounts
-from ranking.fairness.floors import GUARD, FairRanking, rank_by_score, rank_with_floors
+from ranking.fairness.floors import GUARD, FairRanking, rank_by_score, with_floors
 from ranking.fairness.groups import ListGroups
 from ranking.fairness.overlap import rank_with_bounds
 from ranking.fairness.windows import rank_with_windows, with_rest
@@ -90,16 +90,17 @@ def _covered(
         bounds = [_bounds(rule, covered, k) for rule in rules]
         codes, lower, upper = _slots(slots, sponsored, len(scores), k)
         return _overlapping(scores, rules, [(r.codes, *b) for r, b in zip(rules, bounds, strict=True)] + [(codes, lower, upper)])
-    active = [r for r, rule in enumerate(rules) if rule.floors.any() or (rule.ceilings < 1.0).any()]
+    capped = [min(rule.ceilings.tolist(), default=1.0) < 1.0 for rule in rules]
+    active = [r for r, rule in enumerate(rules) if capped[r] or any(rule.floors.tolist())]
     if not active or k == 0:
         return _by_score(scores, rules, k)
     if len(active) > 1:
         return with_rest(_overlapping(scores, rules, [(r.codes, *_bounds(r, covered, covered)) for r in rules], behind), scores, k)
     rule = rules[active[0]]
-    if (rule.ceilings < 1.0).any():
+    if capped[active[0]]:
         alone = rank_with_windows(scores, rule.codes, rule.floors, rule.ceilings, k, discounts(covered, behind), covered)
     else:
-        alone = rank_with_floors(scores, rule.codes, rule.floors, k, covered)
+        alone = with_floors(_finite(scores), rule.codes, rule.floors, k, covered)
     return alone if len(rules) == 1 else _among(alone, rules, active[0])
 
 

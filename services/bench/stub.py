@@ -9,6 +9,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -21,13 +22,19 @@ from services.rpc import log
 from services.rpc.signals import stop_signal
 
 
+@cache
+def _log_odds(n: int) -> Float32Array:
+    answer = np.linspace(-4.0, 0.0, n, dtype=np.float32)
+    answer.flags.writeable = False  # every answer of this length
+    return answer
+
+
 class Stub:
     """Log-odds that differ from row to row, without looking at them."""
 
     async def infer(self, model: str, version: int, inputs: Mapping[str, NDArray[Any]], output: str, timeout_s: float) -> Float32Array:
         """As `ports.ModelServer.infer`."""
-        n = len(next(iter(inputs.values())))
-        return np.linspace(-4.0, 0.0, n, dtype=np.float32)
+        return _log_odds(len(next(iter(inputs.values()))))
 
 
 async def serve(settings: Settings) -> None:

@@ -26,7 +26,7 @@ def freshness_codes(event_times: FloatArray, ttls: FloatArray, now: float) -> ND
         now: seconds since 1970.
     """
     absent = np.isnan(event_times)
-    codes = (now - event_times > ttls[:, None]).astype(np.int8)  # NaN compares false
+    codes = (now - event_times > ttls[:, None]).view(np.int8)  # NaN compares false
     if absent.any():
         codes[absent] = 3
         codes[:, absent.all(axis=0)] = 2

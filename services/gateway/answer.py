@@ -54,7 +54,8 @@ def to_response(ranking: Ranking, candidates: Sequence[str]) -> pb.RankResponse:
         fairness=None if ranking.fairness is None else _fairness(ranking.fairness, candidates),
     )
     for stage, ms in ranking.stage_ms.items():
-        response.stage_durations[stage].FromNanoseconds(round(ms * 1e6))
+        spent = response.stage_durations[stage]
+        spent.seconds, spent.nanos = divmod(round(ms * 1e6), 1_000_000_000)
     return response
 
 

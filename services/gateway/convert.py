@@ -6,7 +6,6 @@ the caller wrote it. The happy path is vectorised; a column is walked value by v
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,6 +14,7 @@ from longtail.ranking.v1 import ranking_service_pb2 as pb
 from ranking.errors import InvalidField, InvalidFields
 from ranking.types import Candidates, Explain, Float32Array, FloatArray, IntArray, RankRequest, Surface
 from services.gateway.policy.objectives import COLUMNS as PROBABILITY_COLUMNS
+from services.rpc.ids import new_id
 
 MAX_CANDIDATES = 1000
 MAX_ID_BYTES = 256
@@ -63,7 +63,7 @@ def to_request(message: pb.RankRequest) -> RankRequest:
     if wrong or surface is None or explain is None:
         raise InvalidFields(wrong)
     return RankRequest(
-        request_id=message.request_id or uuid.uuid4().hex,
+        request_id=message.request_id or new_id(),
         surface=surface,
         query=message.query,
         user_id="" if message.opted_out else message.user_id,

@@ -33,7 +33,7 @@ from services.rpc import tracing
 from services.snapshot.latest import Latest
 
 log = logging.getLogger(__name__)
-_STATES = tuple(Freshness)
+_STATES = tuple(state.value for state in Freshness)
 _WAITING = 256  # reads of one entity beyond which a store that hangs is not asked for more: nobody would be left to hear the answer
 _UNKNOWN_TIMES = {e: np.full((len(views), 1), np.nan) for e, views in ENTITY_VIEWS.items()}
 
@@ -52,14 +52,16 @@ class ListFeatures:
 
     def counts(self) -> dict[str, int]:
         """Freshness value -> number of (entity, view) reads."""
-        c = np.bincount(self.user_states.ravel(), minlength=4) + np.bincount(self.item_states.ravel(), minlength=4)
-        return {state.value: int(k) for state, k in zip(_STATES, c, strict=True)}
+        c = np.bincount(self.item_states.ravel(), minlength=len(_STATES)).tolist()
+        for code in self.user_states.ravel().tolist():
+            c[code] += 1
+        return dict(zip(_STATES, c, strict=True))
 
     def states(self, rows: IntArray) -> dict[str, list[str]]:
         """View -> (k,) freshness of the items at `rows`, and of the user, the same for each."""
-        user = {v.name: [_STATES[c].value] * len(rows) for v, c in zip(ENTITY_VIEWS[Entity.USER], self.user_states[:, 0], strict=True)}
+        user = {v.name: [_STATES[c]] * len(rows) for v, c in zip(ENTITY_VIEWS[Entity.USER], self.user_states[:, 0], strict=True)}
         items = zip(ENTITY_VIEWS[Entity.ITEM], self.item_states[:, rows], strict=True)
-        return user | {view.name: [_STATES[c].value for c in codes] for view, codes in items}
+        return user | {view.name: [_STATES[c] for c in codes] for view, codes in items}
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +143,7 @@ class Features:
         with tracing.span("snapshot.read", items=len(item_ids)):
             base = self._snapshot_rows(item_ids, degraded)
         rest = item_ids if base is None else [item_ids[i] for i in base.rest.tolist()]
-        absent = int((self._items.rows(rest) < 0).sum())
+        absent = int(np.count_nonzero(self._items.rows(rest) < 0)) if rest else 0
         cold_items = absent > 0
         if user_id:
             self._count("user", int(user is not None), int(user is None))
@@ -167,7 +169,7 @@ class Features:
         if "features:user" not in failed and user_states[0, 0] == 2:
             detail = "the user has no stored features" if user_id else "no user_id given"
             degraded.append(Degradation("features:user", "NOT_FOUND", f"{detail}; declared defaults were used"))
-        unknown = int((item_states[0] == 2).sum())
+        unknown = int(np.count_nonzero(item_states[0] == 2))
         if "features:item" not in failed and unknown:
             detail = f"{unknown} of {len(item_ids)} items have no stored features; declared defaults were used"
             degraded.append(Degradation("features:item", "NOT_FOUND", detail))

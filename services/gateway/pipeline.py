@@ -9,7 +9,6 @@ and the bid is the most the advertiser agreed to. Knows no protobuf, no Feast, n
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -46,6 +45,7 @@ from services.gateway.releases import LoadedRelease, Releases
 from services.gateway.scoring import Scores, Scoring
 from services.gateway.served import Served
 from services.rpc import calls, tracing
+from services.rpc.ids import new_id
 
 _DECLARED_COLUMNS = frozenset(f.name for f in REQUEST_COLUMNS)
 _FEATURES_SHARE = 0.5  # of the budget: a hanging feature store leaves the models time to answer on defaults
@@ -209,7 +209,7 @@ class Pipeline:
         accounted = ordered.paced is not None or keeps_accounts(policy)
         trouble = self._ledger.degradation if accounted else None
         ranking = Ranking(
-            ranking_id=uuid.uuid4().hex,
+            ranking_id=new_id(),
             request_id=request.request_id,
             order=order,
             item_ids=tuple(map(candidates.item_ids.__getitem__, order.tolist())),

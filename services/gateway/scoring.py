@@ -52,6 +52,8 @@ class Scores:
 
     def of(self, spec: BlendSpec) -> FloatArray:
         """The rows of one blend's members, in its order."""
+        if spec.members == self.members:
+            return self.logits
         return self.logits[[self.members.index(name) for name in spec.members]]
 
 

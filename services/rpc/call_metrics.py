@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
+
+from services.rpc.tally import Counters, Histograms
 
 CALLERS = 20
 """Names of callers told apart; those that come after are told as `OTHERS`."""
@@ -26,15 +27,13 @@ class CallMetrics(Collector):
         """Nothing is counted yet."""
         self._callers = {"": NOBODY, NOBODY: NOBODY, OTHERS: OTHERS}
         labels = ("method", "surface", "caller")
-        self._calls = Counter("longtail_rpc_calls", "Calls that ended, by status code", (*labels, "code"), registry=None)
-        self._seconds = Histogram(
-            "longtail_rpc_duration_seconds", "From a call's first byte of work to its status", labels, buckets=_SECONDS, registry=None
-        )
-        self._running = Gauge("longtail_rpc_in_flight", "Calls under way", ("service",), registry=None)
+        self._calls = Counters("longtail_rpc_calls", "Calls that ended, by status code", (*labels, "code"))
+        self._seconds = Histograms("longtail_rpc_duration_seconds", "From a call's first byte of work to its status", labels, _SECONDS)
+        self._running = Counters("longtail_rpc_in_flight", "Calls under way", ("service",), rising=False)
 
     def began(self, service: str) -> None:
         """One more call is under way."""
-        self._running.labels(service).inc()
+        self._running.add((service,))
 
     def ended(self, service: str, method: str, surface: str, caller: str, code: str, seconds: float) -> None:
         """It is no more.
@@ -47,10 +46,10 @@ class CallMetrics(Collector):
             code: of its status, e.g. OK.
             seconds: it took.
         """
-        self._running.labels(service).dec()
+        self._running.add((service,), -1.0)
         told = self._told(caller)
-        self._calls.labels(method, surface, told, code).inc()
-        self._seconds.labels(method, surface, told).observe(seconds)
+        self._calls.add((method, surface, told, code))
+        self._seconds.observe((method, surface, told), seconds)
 
     def _told(self, caller: str) -> str:
         told = self._callers.get(caller)

@@ -6,9 +6,10 @@ Held in a context variable, so that tasks and `asyncio.to_thread` started by a c
 from __future__ import annotations
 
 import re
-import uuid
 from contextvars import ContextVar
 from dataclasses import dataclass
+
+from services.rpc.ids import new_id
 
 REQUEST_ID = "x-request-id"  # metadata, both ways
 CALLER = "x-caller"
@@ -54,7 +55,7 @@ def received(metadata: dict[str, str]) -> Call:
     given = _PRINTABLE.fullmatch(id_) is not None
     parent = _TRACEPARENT.fullmatch(metadata.get(TRACEPARENT, ""))
     return Call(
-        request_id=id_ if given else uuid.uuid4().hex,
+        request_id=id_ if given else new_id(),
         given=given,
         caller=well_formed(metadata.get(CALLER, "")),
         traceparent=parent.group(0) if parent else "",

@@ -23,6 +23,7 @@ from services.snapshot.checks import check_content, check_counts
 from services.snapshot.errors import InvalidSnapshotError
 from services.snapshot.keys import find, guess, hash_ids
 from services.snapshot.layout import ITEMS, PAGE, REFERENCES, SHARED, Blocks, Format, Header, size
+from services.snapshot.memo import Memo
 from services.snapshot.table import features_of
 
 _TRIES = 4  # reads of a row that is being written, before it counts as unknown
@@ -37,6 +38,7 @@ class Snapshot:
         self.blocks = blocks
         self._hashes: NDArray[np.uint64] = blocks.entries["rows"]["hash"]
         self._shared = [(blocks.words[name], blocks.entries[name].dtype) for name in SHARED]
+        self._memo = Memo(header.capacity["rows"])
         self.names: Mapping[int, str] = Names(blocks, header.sorted_names)
 
     @classmethod
@@ -96,10 +98,8 @@ class Snapshot:
             the item is known.
         """
         blocks = self.blocks
-        hashes = hash_ids(item_ids, self.header.seed)
-        found = guess(hashes, blocks.index)
-        if found is None:
-            found = self._find(hashes)
+        remembered = self._memo.get(item_ids)
+        hashes, found = remembered or self._looked_up(item_ids)
         taken = self._taken(found)
         rows = taken.view(blocks.entries["rows"].dtype).ravel()
         if np.count_nonzero(rows["hash"] == hashes) < np.count_nonzero(found):  # half of a hash is not the hash
@@ -118,10 +118,18 @@ class Snapshot:
         )
         features = features_of(rows, texts, groups, tastes)
         known = found > 0
+        if remembered is None:
+            self._memo.put(item_ids, hashes, found)
         if np.count_nonzero(found) < len(found):
             unknown = np.flatnonzero(~known)
             features.keys[unknown] = [stable_key(item_ids[i]) for i in unknown.tolist()]
         return features, times["times"].T, known
+
+    def _looked_up(self, item_ids: Sequence[str]) -> tuple[NDArray[np.uint64], NDArray[np.intp]]:
+        """(n,) hashes, and rows that are theirs if the rows say so, too."""
+        hashes = hash_ids(item_ids, self.header.seed)
+        found = guess(hashes, self.blocks.index)
+        return hashes, self._find(hashes) if found is None else found
 
     def _find(self, hashes: NDArray[np.uint64]) -> NDArray[np.intp]:
         """The rows of hashes, among those filled."""

@@ -65,7 +65,7 @@ def test_values_come_back_as_they_were_written(store: FeastStore) -> None:
     read = store.read(Entity.USER, ["u"])
     user = user_features({name: column[0] for name, column in read.values.items()})
     expected = user_features({"orders_all": 3.0, "interest_text": "buys ice", **HISTORY, **TASTE})
-    assert (user.interest_text, user.history_keys.tolist()) == (expected.interest_text, [-5, 7])
+    assert (user.interest_text, user.history.keys.tolist()) == (expected.interest_text, [-5, 7])
     np.testing.assert_array_equal(user.scalars, expected.scalars)
     np.testing.assert_array_equal(user.taste, expected.taste)
     assert user.taste_at == TASTE["taste_at"]

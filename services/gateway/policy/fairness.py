@@ -118,7 +118,8 @@ def rank_fairly(
     if policy.mode == "off":
         return Fair(_plain(scores, by_score, page), groups, _unbound(groups))
     bound = groups if policy.scope != "amortised" else tuple(replace(g, floors=np.zeros(len(g.names))) for g in groups)
-    debts, lambdas, lifts = np.zeros(sum(map(len, owed))), np.zeros(sum(map(len, owed))), None
+    debts = lambdas = np.zeros(sum(map(len, owed)))
+    lifts = None
     if policy.scope != "list":
         debts = np.array([account.debt for rule in owed for account in rule])
         lambdas = np.concatenate([prices(rule, policy.controller) for rule in owed])

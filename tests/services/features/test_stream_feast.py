@@ -86,8 +86,8 @@ async def test_a_purchase_is_in_the_next_list(process: Layout) -> None:
             await asyncio.sleep(0.01)
             found = await reader.get("ann", ["i0"], time.monotonic() + 60)
         assert found.items.scalars[0, [SOLD, ITEM_SCALARS.index("promo_rate_28d")]].tolist() == [count, 0.25]
-        assert found.user.history_keys.tolist() == [stable_key("i0")]
-        assert found.user.history_counts.tolist() == [count]
+        assert found.user.history.keys.tolist() == [stable_key("i0")]
+        assert found.user.history.columns[0].tolist() == [count, 0.0]
     online = FeatureStore(repo_path=str(feast_home.REPO))
     while True:  # pushed after what lists need
         asked = online.get_online_features(features=["user_session:recent_item_keys"], entity_rows=[{"user_id": "ann"}]).to_dict()

@@ -161,7 +161,7 @@ def test_every_value_is_the_independent_joins_at_any_instant(planted: Layout, li
     offsets[:8] = [0, 1, -1, week, 2 * week, 2 * week + 1, -2 * week, 3 * week]  # microseconds
     asked = replace(lists, times=lists.times + offsets.astype("timedelta64[us]"), user_ids=("nobody", *lists.user_ids[1:]))
     users, items = _check_same(point_in_time(planted, [asked]), asked, planted.features)
-    assert 0 < sum(len(user.history_keys) > 0 for user in users) < len(users)  # some alive, some not
+    assert 0 < sum(len(user.history.keys) > 0 for user in users) < len(users)  # some alive, some not
     assert 0 < (items.tiers != 2).sum() < len(items)
 
 

@@ -102,7 +102,7 @@ def test_a_row_older_than_its_lifetime_is_worth_nothing(applied: Slice, lists: t
     """Three weeks after the last snapshot every behaviour and statistic is its default; profiles, which do not age, remain."""
     late = replace(lists[0], times=np.full(len(lists[0]), np.datetime64("2018-01-22T05:00", "us")))
     found = point_in_time(applied.layout, [late])
-    assert all(user.interest_text == "" and len(user.history_keys) == 0 for user in found.users.rows.values())
+    assert all(user.interest_text == "" and len(user.history.keys) == 0 for user in found.users.rows.values())
     assert all(user.taste_at == 0 and not user.taste.any() for user in found.users.rows.values())
     assert (found.items.block.tiers == 2).all()
     assert not found.items.block.taste_at.any()
