@@ -98,6 +98,8 @@ def _utf8(character: str) -> int:
 
 def _cut(text: str, limit: int, size: Callable[[str], int]) -> str:
     """The text, or as much of its beginning as fits `limit` together with an ellipsis."""
+    if len(text) <= limit and text.isascii() and text.isprintable() and "%" not in text:  # nearly always: a refusal should cost little
+        return text
     used = fitting = 0
     room = limit - size("…")
     for character in text:
