@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
-from cli.common import ROOT, explained, layout, out
+from cli.common import ROOT, explained, layout, out, progress
 
 if TYPE_CHECKING:
     from training.skew import Skew
@@ -19,6 +19,18 @@ if TYPE_CHECKING:
 data_app = typer.Typer(help="Data sources: canonical tables, and how imbalanced they are.", no_args_is_help=True)
 features_app = typer.Typer(help="Features: what there are, and whether they are served as they were trained on.", no_args_is_help=True)
 users_app = typer.Typer(help="Users: what becomes of what is known of them.", no_args_is_help=True)
+
+
+_FORGETS = {
+    "event log": "events",
+    "feature state": "purchase lines that rows are counted from",
+    "online store": "values (SQLite) or users (Redis) that lists are made by",
+    "served log": "results of answered rankings",
+    "pushed rows": "rows made of events, kept for `features verify`",
+    "feature tables": "rows of the batch's user tables and of its purchases",
+    "drafts": "files that killed processes left half written, whoever's",
+}
+"""What is removed of each store."""
 
 
 @data_app.command("prepare")
@@ -156,15 +168,26 @@ def users_forget(
     """Remove users from every store of this machine, for good; says what was done. Exit status 1 where it has to be asked again."""
     from services.features import stores
     from services.privacy.forget import forget
+    from services.privacy.forgotten import Forgotten
 
     with explained(), stores.opened(layout(), ROOT / "feature_repo", event_log) as opened:
-        done = forget(layout(), users, opened)
-    table = Table("store", Column("removed", justify="right"), "")
+        known = Forgotten(layout().forgotten)
+        again = [user for user in dict.fromkeys(users) if user in known]
+        done = forget(layout(), users, opened, told=lambda store: progress.print(f"  {store} …"))
+    table = Table("store", Column("removed", justify="right"), "of what", "")
     for one in done:
-        table.add_row(one.store, str(one.removed), one.failed or "done")
+        table.add_row(one.store, str(one.removed), _FORGETS[one.store], escape(one.failed) or "done")
     out.print(table)
+    if not any(one.removed or one.failed for one in done if one.store != "drafts"):
+        who = (
+            "they were forgotten before"
+            if len(again) == len(set(users))
+            else "nobody of that id was ever seen here, or they were forgotten"
+        )
+        out.print(f"Nothing of {escape(', '.join(dict.fromkeys(users)))} was in any store: {who}. A tombstone stands all the same.")
     out.print(
-        "Replays of their events are refused. What was prepared from your own tables (data/, training/) is yours to remove and train anew."
+        "Replays of their events are refused for good: tombstones never expire. "
+        "What was prepared from your own tables (data/, training/) is yours to remove and train anew."
     )
     print(
         json.dumps(

@@ -45,13 +45,14 @@ class Done:
     failed: str = ""  # why it is not done; empty: it is
 
 
-def forget(layout: Layout, users: Sequence[str], stores: Stores) -> list[Done]:
+def forget(layout: Layout, users: Sequence[str], stores: Stores, *, told: Callable[[str], None] = lambda _: None) -> list[Done]:
     """Forget users.
 
     Args:
         layout: the state directory.
         users: ids, at least one.
         stores: that several processes share; the files under `layout` come after them.
+        told: hears the name of each store before its turn.
 
     Returns:
         What was done to each store; where one failed the call has to be made again.
@@ -66,7 +67,10 @@ def forget(layout: Layout, users: Sequence[str], stores: Stores) -> list[Done]:
     steps = {name: partial(store.forget, users) for name, store in stores.items()}
     steps |= {"served log": partial(_served, layout, users), "pushed rows": partial(_pushed, layout, users)}
     steps |= {"feature tables": partial(_tables, layout, users), "drafts": partial(sweep, layout)}
-    done = [_done(name, step) for name, step in steps.items()]
+    done = []
+    for name, step in steps.items():
+        told(name)
+        done.append(_done(name, step))
     changes = Changes(layout.user_changes)
     for user in users:
         changes.bump(user)  # gateways have read them not long ago

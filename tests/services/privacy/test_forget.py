@@ -129,8 +129,21 @@ def test_every_store_forgets(home: Layout) -> None:
     assert log.append([_purchase(GONE, 1), _purchase(STAYS, 100)]) == [Outcome.FORGOTTEN, Outcome.STORED]
     log.close()
 
+    assert [line.strip(" …") for line in result.stderr.splitlines()] == list(told["removed"])  # as each has its turn
     again = CliRunner().invoke(app, ["users", "forget", GONE])
     assert set(json.loads(again.stdout.splitlines()[-1])["removed"].values()) == {0}
+    assert f"Nothing of {GONE} was in any store: they were forgotten before." in again.stdout
+
+
+def test_a_stranger_is_told_to_be_one(home: Layout) -> None:
+    """Of somebody never seen nothing goes; the answer says so, and that the tombstone stands for good all the same."""
+    result = CliRunner().invoke(app, ["users", "forget", "never-heard-of"])
+    assert result.exit_code == 0
+    said = " ".join(result.stdout.split())
+    assert "Nothing of never-heard-of was in any store: nobody of that id was ever seen here, or they were forgotten." in said
+    assert "A tombstone stands all the same." in said
+    assert "tombstones never expire" in said
+    assert "never-heard-of" in Forgotten(home.forgotten)
 
 
 def test_a_store_that_fails_is_told_and_keeps_no_other(home: Layout) -> None:
