@@ -167,28 +167,28 @@ def users_forget(
 ) -> None:
     """Remove users from every store of this machine, for good; says what was done. Exit status 1 where it has to be asked again."""
     from services.features import stores
-    from services.privacy.forget import forget
+    from services.privacy.forget import forget, prepared
     from services.privacy.forgotten import Forgotten
 
     with explained(), stores.opened(layout(), ROOT / "feature_repo", event_log) as opened:
         known = Forgotten(layout().forgotten)
         again = [user for user in dict.fromkeys(users) if user in known]
         done = forget(layout(), users, opened, told=lambda store: progress.print(f"  {store} …"))
+        still = prepared(layout(), users)
     table = Table("store", Column("removed", justify="right"), "of what", "")
     for one in done:
         table.add_row(one.store, str(one.removed), _FORGETS[one.store], escape(one.failed) or "done")
     out.print(table)
     if not any(one.removed or one.failed for one in done if one.store != "drafts"):
-        who = (
-            "they were forgotten before"
-            if len(again) == len(set(users))
-            else "nobody of that id was ever seen here, or they were forgotten"
-        )
+        who = "forgotten before" if len(again) == len(set(users)) else "forgotten before, or never seen" if again else "never seen"
         out.print(f"Nothing of {escape(', '.join(dict.fromkeys(users)))} was in any store: {who}. A tombstone stands all the same.")
-    out.print(
-        "Replays of their events are refused for good: tombstones never expire. "
-        "What was prepared from your own tables (data/, training/) is yours to remove and train anew."
-    )
+    out.print("Replays of their events are refused for good: tombstones never expire.")
+    if still:
+        out.print(
+            f"Tables prepared from your own files still have rows of them: {escape(', '.join(map(str, still)))}. "
+            "Features leave them out; the files are yours to change and to prepare again."
+        )
+    out.print("What was trained before (training/, releases/) was trained on them; train anew where that matters.")
     print(
         json.dumps(
             {"users": len(set(users)), "removed": {one.store: one.removed for one in done}, "failed": [d.store for d in done if d.failed]}

@@ -8,7 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Protocol
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 from ranking.errors import LongtailError, Unavailable
 from ranking.features import ALL_VIEWS, VIEWS, Entity
@@ -75,6 +80,18 @@ def forget(layout: Layout, users: Sequence[str], stores: Stores, *, told: Callab
     for user in users:
         changes.bump(user)  # gateways have read them not long ago
     return done
+
+
+def prepared(layout: Layout, users: Sequence[str]) -> list[Path]:
+    """Canonical tables that have rows of users: made from somebody's own files, they are that somebody's to change.
+
+    Raises:
+        OSError: a file cannot be read.
+        ValueError: a file is none of Parquet's.
+    """
+    wanted = ds.field("user_id").isin(pa.array(sorted(set(users)), pa.string()))
+    tables = [path for path in sorted(layout.canonical("any").parent.glob("*/*.parquet")) if "user_id" in pq.read_schema(path).names]
+    return [path for path in tables if ds.dataset(path).count_rows(filter=wanted)]
 
 
 def forget_again(store: Store, known: Iterable[str], forgotten: Forgotten) -> int:
