@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 out = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+progress = Console(stderr=True, highlight=False)
+"""What is being done, of what takes longer than a few seconds."""
 
 
 def layout() -> Layout:

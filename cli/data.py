@@ -11,14 +11,26 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
-from cli.common import ROOT, explained, layout, out
+from cli.common import ROOT, explained, layout, out, progress
 
 if TYPE_CHECKING:
-    pass
+    from training.skew import Skew
 
 data_app = typer.Typer(help="Data sources: canonical tables, and how imbalanced they are.", no_args_is_help=True)
 features_app = typer.Typer(help="Features: what there are, and whether they are served as they were trained on.", no_args_is_help=True)
 users_app = typer.Typer(help="Users: what becomes of what is known of them.", no_args_is_help=True)
+
+
+_FORGETS = {
+    "event log": "events",
+    "feature state": "purchase lines that rows are counted from",
+    "online store": "values (SQLite) or users (Redis) that lists are made by",
+    "served log": "results of answered rankings",
+    "pushed rows": "rows made of events, kept for `features verify`",
+    "feature tables": "rows of the batch's user tables and of its purchases",
+    "drafts": "files that killed processes left half written, whoever's",
+}
+"""What is removed of each store."""
 
 
 @data_app.command("prepare")
@@ -52,7 +64,10 @@ def features_compute(
     full: Annotated[bool, typer.Option("--full", help="compute every week anew instead of going on from the last run's watermark")] = False,
     source: Annotated[str, typer.Option(help="of this source; only completejourney has what they need, not tables of your own")] = "",
 ) -> None:
-    """Feature tables from the canonical tables: what is there is kept, later weeks are added. Prints what they hold."""
+    """Feature tables from the canonical tables: what is there is kept, later weeks are added. Prints what they hold.
+
+    They are offline then: training reads them. `longtail features materialize` brings them to the gateways.
+    """
     from training import sources, tables
 
     with explained():
@@ -60,7 +75,24 @@ def features_compute(
         prepared = sources.prepare(state, sources.of_features(state, source))
         made = tables.compute(state, prepared, until=until and until.replace(tzinfo=UTC), full=full)
         held = json.loads(state.feature_meta.read_text())
+    out.print("next, for gateways to serve by them: longtail features materialize")
     print(json.dumps({"reused": made.reused, **{key: held[key] for key in ("rows", "first", "last", "watermark", "grown_from")}}))
+
+
+@features_app.command("materialize")
+def features_materialize(
+    as_of: Annotated[
+        datetime | None, typer.Option(help="every entity's newest row by this instant, UTC; default: now, or the instant that is replayed")
+    ] = None,
+) -> None:
+    """Feature tables into the online store: `feast apply`, then `feast materialize` of all views, by their lifetimes. Gateways follow."""
+    from training import online
+
+    with explained():
+        state = layout()
+        at = as_of.replace(tzinfo=UTC) if as_of else online.serving_time(state)
+        online.bring(state, at)
+    print(json.dumps({"as_of": at.isoformat(), "views": [view.name for view in online.BATCH_VIEWS]}))
 
 
 @features_app.command("embed")
@@ -84,12 +116,15 @@ def features_docs() -> None:
 @features_app.command("verify")
 def features_verify(
     rankings: Annotated[int, typer.Option(min=1, help="how many of the latest served rankings to compare, at most")] = 2000,
+    settle: Annotated[
+        float, typer.Option(min=0, help="seconds after a materialisation within which gateways may have answered by what they had before")
+    ] = 120.0,
 ) -> None:
     """Served against offline features, column by column. Exit status 1 where any value differs; one JSON object last."""
     from training import skew
 
     with explained():
-        found = skew.verify(layout(), rankings=rankings)
+        found = skew.verify(layout(), rankings=rankings, settle_s=settle)
     table = Table(
         "column", *(Column(name, justify="right") for name in ("rows that differ", "lost", "from nowhere", "symmetric difference"))
     )
@@ -102,14 +137,25 @@ def features_verify(
     out.print("the log has LONGTAIL_SERVED_SHARE of all users (default: a tenth); its files are written every LONGTAIL_SERVED_S seconds")
     if found.left_out:
         out.print(f"{found.left_out} rankings are older than the feature tables, which were made anew since, and were left out")
+    if found.not_online:
+        out.print(f"{found.not_online} rankings were answered by other rows than the tables', {_why_not_online(found)}, and were left out")
     if found.unknown_users:
         out.print(f"{found.unknown_users} rankings are of users without features; they were compared as nobody's")
     if found.other_schema:
         out.print(f"{found.other_schema} rows are of another feature schema and were left out")
-    told = {"rankings": found.rankings, "rows": found.rows, "mismatches": found.mismatches, "left_out": found.left_out}
+    told: dict[str, object] = {"rankings": found.rankings, "rows": found.rows, "mismatches": found.mismatches}
+    told |= {"left_out": found.left_out, "not_online": found.not_online}
     print(json.dumps(told | {"oldest": oldest, "newest": newest}))
     if found.mismatches:
         raise typer.Exit(1)
+
+
+def _why_not_online(found: Skew) -> str:
+    """The reason in words, and what can be done."""
+    if found.online_since is None:
+        return "which are not in the online store (`longtail features materialize`)"
+    since = datetime.fromtimestamp(found.online_since / 1e6, UTC).isoformat(timespec="seconds")
+    return f"which came online at {since}, or asked for instants beyond what was brought there"
 
 
 @users_app.command("forget")
@@ -121,17 +167,28 @@ def users_forget(
 ) -> None:
     """Remove users from every store of this machine, for good; says what was done. Exit status 1 where it has to be asked again."""
     from services.features import stores
-    from services.privacy.forget import forget
+    from services.privacy.forget import forget, prepared
+    from services.privacy.forgotten import Forgotten
 
     with explained(), stores.opened(layout(), ROOT / "feature_repo", event_log) as opened:
-        done = forget(layout(), users, opened)
-    table = Table("store", Column("removed", justify="right"), "")
+        known = Forgotten(layout().forgotten)
+        again = [user for user in dict.fromkeys(users) if user in known]
+        done = forget(layout(), users, opened, told=lambda store: progress.print(f"  {store} …"))
+        still = prepared(layout(), users)
+    table = Table("store", Column("removed", justify="right"), "of what", "")
     for one in done:
-        table.add_row(one.store, str(one.removed), one.failed or "done")
+        table.add_row(one.store, str(one.removed), _FORGETS[one.store], escape(one.failed) or "done")
     out.print(table)
-    out.print(
-        "Replays of their events are refused. What was prepared from your own tables (data/, training/) is yours to remove and train anew."
-    )
+    if not any(one.removed or one.failed for one in done if one.store != "drafts"):
+        who = "forgotten before" if len(again) == len(set(users)) else "forgotten before, or never seen" if again else "never seen"
+        out.print(f"Nothing of {escape(', '.join(dict.fromkeys(users)))} was in any store: {who}. A tombstone stands all the same.")
+    out.print("Replays of their events are refused for good: tombstones never expire.")
+    if still:
+        out.print(
+            f"Tables prepared from your own files still have rows of them: {escape(', '.join(map(str, still)))}. "
+            "Features leave them out; the files are yours to change and to prepare again."
+        )
+    out.print("What was trained before (training/, releases/) was trained on them; train anew where that matters.")
     print(
         json.dumps(
             {"users": len(set(users)), "removed": {one.store: one.removed for one in done}, "failed": [d.store for d in done if d.failed]}

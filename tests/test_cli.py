@@ -58,6 +58,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("release render r0001-x folder", "release: 'r0001-x' is not known; known: none"),
         ("release render r0001-x folder --backend tensorrt", "backend: 'tensorrt' is not one of python, onnxruntime"),
         ("release list --address 127.0.0.1:1", "LONGTAIL_RELEASE_TOKEN: is not set; `longtail release token` issues a token"),
+        ("features materialize", "there are no feature tables; run `longtail features compute`"),
         ("bench rank --quick", "`make demo` or `longtail train` makes it"),
     ],
 )

@@ -1,18 +1,16 @@
 """Point-in-time features through Feast: the only module of training that knows Feast.
 
 Each distinct (user, time) and (item, time) of the lists is joined once, never each impression; `assemble_lists` then builds the
-models' input with `ranking.assemble.assemble`, the function the gateway calls. Commands that change Feast's state are Feast's own CLI.
+models' input with `ranking.assemble.assemble`, the function the gateway calls. What changes Feast's state is in `online.py`.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +21,16 @@ from numpy.typing import NDArray
 
 from ranking.assemble import ItemFeatures, UserFeatures, assemble, item_features, user_features
 from ranking.features import (
-    FEATURE_SERVICES,
-    FOREVER,
     ITEM_PROFILE,
     ITEM_STATISTICS,
     ITEM_TASTE,
     MAX_ITEM_TOKENS,
     MAX_QUERY_TOKENS,
     MODEL_COLUMNS,
-    SIDE_VIEWS,
     TASTE_WIDTH,
     USER_BEHAVIOUR,
     USER_PROFILE,
     USER_TASTE,
-    WEEKLY,
     View,
 )
 from ranking.layout import Layout
@@ -53,42 +47,12 @@ class FeastError(RuntimeError):
     """Feast's CLI ended with an error, and the message carries the end of what it said; or what Feast answered cannot be trusted."""
 
 
-def apply(layout: Layout) -> None:
-    """Register the declarations of `feature_repo` in the state directory's registry.
+@dataclass(frozen=True, slots=True)
+class Online:
+    """How far one view's offline rows are in the online store, in µs since 1970."""
 
-    Raises:
-        FeastError: Feast refused them.
-    """
-    layout.feast.mkdir(parents=True, exist_ok=True)
-    _feast(layout, "apply")
-
-
-def materialize(layout: Layout, as_of: datetime, views: Sequence[View] = ()) -> None:
-    """Load the online store with every entity's newest row stamped at or before `as_of` (aware).
-
-    Rows older than their view's ttl are worth nothing and are not read, so each lifetime is a run of its own.
-
-    Args:
-        layout: the state directory, with tables computed and declarations applied.
-        as_of: the instant.
-        views: of these only; empty: of all that the batch computes.
-
-    Raises:
-        FeastError: Feast could not.
-    """
-    declared = views or (*(view for service in FEATURE_SERVICES.values() for view in service), *SIDE_VIEWS)
-    for ttl in (FOREVER, WEEKLY):
-        chosen = [word for name in dict.fromkeys(view.name for view in declared if view.ttl == ttl) for word in ("--views", name)]
-        if chosen:
-            _feast(layout, "materialize", *chosen, (as_of - ttl).isoformat(), as_of.isoformat())
-
-
-def _feast(layout: Layout, *words: str) -> None:
-    command = [str(Path(sys.executable).with_name("feast")), "-c", str(REPO), *words]
-    environment = os.environ | {"LONGTAIL_HOME": str(layout.home.resolve()), "PYTHONPATH": str(REPO.parent)}
-    done = subprocess.run(command, cwd=REPO.parent, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise FeastError(f"feast {' '.join(words)} ended with {done.returncode}:\n{(done.stdout + done.stderr)[-2000:]}")
+    at: int  # the wall clock when the last of them had been written
+    until: int  # the newest instant whose rows were
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +173,25 @@ def assemble_lists(lists: RankingLists, features: Features, tokens: Tokens) -> A
         interests.append(user.interest_text)
     block = features.items.block
     return Assembled(x, block.tiers[rows], rows, block, tuple(queries[q] for q in lists.queries), tuple(interests))
+
+
+def materialised(layout: Layout, views: Iterable[View]) -> dict[str, Online]:
+    """What Feast's registry says of materialisations, by view; those that never had one are absent.
+
+    Feast adds the interval to a view once its rows are written, and stamps the view then; it stamps it too when its columns change.
+
+    Raises:
+        FeastError: the registry cannot be read.
+    """
+    known = {view.name: view for view in _store(layout).list_feature_views()}
+    had = [known[view.name] for view in views if view.name in known and known[view.name].materialization_intervals]
+    return {v.name: Online(_micros(v.last_updated_timestamp), max(_micros(end) for _, end in v.materialization_intervals)) for v in had}
+
+
+def _micros(instant: datetime) -> int:
+    """µs since 1970; Feast leaves the zone of some of its instants out, and means UTC."""
+    aware = instant if instant.tzinfo else instant.replace(tzinfo=UTC)
+    return int(np.datetime64(aware.astimezone(UTC).replace(tzinfo=None), "us").astype(np.int64))
 
 
 def _store(layout: Layout) -> Any:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from tokenizers import Tokenizer
 
 from ranking.features import ITEM_EMBEDDING, ITEM_PROFILE
 from ranking.layout import Layout
-from training import dataset
+from training import online
 from training.progress import Bar
 from training.tables import embeddings
 from training.tables.tokens import tokenizer_file
@@ -50,7 +48,5 @@ def run(layout: Layout) -> Embedded:
     seconds = time.perf_counter() - started
     items = embeddings.of_items(layout.features, layout.embeddings)
     if (layout.feast / "registry.db").exists():
-        dataset.apply(layout)  # the view may be newer than what was applied last
-        as_of = json.loads(layout.serving.read_text())["as_of"] if layout.serving.exists() else ""
-        dataset.materialize(layout, datetime.fromisoformat(as_of) if as_of else datetime.now(UTC), [ITEM_EMBEDDING])
+        online.bring(layout, online.serving_time(layout), [ITEM_EMBEDDING])  # the view may be newer than what was applied last
     return Embedded(read, items, seconds)

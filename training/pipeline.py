@@ -25,7 +25,7 @@ from ranking.layout import Layout
 from ranking.release import MANIFEST, Release
 from ranking.text import pair_tensors
 from ranking.types import Surface
-from training import dataset, sources, tables
+from training import dataset, online, sources, tables
 from training.artefacts import load_ensemble_data, load_lists, save_ensemble_data, save_lists, write_json
 from training.blends.ensemble import EnsembleData, EvalLists, Fitted
 from training.lists.requests import from_frame
@@ -85,11 +85,7 @@ def _feast(layout: Layout, features: Staged, as_of: datetime) -> Staged:
     registry = layout.feast / "registry.db"
 
     def build(out: Path) -> None:
-        with Bar("feast apply, feast materialize", 2) as bar:
-            dataset.apply(layout)
-            bar.advance()
-            dataset.materialize(layout, as_of)
-            bar.advance()
+        online.bring(layout, as_of)
         (out / "registry.sha256").write_text(hashlib.sha256(registry.read_bytes()).hexdigest())
 
     target = layout.training / "feast"

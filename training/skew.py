@@ -2,7 +2,8 @@
 
 Reads the served log's files, which hold the models' input rows, and computes the same rows again from the offline store, by the code that
 makes training frames, and from what the feature process pushed between two runs of the batch: of that, each ranking has what was pushed
-by the wall clock when it was answered. Knows no gateway: only the columns of its files.
+by the wall clock when it was answered. Rankings answered by rows that are not those of the tables are counted and left out. Knows no
+gateway: only the columns of its files.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from ranking.features import (
     REQUEST_COLUMNS,
     USER_BEHAVIOUR,
     USER_SCALARS,
+    VIEWS,
     schema_hash,
     stable_key,
 )
@@ -35,7 +37,7 @@ from ranking.layout import Layout
 from ranking.privacy import user_digest
 from ranking.text import query_text
 from ranking.types import Float32Array, Surface
-from training.dataset import assemble_lists, point_in_time
+from training.dataset import assemble_lists, materialised, point_in_time
 from training.lists.types import RankingLists
 from training.pushed import Pushed, entities
 from training.tables.tokens import Tokens
@@ -43,6 +45,8 @@ from training.tables.tokens import Tokens
 _BEHAVIOUR = [USER_SCALARS.index(f.name) for f in USER_BEHAVIOUR if f.name in USER_SCALARS]
 _STATISTICS = [ITEM_SCALARS.index(f.name) for f in ITEM_STATISTICS if f.name in ITEM_SCALARS]
 _REQUEST = tuple(f.name for f in REQUEST_COLUMNS)
+NEVER = 2**63 - 1  # an instant later than all, µs since 1970
+SETTLE_S = 120.0  # after a materialisation, until the item snapshot and cached users have followed it
 _READ = ("ranking_id", "time", "as_of", "user", "item_id", "query", "feature_schema_hash", "features")
 
 
@@ -73,6 +77,8 @@ class Skew:
         rankings, rows: compared.
         oldest, newest: when the first and the last of them were answered, µs since 1970; None: there are none.
         left_out: rankings left out since they were answered before the feature tables were made: by others, which are gone.
+        not_online: rankings left out since the tables' rows were not in the online store yet, as far as they concern them.
+        online_since: when all views that models read were there, µs since 1970; None: some of these tables' are not.
         other_schema: rows of the log left out since they are of another feature schema.
         unknown_users: rankings compared for a user nobody has features of; their users cannot be told from one another.
         columns: one for each model column, except those that the request brought.
@@ -83,6 +89,8 @@ class Skew:
     oldest: int | None
     newest: int | None
     left_out: int
+    not_online: int
+    online_since: int | None
     other_schema: int
     unknown_users: int
     columns: tuple[Column, ...]
@@ -93,34 +101,64 @@ class Skew:
         return sum(c.mismatches for c in self.columns)
 
 
-def verify(layout: Layout, *, rankings: int) -> Skew:
+def verify(layout: Layout, *, rankings: int, settle_s: float = SETTLE_S) -> Skew:
     """Compare the latest served rankings with what the offline store says of their users and items at the instants they were served for.
 
     Args:
         layout: the state directory, with features applied and a served log.
-        rankings: at most so many, the latest; those of before the feature tables were made are counted and not compared.
+        rankings: at most so many, the latest; those of before the feature tables were made and brought online are counted only.
+        settle_s: seconds after they were brought online for which gateways may still have answered by what they had.
 
     Raises:
         FileNotFoundError: nothing was served yet, or the log's key or the feature tables are gone.
         ValueError: a file is not one of the served log.
     """
     latest, other = _latest(layout.served, rankings)
-    table, left_out = since(latest, _tables_made(layout)) if len(latest) else (latest, 0)
+    if not len(latest):
+        return Skew(0, 0, None, None, 0, 0, None, other, 0, ())
+    made = _tables_made(layout)
+    of_these, left_out = since(latest, made)
+    online_since, until = _online(layout, made)
+    table, early = since(of_these, NEVER if online_since is None else online_since + round(settle_s * 1e6))
+    table, beyond = before(table, until)
     if not len(table):
-        return Skew(0, 0, None, None, left_out, other, 0, ())
+        return Skew(0, 0, None, None, left_out, early + beyond, online_since, other, 0, ())
     lists, users = _lists(table, _users(layout))
     served = table["features"].combine_chunks().flatten().to_numpy().reshape(len(table), len(MODEL_COLUMNS))
     moments = table.take(pa.array(lists.offsets[:-1]))["time"].cast("int64").to_pylist()
     computed = _computed(layout, lists, moments)
     blank = assemble(UNKNOWN_USER, item_features(np.zeros(1, np.int64), {}), query_tokens=np.zeros(0, np.int64), columns={})[0]
     columns = tuple(_compared(name, served[:, j], computed[:, j], blank[j]) for j, name in enumerate(MODEL_COLUMNS) if name not in _REQUEST)
-    return Skew(len(lists), len(table), min(moments), max(moments), left_out, other, users, columns)
+    return Skew(len(lists), len(table), min(moments), max(moments), left_out, early + beyond, online_since, other, users, columns)
 
 
 def since(table: pa.Table, instant: int) -> tuple[pa.Table, int]:
     """Rows of the rankings answered at an instant (µs since 1970) or later, and how many rankings are of before."""
     later = table.filter(pc.greater_equal(table["time"].cast(pa.int64()), instant))
     return later, len(pc.unique(table["ranking_id"])) - len(pc.unique(later["ranking_id"]))
+
+
+def before(table: pa.Table, instant: int) -> tuple[pa.Table, int]:
+    """Rows of the rankings whose features are of before an instant (µs since 1970), and how many rankings have features of it or later."""
+    earlier = table.filter(pc.less(table["as_of"].cast(pa.int64()), instant))
+    return earlier, len(pc.unique(table["ranking_id"])) - len(pc.unique(earlier["ranking_id"]))
+
+
+def _online(layout: Layout, made: int) -> tuple[int | None, int]:
+    """When all views of the tables made at `made` were in the online store, None: one is not; and the instant of the first row that is not.
+
+    A materialisation may have ended at an instant of which, or after which, the tables have rows: whoever asks for that or a later one is
+    answered by older rows than training would join.
+    """
+    known = materialised(layout, VIEWS)
+    if any(view.name not in known or known[view.name].at < made for view in VIEWS):
+        return None, NEVER
+    until = NEVER
+    for view in VIEWS:
+        stamps = pq.read_table(layout.features / f"{view.name}.parquet", columns=["event_timestamp"])["event_timestamp"].cast(pa.int64())
+        newer = pc.min(stamps.filter(pc.greater(stamps, known[view.name].until))).as_py()
+        until = min(until, NEVER if newer is None else newer)
+    return max(known[view.name].at for view in VIEWS), until
 
 
 def _tables_made(layout: Layout) -> int:

@@ -59,9 +59,10 @@ class RankingClient:
         """Up to 32 lists, each with an outcome of its own.
 
         Raises:
+            InvalidField: something else than requests.
             grpc.aio.AioRpcError: as the proto says.
         """
-        batch = pb.BatchRankRequest(requests=requests)
+        batch = pb.BatchRankRequest(requests=check.all_of("requests", requests, pb.RankRequest))
         return await self._ranking.BatchRank(batch, timeout=self._seconds(timeout_s), metadata=self._metadata)
 
     async def record(self, events: Sequence[feedback_pb.Event], *, timeout_s: float | None = None) -> feedback_pb.RecordEventsResponse:

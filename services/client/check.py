@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral, Real
 from typing import Any, TypeVar
+
+import numpy as np
 
 from ranking.errors import InvalidField
 
@@ -42,8 +45,32 @@ def texts(field: str, values: Iterable[str]) -> list[str]:
         InvalidField: it is one text, or one of them is none, named by its place.
     """
     found: list[str] = several(field, values)
+    try:
+        "".join(found).encode()  # a thousand at once: one by one they would take as long as the message itself
+    except (TypeError, UnicodeEncodeError):
+        for i, value in enumerate(found):
+            text(f"{field}[{i}]", value)
+    return found
+
+
+def numbers(field: str, values: Iterable[float], *, whole_below: int = 0) -> list[float]:
+    """Several numbers, of Python or numpy.
+
+    Args:
+        field: its name.
+        values: they.
+        whole_below: 0: any numbers; else whole ones of a smaller magnitude.
+
+    Raises:
+        InvalidField: it is one thing, or one of them is no such number, named by its place.
+    """
+    found: list[float] = several(field, values)
+    kind: type = Integral if whole_below else Real
     for i, value in enumerate(found):
-        text(f"{field}[{i}]", value)
+        if isinstance(value, bool) or not isinstance(value, kind):
+            raise InvalidField(f"{field}[{i}]", f"must be a {'whole ' if whole_below else ''}number, got {value!r}")
+        if whole_below and abs(value) >= whole_below:
+            raise InvalidField(f"{field}[{i}]", f"{value} is beyond what the wire can carry")
     return found
 
 
@@ -60,14 +87,14 @@ def all_of(field: str, values: Sequence[T], kind: type[T]) -> list[T]:
 
 
 def several(field: str, values: Any) -> list[Any]:
-    """A list of what there are several of; a text is one thing and not its characters.
+    """A list of what there are several of; a text is one thing and not its characters, a mapping not its keys.
 
     Raises:
         InvalidField: it is one thing.
     """
-    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
         raise InvalidField(field, f"must be a list, got {values!r}")
-    return list(values)
+    return values.tolist() if isinstance(values, np.ndarray) else list(values)
 
 
 def duration_s(field: str, value: object) -> float:

@@ -25,7 +25,7 @@ from services.feedback.types import EventType
 
 _SURFACES = {Surface.SEARCH: pb.SURFACE_SEARCH, Surface.ADS: pb.SURFACE_ADS}
 _LEVELS = {Explain.NONE: pb.EXPLAIN_LEVEL_NONE, Explain.SCORES: pb.EXPLAIN_LEVEL_SCORES, Explain.FULL: pb.EXPLAIN_LEVEL_FULL}
-_WIRE = {"position": 2**31, "value_micros": 2**63}  # int32 and int64
+_WIRE = {"position": 2**31, "top_k": 2**31, "value_micros": 2**63, "bid_micros": 2**63}  # int32 and int64
 
 
 def rank_request(
@@ -60,17 +60,30 @@ def rank_request(
         explain: how much each result says about itself.
         request_id: echoed; empty: the gateway makes one.
         opted_out: ranked as nobody known; nothing of the user is read, logged or kept.
+
+    Raises:
+        InvalidField: a value is of another type than the field, or a text is no Unicode.
     """
+    check.typed("surface", surface, Surface)
+    check.typed("explain", explain, Explain)
+    texts = {"user_id": user_id, "query": query, "policy": policy, "release": release, "request_id": request_id}
+    for name, value in texts.items():
+        check.text(name, value)
+    if top_k is not None:
+        check.typed("top_k", top_k, int)
+        _carried("top_k", top_k)
+    if not isinstance(opted_out, bool):
+        raise InvalidField("opted_out", f"must be True or False, got {opted_out!r}")
     return pb.RankRequest(
         request_id=request_id,
         surface=_SURFACES[surface],
         query=query,
         user_id=user_id,
         candidates=pb.Candidates(
-            item_ids=item_ids,
-            retrieval_scores=retrieval_scores,
-            bid_micros=bid_micros,
-            columns=[pb.FloatColumn(name=name, values=values) for name, values in (columns or {}).items()],
+            item_ids=check.texts("item_ids", item_ids),
+            retrieval_scores=check.numbers("retrieval_scores", retrieval_scores),
+            bid_micros=[int(bid) for bid in check.numbers("bid_micros", bid_micros, whole_below=_WIRE["bid_micros"])],
+            columns=_float_columns(columns),
         ),
         top_k=top_k,
         policy=policy,
@@ -78,6 +91,20 @@ def rank_request(
         explain=_LEVELS[explain],
         opted_out=opted_out,
     )
+
+
+def _carried(field: str, number: int) -> None:
+    if abs(number) >= _WIRE[field]:
+        raise InvalidField(field, f"{number} is beyond what the wire can carry")
+
+
+def _float_columns(columns: Mapping[str, Sequence[float]] | None) -> list[pb.FloatColumn]:
+    if columns is None:
+        return []
+    check.typed("columns", columns, Mapping)
+    for name in columns:
+        check.text("columns", name)
+    return [pb.FloatColumn(name=name, values=check.numbers(f"columns[{name!r}]", values)) for name, values in columns.items()]
 
 
 def event(
@@ -126,8 +153,7 @@ def event(
     for name, number in (("position", position), ("value_micros", value_micros)):
         if number is not None:
             check.typed(name, number, int)
-            if abs(number) >= _WIRE[name]:
-                raise InvalidField(name, f"{number} is beyond what the wire can carry")
+            _carried(name, number)
     for name, amount in {"quantity": quantity, "rating": rating}.items():
         if amount is not None:
             check.typed(name, amount, float, int)
@@ -202,9 +228,11 @@ class RankingClient:
         """Up to 32 lists, each with an outcome of its own.
 
         Raises:
+            InvalidField: something else than requests.
             grpc.RpcError: as the proto says.
         """
-        return self._ranking.BatchRank(pb.BatchRankRequest(requests=requests), timeout=self._seconds(timeout_s), metadata=self._metadata)
+        batch = pb.BatchRankRequest(requests=check.all_of("requests", requests, pb.RankRequest))
+        return self._ranking.BatchRank(batch, timeout=self._seconds(timeout_s), metadata=self._metadata)
 
     def record(self, events: Sequence[feedback_pb.Event], *, timeout_s: float | None = None) -> feedback_pb.RecordEventsResponse:
         """Have events kept; returns once they are durable. Repeated while the gateway or its event log is away, which is safe.

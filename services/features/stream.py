@@ -2,8 +2,8 @@
 
 Each tick takes in what the log has beyond the state's offset, and pushes the rows of whom that touched: first to the feature store, then
 to the item snapshot, then to the counters by which gateways hear of users. Rows are computed whole from all lines, so events may come
-late and in any order; a row's event time only ever rises, so whatever was pushed last is what stands. Knows the log, the store and the
-snapshot by their ports, and nothing of processes.
+late and in any order; a row's event time never falls, so whatever was pushed last is what stands. A session's row is as old as the
+user's newest event, every other row is as of its making. Knows log, store and snapshot by their ports, and nothing of processes.
 """
 
 from __future__ import annotations
@@ -217,14 +217,14 @@ class Stream:
             some = self._remembered(view, waiting, now) if view.entity is Entity.USER else waiting
             kept, rows = self._computed(view, some, now, catalogue)
             if kept:
-                self._pushed_or_left(view, kept, rows, _stamps(kept, now))
+                self._pushed_or_left(view, kept, rows, _stamps(view, kept, now))
         return max(map(len, due.values())) == _ROWS
 
     def _remembered(self, view: View, users: Sequence[Due], now: int) -> list[Due]:
         """Those who were not forgotten; of the others no row is to be made."""
         gone = [user for user in users if user.id in self._forgotten]
         if gone:
-            self._done(view, gone, _stamps(gone, now))
+            self._done(view, gone, _stamps(view, gone, now))
         return [user for user in users if user.id not in self._forgotten]
 
     def _pushed_or_left(self, view: View, some: Sequence[Due], rows: Sequence[Mapping[str, Any]], stamps: IntArray) -> None:
@@ -278,7 +278,7 @@ class Stream:
                 raise
             except Exception:  # the boundary of one row: whatever is in it, the next ones are not to blame
                 log.exception("row_failed", extra={"entity": _named(view, one)})
-                self._done(view, [one], _stamps([one], now))
+                self._done(view, [one], _stamps(view, [one], now))
         return kept, rows
 
     def _statistics(self, item: Due, at: int, _: Catalogue) -> Mapping[str, Any]:
@@ -307,8 +307,10 @@ def _as_of(one: Due, now: int) -> int:
     return max(now, one.newest + 1)
 
 
-def _stamps(some: Sequence[Due], now: int) -> IntArray:
-    """(n,) event times, µs since 1970, each later than that of the row pushed before."""
+def _stamps(view: View, some: Sequence[Due], now: int) -> IntArray:
+    """(n,) event times, µs since 1970, each later than that of the row pushed before; of sessions no earlier: stores take equal ones."""
+    if view is USER_SESSION:  # windows have moved on by now, but nothing was done since
+        return np.array([max(one.newest, one.stamp) for one in some], np.int64)
     return np.array([max(_as_of(one, now), one.stamp + 1) for one in some], np.int64)
 
 

@@ -167,7 +167,7 @@ class Features:
         item_states = freshness_codes(item_times, TTLS[Entity.ITEM], clock)
         failed = {d.component for d in degraded}
         if "features:user" not in failed and user_states[0, 0] == 2:
-            detail = "the user has no stored features" if user_id else "no user_id given"
+            detail = "the user has no stored features" if user_id else "no user_id was given, or the user opted out"
             degraded.append(Degradation("features:user", "NOT_FOUND", f"{detail}; declared defaults were used"))
         unknown = int(np.count_nonzero(item_states[0] == 2))
         if "features:item" not in failed and unknown:

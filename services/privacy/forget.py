@@ -8,7 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Protocol
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 from ranking.errors import LongtailError, Unavailable
 from ranking.features import ALL_VIEWS, VIEWS, Entity
@@ -45,13 +50,14 @@ class Done:
     failed: str = ""  # why it is not done; empty: it is
 
 
-def forget(layout: Layout, users: Sequence[str], stores: Stores) -> list[Done]:
+def forget(layout: Layout, users: Sequence[str], stores: Stores, *, told: Callable[[str], None] = lambda _: None) -> list[Done]:
     """Forget users.
 
     Args:
         layout: the state directory.
         users: ids, at least one.
         stores: that several processes share; the files under `layout` come after them.
+        told: hears the name of each store before its turn.
 
     Returns:
         What was done to each store; where one failed the call has to be made again.
@@ -66,11 +72,26 @@ def forget(layout: Layout, users: Sequence[str], stores: Stores) -> list[Done]:
     steps = {name: partial(store.forget, users) for name, store in stores.items()}
     steps |= {"served log": partial(_served, layout, users), "pushed rows": partial(_pushed, layout, users)}
     steps |= {"feature tables": partial(_tables, layout, users), "drafts": partial(sweep, layout)}
-    done = [_done(name, step) for name, step in steps.items()]
+    done = []
+    for name, step in steps.items():
+        told(name)
+        done.append(_done(name, step))
     changes = Changes(layout.user_changes)
     for user in users:
         changes.bump(user)  # gateways have read them not long ago
     return done
+
+
+def prepared(layout: Layout, users: Sequence[str]) -> list[Path]:
+    """Canonical tables that have rows of users: made from somebody's own files, they are that somebody's to change.
+
+    Raises:
+        OSError: a file cannot be read.
+        ValueError: a file is none of Parquet's.
+    """
+    wanted = ds.field("user_id").isin(pa.array(sorted(set(users)), pa.string()))
+    tables = [path for path in sorted(layout.canonical("any").parent.glob("*/*.parquet")) if "user_id" in pq.read_schema(path).names]
+    return [path for path in tables if ds.dataset(path).count_rows(filter=wanted)]
 
 
 def forget_again(store: Store, known: Iterable[str], forgotten: Forgotten) -> int:

@@ -20,6 +20,7 @@ from ranking.layout import Layout
 from services.feature_store.feast import FeastStore
 from training import dataset
 from training.dataset import FeastError
+from training.online import apply
 
 REPO = Path(__file__).parents[2] / "feature_repo"
 NOW = datetime(2026, 1, 10, tzinfo=UTC)
@@ -64,7 +65,7 @@ def ray_store(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> Iterator[Layou
 
     monkeypatch.setenv("FEAST_FS_YAML_FILE_PATH", str(REPO / "feature_store.ray.yaml"))
     monkeypatch.setenv("LONGTAIL_HOME", str(layout.home))
-    dataset.apply(layout)
+    apply(layout)
     yield layout
     ray.shutdown()
 

@@ -10,7 +10,8 @@ from ranking.features import ALL_VIEWS, DERIVED, MODEL_COLUMNS, REQUEST_COLUMNS,
 
 
 def _rows() -> list[list[str]]:
-    lines = [line for line in markdown().splitlines() if line.startswith("| `")]
+    text = markdown()
+    lines = [line for line in text[text.index("## Features of users") :].splitlines() if line.startswith("| `")]
     return [[cell.strip() for cell in line.strip("|").replace("\\|", "¦").split(" | ")] for line in lines]
 
 
@@ -20,6 +21,18 @@ def test_every_feature_stands_there_once() -> None:
     declared = [(f.name, v.name) for v in ALL_VIEWS for f in v] + [(f.name, "") for f in (*REQUEST_COLUMNS, *DERIVED, *SIDE_DERIVED)]
     assert sorted((row[0].strip("`"), row[1]) for row in rows) == sorted(declared)
     assert {len(row) for row in rows} == {9}
+
+
+def test_every_view_is_described() -> None:
+    """Whose it is, its lifetime (what lives for good says how Feast puts that), who fills it, and its description in full."""
+    text = markdown()
+    lines = text[text.index("## Views") : text.index("## Features of users")].splitlines()
+    rows = {cells[0].strip("`"): cells[1:] for line in lines if line.startswith("| `") for cells in [line.strip("| ").split(" | ")]}
+    assert {name: row[-1] for name, row in rows.items()} == {view.name: view.description for view in ALL_VIEWS}
+    assert rows["user_session"][:4] == ["user", "1 day", "behaviour", "events"]
+    assert rows["item_statistics"][:4] == ["item", "14 days", "behaviour", "batch and events"]
+    assert rows["item_profile"][:4] == ["item", "for good", "catalogue", "batch"]
+    assert "3,650 days" in lines[-2]
 
 
 def test_a_row_says_what_is_declared() -> None:

@@ -113,6 +113,8 @@ async def test_who_opted_out_is_ranked_as_nobody_and_leaves_no_trace(home: Path)
     mine = {"session_id": "secret-session", "context": {"page": "secret-page"}}
     async with gateway(home) as gw:
         out = await gw.rank(search(20, opted_out=True, explain=pb.EXPLAIN_LEVEL_FULL, **mine))
+        said = {d.component: d.detail for d in out.degradations}
+        assert said["features:user"] == "no user_id was given, or the user opted out; declared defaults were used"
         nobody = await gw.rank(search(20, user_id="", explain=pb.EXPLAIN_LEVEL_FULL))
         assert {i for entity, ids in gw.store.reads if entity is Entity.USER for i in ids} <= {""}
         known = await gw.rank(search(20, explain=pb.EXPLAIN_LEVEL_FULL))

@@ -18,11 +18,25 @@ from feast import FeatureStore
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ranking.features import FEATURE_SERVICES, ITEM_PROFILE, ITEM_STATISTICS, ITEM_TASTE, TASTE_WIDTH, VIEWS, Entity, Feature, View
+from ranking.features import (
+    FEATURE_SERVICES,
+    ITEM_PROFILE,
+    ITEM_STATISTICS,
+    ITEM_TASTE,
+    TASTE_WIDTH,
+    USER_SESSION,
+    VIEWS,
+    Entity,
+    Feature,
+    View,
+)
 from ranking.types import Freshness
 from services.feature_store.feast import JOIN_KEYS, FeastStore
 from services.feature_store.freshness import TTLS, freshness_codes
 from services.feature_store.port import ENTITY_VIEWS, READABLE_VIEWS
+from services.feedback.types import Event, EventType
+from services.online.types import LIFETIMES
+from tests.services.features.stream_fakes import Shop
 
 ROOT = Path(__file__).parents[2]
 NOW = int(datetime(2026, 1, 10, tzinfo=UTC).timestamp()) * 10**6  # µs
@@ -215,6 +229,29 @@ class OnlineStoreSuite:
         with pytest.raises(ValueError, match="item_statistics: the feature price_28d is missing"):
             store.push(ITEM_STATISTICS, [item], {name: v for name, v in whole.items() if name != "price_28d"}, np.array([NOW]))
         assert states(store, Entity.ITEM, [item]) == [["missing"]] * 3
+
+    def test_a_session_of_days_ago_is_stale(self, place: Place, tmp_path: Path) -> None:
+        """By its newest event, whenever that was told and however often the row is pushed again; a late event still gets into it."""
+        store, (old, young) = place.opened(), (new_id(), new_id())
+
+        def read() -> tuple[list[str], list[list[int]]]:
+            found = store.read(Entity.USER, [old, young], ["recent_times"])
+            codes = freshness_codes(found.event_times, LIFETIMES[Entity.USER], NOW / 1e6)[READABLE_VIEWS[Entity.USER].index(USER_SESSION)]
+            return [list(Freshness)[c].value for c in codes.tolist()], [list(times) for times in found.values["recent_times"]]
+
+        def click(user: str, days: float) -> Event:
+            return Event(f"{user} {days}", EventType.CLICK, (NOW - round(days * DAY)) * 1000, user, "i1")
+
+        with Shop(tmp_path, now=NOW / 1e6, through=store) as shop:
+            shop.record(click(old, 2), click(young, 0.5))
+            assert read()[0] == ["stale", "fresh"]
+            shop.record(click(old, 3), click(young, 0.75))
+            shop.stream.overwritten("by others")
+            shop.settle()
+            seconds = [[(NOW - round(days * DAY)) // 10**6 for days in some] for some in ((2, 3), (0.5, 0.75))]
+            assert read() == (["stale", "fresh"], seconds)
+            shop.record(click(old, 0.25))
+            assert read()[0] == ["fresh", "fresh"]
 
     def test_every_view_can_be_pushed_and_is_served(self, place: Place) -> None:
         """Each declared view, with the features of the services that serve it."""

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from ranking.layout import Layout
 from training.describe import behaviour_page
-from training.describe.behaviour import Behaviour, measure
+from training.describe.behaviour import STEPS, Behaviour, measure
 from training.describe.page import write_page
 from training.describe.tables import Description, describe
 from training.describe.text import text
+from training.progress import Bar
 from training.sources import source
 
 __all__ = ["Behaviour", "Description", "describe", "measure", "report", "report_users", "text", "write_page"]
@@ -41,5 +42,7 @@ def report_users(layout: Layout, name: str) -> Path:
     """
     source(name)
     page = layout.home / "reports" / f"users-{name}.html"
-    behaviour_page.write_page(page, measure(name, layout.canonical(name), layout.events))
+    with Bar(f"users of {name} measured", STEPS) as bar:
+        found = measure(name, layout.canonical(name), layout.events, advance=bar.advance)
+    behaviour_page.write_page(page, found)
     return page

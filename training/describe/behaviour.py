@@ -6,7 +6,7 @@ Reads canonical tables, and the event log of this machine where there is one; kn
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,13 +124,18 @@ FROM {table} WHERE coalesce(user_id, '') <> '' GROUP BY ALL
 """
 
 
-def measure(name: str, canonical: Path, events: Path) -> Behaviour:
+STEPS = 6
+"""How often `measure` says that a part of it is done."""
+
+
+def measure(name: str, canonical: Path, events: Path, *, advance: Callable[[], None] = lambda: None) -> Behaviour:
     """Measure one prepared source.
 
     Args:
         name: the source's.
         canonical: its folder of canonical tables.
         events: the event log's SQLite file, which need not exist.
+        advance: called after each of `STEPS` parts.
 
     Raises:
         ValueError: the source has no purchases of known users.
@@ -147,13 +152,19 @@ def measure(name: str, canonical: Path, events: Path) -> Behaviour:
         db.execute(_LINES.format(value="value" if "value" in columns else "NULL::DOUBLE"))
         if not _all(db, "SELECT 1 FROM line LIMIT 1"):
             raise ValueError(f"{name}: has no purchases of known users")
+        advance()
         db.execute(_USERS)
         people = db.execute("SELECT recency, frequency, spend, r, f FROM person ORDER BY user_id").fetchnumpy()
+        advance()
         weekly = db.execute(_WEEKS).fetchnumpy()
+        advance()
         categories, lift, repeats = _categories(db, "items" in there)
+        advance()
         gaps = db.execute("SELECT epoch(gap) / 86400 AS days FROM line WHERE gap IS NOT NULL").fetchnumpy()["days"]
         total = _all(db, "SELECT count(*), count(DISTINCT (user_id, bought_at)) FROM line")[0]
+        advance()
         funnels = [*_funnels(db, name, there, columns), *_logged(db, events)]
+        advance()
     users, spend = np.zeros((3, 3), np.int64), np.zeros((3, 3))
     np.add.at(users, (people["r"], people["f"]), 1)
     np.add.at(spend, (people["r"], people["f"]), people["spend"])

@@ -20,7 +20,7 @@ from services.features.history import History, look
 from services.features.metrics import FeatureMetrics
 from services.features.rows import Catalogue
 from services.features.state import State
-from services.features.stream import Stream
+from services.features.stream import Store, Stream
 from services.feedback.log.event_log import EventLog
 from services.feedback.log.sqlite import SqliteLog
 from services.feedback.types import Event, EventType
@@ -124,7 +124,16 @@ def bought(event_id: str, user: str, item: str, at: float = NOON, **fields: obje
 class Shop:
     """A home with a store, a log, a snapshot, and a stream over them."""
 
-    def __init__(self, home: Path, *, now: float = NOON + HOUR, events: EventLog | None = None, history: History | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        *,
+        now: float = NOON + HOUR,
+        events: EventLog | None = None,
+        history: History | None = None,
+        through: Store | None = None,
+    ) -> None:
+        """`through`: where rows are pushed instead of `store`."""
         self.layout = Layout(home)
         self.now = now
         self.store = RowStore(home / "rows.db")
@@ -142,7 +151,7 @@ class Shop:
         self.stream = Stream(
             self.log,
             self.state,
-            self.store,
+            through or self.store,
             self.writer,
             self.catalogue,
             self.changed.append,

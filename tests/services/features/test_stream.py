@@ -131,6 +131,22 @@ def test_a_session_keeps_the_latest(shop: Shop) -> None:
     assert shop.store.row("user_session", "ann")[1]["recent_times"] == times[:MAX_RECENT]
 
 
+def test_a_session_is_as_old_as_its_newest_event(shop: Shop) -> None:
+    """What was done days ago and is told only now, or pushed anew since others wrote, is dated then: no lifetime begins again."""
+    clicks = [Event(f"e{k}", EventType.CLICK, (NOON - days * DAY) * 10**9, "ann", "i1") for k, days in enumerate([5, 3, 4])]
+    shop.record(clicks[0])
+    assert shop.store.row("user_session", "ann")[0] == (NOON - 5 * DAY) * US
+    shop.record(clicks[1])
+    shop.record(clicks[2])  # late: the row changes, its time does not
+    at, row = shop.store.row("user_session", "ann")
+    assert (at, row["recent_times"]) == ((NOON - 3 * DAY) * US, [NOON - days * DAY for days in (3, 4, 5)])
+    shop.stream.overwritten("another revision")
+    shop.settle()
+    assert shop.store.row("user_session", "ann") == (at, row)
+    shop.record(Event("now", EventType.CLICK, NOON * 10**9, "ann", "i2"))
+    assert shop.store.row("user_session", "ann")[0] == NOON * US
+
+
 def test_a_late_event_makes_a_newer_row(shop: Shop) -> None:
     """It changes what was counted, its row is dated later than the one before, and the latest purchase stays the latest."""
     shop.record(bought("a", "ann", "i1"))

@@ -27,7 +27,7 @@ from services.features.pushed import PushedRows
 from services.features.state import HistoryLines, State
 from services.feedback.log.sqlite import SqliteLog
 from services.feedback.types import Event, EventType, Outcome
-from services.privacy.forget import Done, forget
+from services.privacy.forget import Done, forget, prepared
 from services.privacy.forgotten import Forgotten
 from tests.services import feast_home
 from tests.services.redis_server import RedisServer
@@ -129,8 +129,36 @@ def test_every_store_forgets(home: Layout) -> None:
     assert log.append([_purchase(GONE, 1), _purchase(STAYS, 100)]) == [Outcome.FORGOTTEN, Outcome.STORED]
     log.close()
 
+    assert [line.strip(" …") for line in result.stderr.splitlines()] == list(told["removed"])  # as each has its turn
     again = CliRunner().invoke(app, ["users", "forget", GONE])
     assert set(json.loads(again.stdout.splitlines()[-1])["removed"].values()) == {0}
+    assert f"Nothing of {GONE} was in any store: forgotten before." in again.stdout
+
+
+def test_a_stranger_is_told_to_be_one(home: Layout) -> None:
+    """Of somebody never seen nothing goes; the answer says so, and that the tombstone stands for good all the same."""
+    result = CliRunner().invoke(app, ["users", "forget", "never-heard-of"])
+    assert result.exit_code == 0
+    said = " ".join(result.stdout.split())
+    assert "Nothing of never-heard-of was in any store: never seen." in said
+    assert "still have rows" not in said
+    assert "A tombstone stands all the same." in said
+    assert "tombstones never expire" in said
+    assert "never-heard-of" in Forgotten(home.forgotten)
+
+
+def test_tables_of_ones_own_that_still_know_them_are_named(home: Layout) -> None:
+    """They are not ours to change: each file with a row of the user, and no other."""
+    folder = home.canonical("own")
+    folder.mkdir(parents=True)
+    pq.write_table(pa.table({"user_id": [GONE, STAYS]}), folder / "users.parquet")
+    pq.write_table(pa.table({"user_id": [STAYS, None]}), folder / "events.parquet")
+    pq.write_table(pa.table({"item_id": ["i1"]}), folder / "items.parquet")
+    assert prepared(home, [GONE, "never-heard-of"]) == [folder / "users.parquet"]
+    result = CliRunner().invoke(app, ["users", "forget", GONE])
+    said = "".join(result.stdout.split())
+    assert f"stillhaverowsofthem:{folder / 'users.parquet'}.Features" in said
+    assert pq.read_table(folder / "users.parquet")["user_id"].to_pylist() == [GONE, STAYS]
 
 
 def test_a_store_that_fails_is_told_and_keeps_no_other(home: Layout) -> None:

@@ -135,3 +135,4 @@ def test_the_page_and_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     result = CliRunner().invoke(app, ["report", "users", "--source", "own"])
     assert result.exit_code == 0, result.output
     assert Path(result.stdout.strip().splitlines()[-1]).read_text() == text
+    assert "users of own measured … (6)" in result.stderr

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.training.tables.slices import Slice, build, write_slice
-from training.dataset import apply
+from training.online import apply
 
 
 @pytest.fixture(scope="session")

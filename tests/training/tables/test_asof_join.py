@@ -31,9 +31,10 @@ from ranking.features import (
 )
 from ranking.layout import Layout
 from tests.training.tables.slices import Slice
-from training.dataset import Features, apply, historical, point_in_time
+from training.dataset import Features, historical, point_in_time
 from training.lists.impressions import ads_lists
 from training.lists.types import RankingLists
+from training.online import apply
 
 pytestmark = [pytest.mark.servers, pytest.mark.filterwarnings("ignore::DeprecationWarning")]  # ibis calls old names of duckdb's API
 PLANTED = 7_777_777

@@ -12,8 +12,8 @@ from ranking.layout import Layout
 from tests.training.data import ensemble_data
 from tests.training.tables.slices import Slice
 from training.artefacts import save_ensemble_data
-from training.dataset import apply
 from training.fairness import journey
+from training.online import apply
 from training.stage import Staged
 
 pytestmark = [pytest.mark.servers, pytest.mark.filterwarnings("ignore::DeprecationWarning")]  # ibis calls old names of duckdb's API

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import sys
+import time
 from dataclasses import fields, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from cli import app
 from ranking.assemble import UserFeatures, user_features
 from ranking.features import (
     FEATURE_SERVICES,
@@ -20,14 +24,17 @@ from ranking.features import (
     MODEL_COLUMNS,
     USER_BEHAVIOUR,
     USER_SCALARS,
+    USER_SESSION,
+    VIEWS,
 )
 from ranking.layout import Layout
 from tests.training.tables.slices import Slice
-from training.dataset import FeastError, Features, apply, assemble_lists, materialize, point_in_time
+from training.dataset import FeastError, Features, assemble_lists, materialised, point_in_time
 from training.lists.impressions import ads_lists
 from training.lists.queries import search_lists
 from training.lists.retrieval import retrieval_scores, retrieve
 from training.lists.types import RankingLists
+from training.online import alive, apply
 from training.tables.tokens import Tokens
 
 pytestmark = [pytest.mark.servers, pytest.mark.filterwarnings("ignore::DeprecationWarning")]  # ibis calls old names of duckdb's API
@@ -133,9 +140,18 @@ def test_retrieval_cuts_by_features_alone(lists: tuple[RankingLists, ...], featu
 
 
 def test_the_online_store_serves_what_training_joins(applied: Slice, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After materialisation, every served value equals the row stamped at that instant, lists and 64-bit keys too."""
-    materialize(applied.layout, AS_OF)
+    """After `features materialize`, which the registry then tells of, every served value equals the row stamped at that instant."""
+    began = time.time_ns() // 1000
     monkeypatch.setenv("LONGTAIL_HOME", str(applied.layout.home))
+    done = CliRunner().invoke(app, ["features", "materialize", "--as-of", "2017-12-25T05:00:00"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout.splitlines()[-1])["as_of"] == AS_OF.isoformat()
+    ended = time.time_ns() // 1000
+    told = materialised(applied.layout, [*VIEWS, USER_SESSION])
+    assert {name: online.until for name, online in told.items()} == {
+        v.name: round(AS_OF.timestamp() * 1e6) for v in VIEWS
+    }  # nobody's batch has sessions
+    assert all(began <= online.at <= ended for online in told.values())
     from feast import FeatureStore
 
     from training.dataset import REPO
@@ -157,6 +173,17 @@ def test_the_online_store_serves_what_training_joins(applied: Slice, monkeypatch
         for feature in view:
             stored = rows[feature.name].to_pylist()
             assert [s or None for s in served[feature.name]] == [s or None for s in stored], feature.name
+
+
+def test_an_instant_at_which_no_row_is_alive_is_refused(small: Slice) -> None:
+    """Before the first week, or two weeks after the last: an error with what there is, instead of an empty online store."""
+    last = datetime(2018, 1, 1, 5, tzinfo=UTC)  # the start of week 54
+    alive(small.layout, last + timedelta(days=14))
+    for wrong in (last + timedelta(days=15), datetime(2017, 1, 1, tzinfo=UTC)):
+        with pytest.raises(
+            ValueError, match=r"user_behaviour: its rows are of 2017-\d\d-\d\d to 2018-01-01 and live 14 days.*--as-of 2018-01-01T05:00:00"
+        ):
+            alive(small.layout, wrong)
 
 
 def test_a_failing_command_says_what_feast_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

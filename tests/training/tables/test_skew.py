@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli import app
-from ranking.features import ITEM_STATISTICS, MODEL_COLUMNS, REQUEST_COLUMNS, USER_BEHAVIOUR, View, schema_hash
+from ranking.features import ITEM_STATISTICS, MODEL_COLUMNS, REQUEST_COLUMNS, USER_BEHAVIOUR, USER_TASTE, VIEWS, View, schema_hash
 from ranking.layout import Layout
 from ranking.privacy import user_digest
 from tests.training.tables.slices import Slice
@@ -29,6 +31,7 @@ pytestmark = [pytest.mark.servers, pytest.mark.filterwarnings("ignore::Deprecati
 KEY = b"k" * 32
 AS_MANY = 1000
 ANSWERED = np.datetime64("2100-01-10T12:00:00", "us")  # by the wall clock, after the tables were made; what is served is older, replayed
+ONLINE = np.datetime64("2100-01-10T11:00:00", "us")  # when the tables were
 SECOND = np.timedelta64(1, "s")
 
 
@@ -65,10 +68,28 @@ def _rows(layout: Layout, lists: RankingLists) -> list[dict[str, Any]]:
 def layout(applied: Slice, tmp_path: Path) -> Layout:
     """A home of the test's own, for its log, over the same features."""
     home = Layout(tmp_path)
-    for name in ("features", "feast"):
-        (tmp_path / name).symlink_to(applied.layout.home / name)
+    (tmp_path / "features").symlink_to(applied.layout.features)
+    home.feast.mkdir()
+    shutil.copy(applied.layout.feast / "registry.db", home.feast)
+    _materialised(home, {view.name: ONLINE for view in VIEWS})
     home.served_key.write_bytes(KEY)
     return home
+
+
+def _materialised(layout: Layout, at: dict[str, np.datetime64], until: np.datetime64 = ANSWERED) -> None:
+    """Feast's registry as it is after each of these views was materialised, by the wall clock, and none of the others ever."""
+    from feast.protos.feast.core.Registry_pb2 import Registry
+
+    path = layout.feast / "registry.db"
+    registry = Registry.FromString(path.read_bytes())
+    for view in registry.feature_views:
+        del view.meta.materialization_intervals[:]
+        if view.spec.name in at:
+            view.meta.last_updated_timestamp.FromDatetime(at[view.spec.name].item())
+            interval = view.meta.materialization_intervals.add()
+            interval.start_time.FromDatetime(datetime(2000, 1, 1, tzinfo=UTC))
+            interval.end_time.FromDatetime(until.item())
+    path.write_bytes(registry.SerializeToString())
 
 
 def _write(layout: Layout, rows: list[dict[str, Any]], name: str = "1") -> None:
@@ -176,6 +197,33 @@ def test_a_user_only_events_know_is_found(layout: Layout, served: list[dict[str,
         verify(layout, rankings=AS_MANY)
 
 
+def test_what_was_answered_before_the_tables_were_online_is_left_out(layout: Layout, served: list[dict[str, Any]]) -> None:
+    """Between their making and the last view's materialisation other rows were online: counted, not compared; so while gateways follow."""
+    stale = _changed(served, 0, "price_28d", 1e6)  # as another row would have it
+    _write(layout, stale)
+    late = {view.name: ONLINE for view in VIEWS} | {USER_TASTE.name: ANSWERED - 10 * SECOND}
+    _materialised(layout, late)
+    found = verify(layout, rankings=AS_MANY)
+    assert (found.rankings, found.mismatches, found.left_out, found.not_online) == (0, 0, 0, 8)
+    assert found.online_since == (ANSWERED - 10 * SECOND).astype(np.int64)
+    assert verify(layout, rankings=AS_MANY, settle_s=5).mismatches == 1
+    _materialised(layout, {name: at for name, at in late.items() if name != USER_TASTE.name})
+    found = verify(layout, rankings=AS_MANY, settle_s=0)
+    assert (found.rankings, found.mismatches, found.not_online, found.online_since) == (0, 0, 8, None)
+    _materialised(layout, late | {USER_TASTE.name: np.datetime64("2001-01-01", "us")})  # of tables that were there before
+    assert verify(layout, rankings=AS_MANY, settle_s=0).online_since is None
+
+
+def test_what_asked_for_rows_that_were_not_brought_online_is_left_out(layout: Layout, served: list[dict[str, Any]]) -> None:
+    """The tables go on beyond what was materialised: of later instants the online store had older rows, of earlier ones the same."""
+    instants = sorted({row["as_of"] for row in served})
+    _write(layout, served)
+    _materialised(layout, {view.name: ONLINE for view in VIEWS}, until=instants[-1] - SECOND)
+    found = verify(layout, rankings=AS_MANY)
+    last = {row["ranking_id"] for row in served if row["as_of"] == instants[-1]}
+    assert (found.mismatches, found.not_online, found.rankings) == (0, len(last), 8 - len(last))
+
+
 def test_only_the_latest_of_this_schema_are_compared(layout: Layout, served: list[dict[str, Any]]) -> None:
     """Asked for two rankings it compares the last two of the last file; rows of another schema are counted and left out."""
     _write(layout, served, "1")
@@ -223,6 +271,7 @@ def test_the_command_ends_with_the_verdict(layout: Layout, served: list[dict[str
         "rows": len(served),
         "mismatches": 0,
         "left_out": 0,
+        "not_online": 0,
         "oldest": "2100-01-10T12:00:00+00:00",
         "newest": "2100-01-10T12:00:00+00:00",
     }
@@ -231,3 +280,8 @@ def test_the_command_ends_with_the_verdict(layout: Layout, served: list[dict[str
     assert unequal.exit_code == 1
     assert json.loads(unequal.stdout.splitlines()[-1])["mismatches"] == 1
     assert "age_days" in unequal.stdout
+    _materialised(layout, {})
+    nothing = CliRunner().invoke(app, ["features", "verify"])
+    assert nothing.exit_code == 0, nothing.output
+    assert "8 rankings were answered by other rows than the tables', which are not in the online store" in nothing.stdout
+    assert "longtail features materialize" in nothing.stdout
