@@ -25,7 +25,7 @@ from ranking.types import Surface
 from ranking.variants import BF16, BOUNDS, FP32, Bound, Variant, Variants, beyond, parity
 from training.blends.ensemble import TEXT, Fitted
 from training.members.contract import INPUT, OUTPUT, Explainable, Exportable
-from training.members.registry import UNSERVED
+from training.members.registry import check_servable
 from training.release.draft import finish, publication
 from training.release.policies import ACTIVE_POLICY
 from training.release.precision import Precision, run
@@ -125,13 +125,16 @@ def _served(ensembles: Mapping[Surface, Fitted]) -> dict[Surface, BlendSpec]:
     """
     served = {}
     for surface, fitted in ensembles.items():
-        spec, counts = fitted.spec, fitted.spec.matrix().max(axis=0) > 0.0
-        kept = [i for i, counted in enumerate(counts) if counted]
-        names = tuple(spec.members[i] for i in kept)
+        spec, names = fitted.spec, fitted.counting()
+        kept = [spec.members.index(name) for name in names]
+        try:
+            check_servable(names)
+        except ValueError as error:
+            raise InvalidRelease(f"blends.{surface.value}", f"{error}; give it no weight") from None
         for name in names:
             if name != TEXT and not isinstance(fitted.scorers.get(name), Exportable):
-                why = UNSERVED.get(name, "it has no ONNX form")
-                raise InvalidRelease(f"blends.{surface.value}.members", f"{name} cannot be served: {why}; give it no weight")
+                why = f"members: {name} cannot be served: it has no ONNX form; give it no weight"
+                raise InvalidRelease(f"blends.{surface.value}", why)
         served[surface] = replace(
             spec,
             members=names,

@@ -101,7 +101,7 @@ def test_a_member_that_cannot_be_served_is_named_before_anything_is_written(mate
     """With weight it stops the release, and the store is not even made."""
     config = {**DEFAULT, "rounds": 5, "negatives_rate": 0.5, "members": "boosting+bm25", "blend": "equal"}
     fitted = fit(config, ensemble_data(), 0)
-    with pytest.raises(InvalidRelease, match=f"blends.ads.members: bm25 cannot be served: {UNSERVED['bm25']}"):
+    with pytest.raises(InvalidRelease, match=f"blends.ads: members: bm25 cannot be served: {UNSERVED['bm25']}"):
         publish(tmp_path / "store", replace(material, ensembles={Surface.ADS: fitted}))
     assert not (tmp_path / "store").exists()
 
