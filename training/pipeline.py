@@ -48,6 +48,24 @@ _POPULARITY, _REPEAT = MODEL_COLUMNS.index("promo_rate_28d"), MODEL_COLUMNS.inde
 
 
 @dataclass(frozen=True, slots=True)
+class Prepared:
+    """What searches search and releases are made of.
+
+    Attributes:
+        source: canonical tables.
+        frames: lists with features and texts.
+        text: the BERT ranker.
+        scored: per surface, rows and lists with the text members' scores (``SURFACE.npz``), test lists, and texts for rankers
+            (``SURFACE_texts.npz``).
+    """
+
+    source: Staged
+    frames: Staged
+    text: Staged
+    scored: Staged
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """What a run leaves behind."""
 
@@ -70,6 +88,18 @@ def run(layout: Layout, profile: Profile, *, ungated: bool = False, searches: Ma
         CalibrationRefused: the probabilities do not mean what they say on the validation lists.
         NoWinner: no trial of a search keeps what a release promises.
     """
+    made = prepare(layout, profile)
+    found = {}
+    for s in SURFACES:
+        given, scored = (searches or {}).get(s), made.scored
+        found[s] = _say(f"search {s.value}", search(layout, scored, s, profile) if given is None else taken(layout, scored, s, given))
+    released = _say("release", _release(layout, made, found, profile, ungated=ungated))
+    release = Release.from_json(json.loads((layout.releases / _published(released.path) / MANIFEST).read_text()))
+    return Result(release, released.reused, made.frames.path / "requests.json")
+
+
+def prepare(layout: Layout, profile: Profile) -> Prepared:
+    """Everything before the searches, as far as it is not there yet."""
     source = _say("data", sources.prepare(layout))
     features = _say("feature tables", tables.compute(layout, source))
     as_of = _as_of(source.path)
@@ -77,14 +107,7 @@ def run(layout: Layout, profile: Profile, *, ungated: bool = False, searches: Ma
     _say("Feast: apply and materialise", _feast(layout, features, as_of))
     frames = _say("lists and training frames", _frames(layout, source, features, profile))
     text = _say("BERT ranker", _text_ranker(layout, frames, profile))
-    scored = _say("BERT scores", _scores(layout, frames, text, profile))
-    found = {}
-    for s in SURFACES:
-        given = (searches or {}).get(s)
-        found[s] = _say(f"search {s.value}", search(layout, scored, s, profile) if given is None else taken(layout, scored, s, given))
-    made = _say("release", _release(layout, source, frames, text, scored, found, profile, ungated=ungated))
-    release = Release.from_json(json.loads((layout.releases / _published(made.path) / MANIFEST).read_text()))
-    return Result(release, made.reused, frames.path / "requests.json")
+    return Prepared(source, frames, text, _say("BERT scores", _scores(layout, frames, text, profile)))
 
 
 def _feast(layout: Layout, features: Staged, as_of: datetime) -> Staged:
@@ -181,22 +204,14 @@ def _scores(layout: Layout, frames: Staged, text: Staged, profile: Profile) -> S
     return stage(layout.training / "scores", {"frames": frames.key, "bert": text.key}, build, code=code)
 
 
-def _release(
-    layout: Layout,
-    source: Staged,
-    frames: Staged,
-    text: Staged,
-    scored: Staged,
-    found: Mapping[Surface, Staged],
-    profile: Profile,
-    *,
-    ungated: bool,
-) -> Staged:
+def _release(layout: Layout, made: Prepared, found: Mapping[Surface, Staged], profile: Profile, *, ungated: bool) -> Staged:
+    text, scored = made.text, made.scored
+
     def build(out: Path) -> None:
         from training.members import bert
         from training.release import precision
 
-        loaded = _load_frames(frames)["frames"]
+        loaded = _load_frames(made.frames)["frames"]
         special = bert.special_tokens(_tokenizer())
         searches = {s: Found.from_json(json.loads((f.path / "result.json").read_text())) for s, f in found.items()}
         ensembles, rows, spreads = {}, {}, {}
@@ -230,7 +245,7 @@ def _release(
                     sample_pairs=pair_tensors(sample.first_tokens[0], tokens, special),
                     tokenizer=tokenizer_file(),
                     special=special,
-                    lineage=_lineage(layout, source, found, profile),
+                    lineage=_lineage(layout, made.source, found, profile),
                     metrics=table,
                     policies=shipped(spreads),
                     rankers=rankers,
