@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export LONGTAIL_HOME ?= $(CURDIR)/.longtail
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help install demo test exhaustive lint types audit sbom proto proto-check format bench soak up down status clean
+.PHONY: help install demo rollout test exhaustive lint types audit sbom proto proto-check format bench soak up down status clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ install: $(VENV)/.installed ## create .venv with the pinned set
 
 demo: install ## the whole path on real data, from raw transactions to ranked lists over gRPC
 	@$(BIN)/longtail demo
+
+rollout: install ## a search as a job of a Ray cluster of two nodes here, its winner released and served; says where each artefact lies
+	@$(BIN)/longtail search rollout
 
 test: install ## the whole suite, with real Triton, Feast and Ray
 	$(BIN)/pytest -m 'not exhaustive' --numprocesses 2 --dist loadfile

@@ -24,15 +24,17 @@ app = typer.Typer()
 def train(
     profile: Annotated[str, typer.Option(help="tiny, demo or full: how much of everything")] = "demo",
     ungated: Annotated[bool, typer.Option("--ungated", help="publish even what the calibration gate refuses")] = False,
+    search: Annotated[list[str] | None, typer.Option(help="SURFACE=FOLDER of a finished search, taken in place of an own one")] = None,
 ) -> None:
     """Data to release: prepare, Feast, frames, BERT, search, calibration gate, publish. Reuses what is there."""
     from training import pipeline
     from training.profile import PROFILES
+    from training.searched import by_surface
 
     if profile not in PROFILES:
         raise typer.BadParameter(f"{profile!r} is not known; known: {', '.join(PROFILES)}", param_hint="--profile")
     with explained():
-        result = pipeline.run(layout(), PROFILES[profile], ungated=ungated)
+        result = pipeline.run(layout(), PROFILES[profile], ungated=ungated, searches=by_surface(search or []))
     print(json.dumps({"release": result.release.id, "reused": result.reused}))
 
 

@@ -190,12 +190,13 @@ def release_push(
 def release_pull(
     release: Annotated[str, typer.Argument(help="release id; a wrong one is answered with those there are")],
     url: Annotated[str, typer.Argument(help="where it was pushed to")],
+    renumber: Annotated[bool, typer.Option("--renumber", help="where a model's version is another model here, take a free one")] = False,
 ) -> None:
     """Copy a release from a store elsewhere into this one, verified; nobody serves it before it is activated."""
     from deploy import elsewhere
 
     with explained():
-        done = elsewhere.pull(url, release, layout().releases)
+        done = elsewhere.pull(url, release, layout().releases, renumber=renumber)
     out.print(f"release {done.id} is in {layout().releases}")
 
 

@@ -46,6 +46,26 @@ def search_report(
     print(page)
 
 
+@search_app.command("rollout")
+def search_rollout(
+    profile: Annotated[str, typer.Option(help="tiny, demo or full: how much of everything")] = "tiny",
+    trials: Annotated[int, typer.Option(help="of the ensembles; rankers get a fourth as many", min=1)] = 8,
+    ungated: Annotated[bool, typer.Option("--ungated", help="release the best trial whatever it breaks")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="leave the platform running")] = False,
+) -> None:
+    """A search as a job of a Ray cluster of two nodes here, its winner released, on Triton, answering; says where each artefact lies."""
+    from cli import rollout
+    from training.profile import PROFILES
+
+    if profile not in PROFILES:
+        raise typer.BadParameter(f"{profile!r} is not known; known: {', '.join(PROFILES)}", param_hint="--profile")
+    with explained():
+        found = rollout.run(layout(), PROFILES[profile], trials, ungated=ungated, keep=keep)
+    for what, where in found.items():
+        out.print(f"{what:<18} {escape(where)}", soft_wrap=True)
+    print(json.dumps(found))
+
+
 @search_app.command("submit", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 def search_submit(
     words: Annotated[list[str], typer.Argument(help="what `python -m training.search` is given, such as --config search.toml")],

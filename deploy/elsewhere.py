@@ -10,6 +10,7 @@ a release is published by one small object, its manifest, which is created last 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import uuid
@@ -19,7 +20,7 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from deploy import store
+from deploy import numbers, store
 from deploy.files import flush
 from ranking.errors import InvalidRelease, Unavailable, UnknownName
 from ranking.release import MANIFEST, Release
@@ -59,18 +60,21 @@ def push(releases: Path, release_id: str, url: str) -> Release:
     return release
 
 
-def pull(url: str, release_id: str, releases: Path) -> Release:
+def pull(url: str, release_id: str, releases: Path, *, renumber: bool = False) -> Release:
     """Copy a release from `url` into the local store, where it appears whole or not at all.
 
     Args:
         url: the store elsewhere.
         release_id: one of its releases.
         releases: the local store, made if absent.
+        renumber: where a version's number is another model's here, give all of its models a free one: the copy is then another release,
+            ``ID-nVERSION``, whose lineage names the one it is of.
 
     Raises:
         UnknownName: there is no such release at `url`.
-        InvalidRelease: naming what of it is wrong, or that another release has this name here; nothing was changed.
-        Unavailable: the store elsewhere did not answer, or the disk took no more; nothing was changed.
+        InvalidRelease: naming what of it is wrong, or that another release has this name here, or another model one of its versions;
+            nothing was changed.
+        Unavailable: the store elsewhere did not answer, the disk took no more, or somebody publishes here; nothing was changed.
     """
     draft = releases / f".pulling-{release_id}-{os.getpid()}"
     try:
@@ -83,14 +87,19 @@ def pull(url: str, release_id: str, releases: Path) -> Release:
         draft.mkdir(parents=True)
         for key, path, sha256 in store.files(release):
             _fetch(fs, f"{root}/files/{sha256}", draft / path, key, sha256)
-        _write(draft / MANIFEST, manifest)
-        try:
-            draft.rename(releases / release_id)
-        except OSError:
-            if not (releases / release_id).exists():
-                raise
-            return _same(releases, release_id, manifest)  # somebody else was quicker
-        flush(releases)
+        with numbers.held(releases):
+            try:
+                numbers.check(releases, release)
+            except InvalidRelease:
+                if not renumber:
+                    raise
+                release = numbers.renumbered(releases, release)
+                manifest = f"{json.dumps(release.to_json(), indent=1, allow_nan=False)}\n".encode()
+            if (releases / release.id).exists():  # somebody else was quicker, or it was renumbered before
+                return _same(releases, release.id, manifest)
+            _write(draft / MANIFEST, manifest)
+            draft.rename(releases / release.id)
+            flush(releases)
     except OSError as problem:
         raise Unavailable(f"{url}: {problem}") from None
     finally:

@@ -35,15 +35,34 @@ from training.release.evaluate import evaluate, versus
 from training.release.gate import gated
 from training.release.policies import ACTIVE_POLICY, ordered, shipped, spread
 from training.release.publish import GOLDEN_ROWS, Material, code_revision, publish
+from training.search.found import Found
+from training.searched import SURFACES, by_surface, export_rankers, search, taken
 from training.select import Terms, winner
-from training.stage import CORE, ROOT, Staged, key_of, source_files, stage
+from training.stage import CORE, ROOT, Staged, source_files, stage
 from training.tables.duck import connect, views
 from training.tables.tokens import tokenizer_file
 
 SERVING_WEEK = 53  # the last test week: the platform is shown as it stood when that week began
-SURFACES = (Surface.ADS, Surface.SEARCH)
 PARITY_ROWS = 2000  # of each surface: what a served form is compared on with the form that was trained
 _POPULARITY, _REPEAT = MODEL_COLUMNS.index("promo_rate_28d"), MODEL_COLUMNS.index("repeat_share")
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What searches search and releases are made of.
+
+    Attributes:
+        source: canonical tables.
+        frames: lists with features and texts.
+        text: the BERT ranker.
+        scored: per surface, rows and lists with the text members' scores (``SURFACE.npz``), test lists, and texts for rankers
+            (``SURFACE_texts.npz``).
+    """
+
+    source: Staged
+    frames: Staged
+    text: Staged
+    scored: Staged
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +74,32 @@ class Result:
     requests: Path  # sample requests as JSON
 
 
-def run(layout: Layout, profile: Profile, *, ungated: bool = False) -> Result:
+def run(layout: Layout, profile: Profile, *, ungated: bool = False, searches: Mapping[Surface, Path] | None = None) -> Result:
     """Run what is not there yet and return the release.
 
     Args:
         layout: the state directory.
         profile: how much of everything.
         ungated: publish a release even where the calibration gate refuses it; the manifest says so.
+        searches: surface -> folder of a finished search (`python -m training.search`) that is taken in place of the pipeline's own.
 
     Raises:
+        FileNotFoundError, ValueError: such a folder holds no finished search, or one of other data.
         CalibrationRefused: the probabilities do not mean what they say on the validation lists.
         NoWinner: no trial of a search keeps what a release promises.
     """
+    made = prepare(layout, profile)
+    found = {}
+    for s in SURFACES:
+        given, scored = (searches or {}).get(s), made.scored
+        found[s] = _say(f"search {s.value}", search(layout, scored, s, profile) if given is None else taken(layout, scored, s, given))
+    released = _say("release", _release(layout, made, found, profile, ungated=ungated))
+    release = Release.from_json(json.loads((layout.releases / _published(released.path) / MANIFEST).read_text()))
+    return Result(release, released.reused, made.frames.path / "requests.json")
+
+
+def prepare(layout: Layout, profile: Profile) -> Prepared:
+    """Everything before the searches, as far as it is not there yet."""
     source = _say("data", sources.prepare(layout))
     features = _say("feature tables", tables.compute(layout, source))
     as_of = _as_of(source.path)
@@ -74,11 +107,7 @@ def run(layout: Layout, profile: Profile, *, ungated: bool = False) -> Result:
     _say("Feast: apply and materialise", _feast(layout, features, as_of))
     frames = _say("lists and training frames", _frames(layout, source, features, profile))
     text = _say("BERT ranker", _text_ranker(layout, frames, profile))
-    scored = _say("BERT scores", _scores(layout, frames, text, profile))
-    found = {s: _say(f"search {s.value}", _search(layout, scored, s, profile)) for s in SURFACES}
-    made = _say("release", _release(layout, source, frames, text, scored, found, profile, ungated=ungated))
-    release = Release.from_json(json.loads((layout.releases / _published(made.path) / MANIFEST).read_text()))
-    return Result(release, made.reused, frames.path / "requests.json")
+    return Prepared(source, frames, text, _say("BERT scores", _scores(layout, frames, text, profile)))
 
 
 def _feast(layout: Layout, features: Staged, as_of: datetime) -> Staged:
@@ -136,7 +165,9 @@ def _scores(layout: Layout, frames: Staged, text: Staged, profile: Profile) -> S
     """Validation and test lists with the scores of the members that read texts, and the rows the searches share."""
 
     def build(out: Path) -> None:
+        from training.lists.ranker_texts import text_data
         from training.members import bert, bi_encoder, bm25
+        from training.search.texts import save_texts
 
         loaded = _load_frames(frames)["frames"]
         special = bert.special_tokens(_tokenizer())
@@ -161,52 +192,30 @@ def _scores(layout: Layout, frames: Staged, text: Staged, profile: Profile) -> S
             data = EnsembleData(rows, valid.lists(np.flatnonzero(side == 0)), valid.lists(np.flatnonzero(side == 1)))
             save_ensemble_data(out / f"{surface.value}.npz", data)
             save_lists(out / f"{surface.value}_test.npz", evals[surface, "test"])
+            save_texts(out / f"{surface.value}_texts.npz", text_data(loaded, surface, profile.bert_pairs, profile.seed))
 
-    code = source_files(
-        "training/blends/ensemble.py", "training/lists/strangers.py", *(f"training/members/{n}.py" for n in ("bert", "bm25", "bi_encoder"))
-    )
+    code = source_files("training/blends/ensemble.py", "training/search/texts.py")
+    code += source_files(*(f"training/lists/{n}.py" for n in ("strangers", "ranker_texts")))
+    code += source_files(*(f"training/members/{n}.py" for n in ("bert", "bm25", "bi_encoder")))
     return stage(layout.training / "scores", {"frames": frames.key, "bert": text.key}, build, code=code)
 
 
-def _search(layout: Layout, scored: Staged, surface: Surface, profile: Profile) -> Staged:
-    inputs = {"scores": scored.key, "trials": profile.trials, "rounds": profile.trial_rounds, "seed": profile.seed}
-    code = source_files("training/search", "training/blends", "training/members", "training/imbalance")
-    code += source_files("ranking/blend.py", "ranking/calibrate.py", "ranking/fuse.py", "ranking/metrics")
-    name = f"{surface.value}-{key_of(inputs, code)[:8]}"
+def _release(layout: Layout, made: Prepared, found: Mapping[Surface, Staged], profile: Profile, *, ungated: bool) -> Staged:
+    text, scored = made.text, made.scored
 
-    def build(out: Path) -> None:
-        from training.search import ensemble
-
-        data = load_ensemble_data(scored.path / f"{surface.value}.npz")
-        found = ensemble.run(data, name=name, storage=layout.search, trials=profile.trials, rounds=profile.trial_rounds, seed=profile.seed)
-        write_json(out / "result.json", found.to_json())
-
-    return stage(layout.training / f"search_{surface.value}", inputs, build, code=code)
-
-
-def _release(
-    layout: Layout,
-    source: Staged,
-    frames: Staged,
-    text: Staged,
-    scored: Staged,
-    found: Mapping[Surface, Staged],
-    profile: Profile,
-    *,
-    ungated: bool,
-) -> Staged:
     def build(out: Path) -> None:
         from training.members import bert
         from training.release import precision
 
-        loaded = _load_frames(frames)["frames"]
+        loaded = _load_frames(made.frames)["frames"]
+        special = bert.special_tokens(_tokenizer())
+        searches = {s: Found.from_json(json.loads((f.path / "result.json").read_text())) for s, f in found.items()}
         ensembles, rows, spreads = {}, {}, {}
         table: dict[str, Any] = {"validation": {}, "test": {}, "winner": {}}
         with Bar("train the winners, measure, publish", 2 * len(SURFACES) + 1) as bar:
             for surface in SURFACES:
-                trials = json.loads((found[surface].path / "result.json").read_text())["trials"]
-                data = load_ensemble_data(scored.path / f"{surface.value}.npz")
-                won = winner(surface.value, trials, data, profile.seed, _terms(profile), ungated=ungated)
+                data = searches[surface].data(load_ensemble_data(scored.path / f"{surface.value}.npz"))
+                won = winner(surface.value, searches[surface].trials, data, profile.seed, _terms(profile), ungated=ungated)
                 fitted, table["winner"][surface.value] = won.fitted, won.to_json()
                 table["validation"][surface.value] = _measure(fitted, data.select, profile)
                 ensembles[surface], rows[surface] = fitted, data.select.features[:PARITY_ROWS]
@@ -214,10 +223,13 @@ def _release(
                 bar.advance()
             table["gate"] = gated(table["validation"], ungated=ungated)
             for surface, fitted in ensembles.items():
-                test = load_lists(scored.path / f"{surface.value}_test.npz")  # read once, for this report
+                test = searches[surface].lists(load_lists(scored.path / f"{surface.value}_test.npz"), "test")  # read once, for this report
                 table["test"][surface.value] = _measure(fitted, test, profile)
                 bar.advance()
-            special = bert.special_tokens(_tokenizer())
+            rankers = {
+                s: export_rankers(searches[s], fitted, loaded[s, "valid"], special, profile.seed, out / "rankers")
+                for s, fitted in ensembles.items()
+            }
             sample = loaded[Surface.SEARCH, "valid"]
             tokens = sample.assembled.token_ids[:GOLDEN_ROWS]
             release = publish(
@@ -229,9 +241,10 @@ def _release(
                     sample_pairs=pair_tensors(sample.first_tokens[0], tokens, special),
                     tokenizer=tokenizer_file(),
                     special=special,
-                    lineage=_lineage(layout, source, found, profile),
+                    lineage=_lineage(layout, made.source, found, profile),
                     metrics=table,
                     policies=shipped(spreads),
+                    rankers=rankers,
                 ),
             )
             bar.advance()
@@ -239,7 +252,7 @@ def _release(
 
     inputs = {"bert": text.key, "scores": scored.key, "bootstrap": profile.bootstrap, **{s.value: f.key for s, f in found.items()}}
     inputs |= {"ungated": True} if ungated else {}  # without the option it is made again, and judged
-    code = source_files("training/release", "training/select.py", "ranking")
+    code = source_files("training/release", "training/select.py", "training/searched.py", "ranking")
     target = layout.training / "release"
     if (target / "published.json").exists() and not (layout.releases / _published(target) / MANIFEST).exists():
         shutil.rmtree(target)  # the release itself was deleted: publish again
@@ -344,9 +357,14 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m training.pipeline", description=__doc__)
     parser.add_argument("--profile", choices=sorted(PROFILES), default="demo")
     parser.add_argument("--ungated", action="store_true", help="publish even what the calibration gate refuses")
+    parser.add_argument("--search", nargs="+", default=[], metavar="SURFACE=FOLDER", help="a finished search in place of an own one")
     args = parser.parse_args(argv)
     layout = Layout(Path(os.environ.get("LONGTAIL_HOME", ".longtail")).resolve())
-    result = run(layout, PROFILES[args.profile], ungated=args.ungated)
+    try:
+        searches = by_surface(args.search)
+    except ValueError as error:
+        parser.error(str(error))
+    result = run(layout, PROFILES[args.profile], ungated=args.ungated, searches=searches)
     print(json.dumps({"release": result.release.id, "reused": result.reused}))
 
 

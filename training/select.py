@@ -1,8 +1,8 @@
 """The winner of a search: the best validation NDCG@10 among the trials whose ensemble keeps what a release promises. Reads no test list.
 
-Promises: probabilities that pass the calibration gate in every group, at least the exposure of the tail that the active policy owes, and
-a latency within the budget. The baselines `noop` (retrieval order), `popularity` and `shuffle` stand in every table; an ensemble that does
-not beat each of them is not released.
+Promises: members that a release can carry, probabilities that pass the calibration gate in every group, at least the exposure of the tail
+that the active policy owes, and a latency within the budget. The baselines `noop` (retrieval order), `popularity` and `shuffle` stand in
+every table; an ensemble that does not beat each of them is not released.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from ranking.fairness.policy import FairnessPolicy
 from ranking.features import MODEL_COLUMNS
 from training.blends.ensemble import EnsembleData, EvalLists, Fitted, fit, tail_share
 from training.lists.retrieval import first_stage
+from training.members.registry import check_servable
 from training.progress import console
 from training.release.evaluate import Row, evaluate, versus
 from training.release.gate import RANKER, Gate, Verdict, check
@@ -171,7 +172,12 @@ def judge(
     tiers = {"popularity_tier": lists.tiers}
     served = float(tail_share(ordered(terms.policy, p, lists.offsets, tiers, PLACES), lists).mean())
     promised, spent = owed(terms.policy, lists), (latency or _latency)(fitted, lists)
-    broken = [f"calibration gate: {f}" for f in findings if f.verdict == Verdict.REFUSED]
+    broken = []
+    try:
+        check_servable(fitted.counting())
+    except ValueError as error:
+        broken.append(str(error))
+    broken += [f"calibration gate: {f}" for f in findings if f.verdict == Verdict.REFUSED]
     if served < promised - 1e-9:
         broken.append(f"tail exposure {served:.4f} below the {promised:.4f} that policy {terms.policy.name} owes")
     if spent > terms.latency_ms:

@@ -15,6 +15,7 @@ from deploy import elsewhere, store
 from ranking.errors import InvalidRelease, LongtailError, Unavailable, UnknownName
 from ranking.release import MANIFEST
 from tests.deploy.releases import alter, build_release
+from training.release.draft import publication
 
 
 @pytest.fixture(params=["memory", "file"])
@@ -101,6 +102,45 @@ def test_of_two_publishers_of_one_name_one_wins(tmp_path: Path, url: str) -> Non
     assert elsewhere.pull(url, "r1", tmp_path / "there") == store.read(stores[winner], "r1")
     with pytest.raises(InvalidRelease, match="another release has this name here; it stays"):
         elsewhere.pull(url, "r1", stores[(winner + 1) % len(stores)])
+
+
+def test_a_version_that_is_another_model_here_is_refused_by_name(here: Path, tmp_path: Path, url: str) -> None:
+    """Two stores each published a version 1: the message names the model and the release that has the number, and nothing changes."""
+    elsewhere.push(here, "r1", url)
+    build_release(tmp_path / "there", "mine", 1, bias=0.5)
+    before = sorted((tmp_path / "there").rglob("*"))
+    with pytest.raises(InvalidRelease, match=r"members\[0\]\.version: 1 of .* is another model here, of release mine; renumber it"):
+        elsewhere.pull(url, "r1", tmp_path / "there")
+    assert sorted((tmp_path / "there").rglob("*")) == before
+
+
+def test_a_renumbered_release_is_the_same_under_a_number_of_its_own(here: Path, tmp_path: Path, url: str) -> None:
+    """One above all that are taken, every file with its digest; its lineage names the original, and pulling it again gives it again."""
+    elsewhere.push(here, "r1", url)
+    there = tmp_path / "there"
+    build_release(there, "mine", 4, bias=0.5)
+    build_release(there, "also", 1, bias=0.7)
+    found = elsewhere.pull(url, "r1", there, renumber=True)
+    assert (found.id, {m.version for m in found.members}, found.lineage["pulled_as"]) == ("r1-n5", {5}, "r1")
+    original = store.read(here, "r1")
+    assert [(m.name, m.sha256) for m in store.read(there, "r1-n5").members] == [(m.name, m.sha256) for m in original.members]
+    assert elsewhere.pull(url, "r1", there, renumber=True) == found
+    assert sorted(p.name for p in there.iterdir()) == ["also", "mine", "r1-n5"]
+
+
+def test_without_a_collision_nothing_is_renumbered(here: Path, tmp_path: Path, url: str) -> None:
+    """Equal models may share a number, as releases do that differ in policies alone."""
+    elsewhere.push(here, "r1", url)
+    build_release(tmp_path / "there", "mine", 1)
+    assert elsewhere.pull(url, "r1", tmp_path / "there", renumber=True).id == "r1"
+
+
+def test_nothing_is_pulled_while_somebody_publishes(here: Path, tmp_path: Path, url: str) -> None:
+    """A publication may be taking the very number: it is told, and pulls when that has ended."""
+    elsewhere.push(here, "r1", url)
+    with publication(tmp_path / "there"), pytest.raises(Unavailable, match="a publication is under way; pull again when it has ended"):
+        elsewhere.pull(url, "r1", tmp_path / "there")
+    assert elsewhere.pull(url, "r1", tmp_path / "there").id == "r1"
 
 
 def _a_file(url: str) -> tuple[Any, str]:

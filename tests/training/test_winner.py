@@ -14,6 +14,7 @@ from ranking.calibrate import sigmoid
 from ranking.fairness.policy import FairnessPolicy
 from ranking.features import MODEL_COLUMNS
 from training.blends.ensemble import EnsembleData, EvalLists, TrainRows
+from training.members.registry import UNSERVED
 from training.release.policies import shipped
 from training.select import _POPULARITY, BASELINES, NoWinner, Terms, baselines, owed, winner
 
@@ -43,6 +44,9 @@ class Made:
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.config = config
 
+    def counting(self) -> tuple[str, ...]:
+        return tuple(self.config.get("members", ("boosting",)))
+
     def blend(self, lists: EvalLists) -> SimpleNamespace:
         rng = np.random.default_rng(1)
         logits = self.config.get("sign", 1.0) * TRUTH[: len(lists.labels)] + self.config.get("shift", 0.0)
@@ -50,7 +54,7 @@ class Made:
         return SimpleNamespace(probabilities=p, member_probabilities=p[None])
 
 
-def _row(trial: str, ndcg: float, **config: float) -> dict[str, Any]:
+def _row(trial: str, ndcg: float, **config: Any) -> dict[str, Any]:
     return {"trial": trial, "config": config, "metrics": {"ndcg10": ndcg, "predicted_over_actual": 1.0, "ne": 0.5}, "error": ""}
 
 
@@ -105,6 +109,13 @@ def test_latency_and_exposure_are_terms() -> None:
     assert owed(POLICY, LISTS) == pytest.approx(0.3, abs=0.02)
     assert owed(FairnessPolicy("none", "1", mode="off"), LISTS) == 0.0
     assert _winner(_row("a", 0.9)).judged[-1].tail_share10 >= owed(POLICY, LISTS)
+
+
+def test_an_ensemble_that_cannot_be_served_is_no_winner() -> None:
+    """BM25 is no function of one pair of texts: where it counts, the next trial is taken, and the reason stands in the manifest."""
+    found = _winner(_row("a", 0.9, members=("boosting", "bm25")), _row("b", 0.8))
+    assert found.judged[-1].trial == "b"
+    assert found.judged[0].broken == (f"members: bm25 cannot be served: {UNSERVED['bm25']}",)
 
 
 def test_ungated_takes_the_first_and_says_what_it_breaks() -> None:

@@ -114,6 +114,11 @@ class Fitted:
         """What is added to a scorer's scores."""
         return _shift(self.scorers[name], self.offset)
 
+    def counting(self) -> tuple[str, ...]:
+        """Members that some group gives weight: the others need not be served."""
+        counted = self.spec.matrix().max(axis=0) > 0.0
+        return tuple(name for name, counts in zip(self.spec.members, counted, strict=True) if counts)
+
     def logits(self, lists: EvalLists) -> NDArray[np.float64]:
         """(m, N) members' scores before calibration, rows as in `spec.members`."""
         return np.stack([_scores(n, self.scorers, lists, self.offset) for n in self.spec.members])

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from ranking.errors import InvalidRelease
 from ranking.text import PAIR_INPUTS, SpecialTokens
 from ranking.variants import BF16, BOUNDS, FP32, INT8, Parity, beyond, parity
 from training.bert.data import frame
 from training.bert.variants import quantised
-from training.members.bert import OUTPUT, PairRanker, export
+from training.members.bert import OUTPUT, export
 
 PAIRS = 256  # measured on: enough for a maximum to mean something, a few seconds to score three times
 _BATCH = 32
@@ -44,14 +45,14 @@ class Precision:
         return beyond(self.parity, BOUNDS[self.name])
 
 
-def export_all(ranker: PairRanker, folder: Path, pairs: Pairs) -> tuple[Precision, ...]:
+def export_all(ranker: nn.Module, folder: Path, pairs: Pairs) -> tuple[Precision, ...]:
     """Write a ranker's ONNX files into a folder, with what each precision loses.
 
     The parity of bfloat16 is torch's own bfloat16, not OpenVINO's: the host that trains need not have it, and OpenVINO then computes in
     float32 whatever it is told. Where a release is loaded its golden scores are held against the runtime itself.
 
     Args:
-        ranker: trained, in evaluation mode.
+        ranker: trained, in evaluation mode: of a pair's three tensors it makes `logits` (n,).
         folder: of `model.onnx` and `model.int8.onnx`.
         pairs: real ones, tensor name -> (n, L).
 
@@ -128,7 +129,7 @@ def run(path: Path, feed: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
     return np.concatenate([np.asarray(part, np.float64).reshape(-1) for part in parts])
 
 
-def _torch(ranker: PairRanker, pairs: Pairs) -> NDArray[np.float64]:
+def _torch(ranker: nn.Module, pairs: Pairs) -> NDArray[np.float64]:
     with torch.no_grad():
         parts = [ranker(*(torch.from_numpy(pairs[name][at]) for name in PAIR_INPUTS))["logits"].float() for at in _batches(pairs)]
     return torch.cat(parts).numpy().astype(np.float64)

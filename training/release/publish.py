@@ -7,7 +7,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from ranking.types import Surface
 from ranking.variants import BF16, BOUNDS, FP32, Bound, Variant, Variants, beyond, parity
 from training.blends.ensemble import TEXT, Fitted
 from training.members.contract import INPUT, OUTPUT, Explainable, Exportable
-from training.members.registry import UNSERVED
+from training.members.registry import check_servable, reads_text
 from training.release.draft import finish, publication
 from training.release.policies import ACTIVE_POLICY
 from training.release.precision import Precision, run
@@ -49,6 +49,7 @@ class Material:
         lineage: where it all came from.
         metrics: as `training.release.evaluate` gives them, by split and surface.
         policies: from `training.release.policies.shipped`.
+        rankers: surface -> member -> a ranker that a search found, exported like the text model; what no ensemble counts is left out.
     """
 
     ensembles: Mapping[Surface, Fitted]
@@ -60,6 +61,7 @@ class Material:
     lineage: Mapping[str, str]
     metrics: Mapping[str, Any]
     policies: tuple[FairnessPolicy, ...]
+    rankers: Mapping[Surface, Mapping[str, Sequence[Precision]]] = field(default_factory=dict)
 
 
 def publish(store: Path, material: Material) -> Release:
@@ -75,16 +77,18 @@ def publish(store: Path, material: Material) -> Release:
         InvalidRelease: a member cannot be served, or the manifest would not be readable; nothing is published.
         Unavailable: somebody else is publishing, or the disk took no more; nothing is published.
     """
-    served = _served(material.ensembles)
+    served = _served(material)
     with publication(store) as (draft, version):
         members = [
-            _features_member(draft, surface, name, material.ensembles[surface], material.sample_rows[surface], version)
+            _text_member(draft, _name(name, surface), material.rankers[surface][name], material.sample_pairs, version)
+            if name in material.rankers.get(surface, {})
+            else _features_member(draft, surface, name, material.ensembles[surface], material.sample_rows[surface], version)
             for surface, spec in served.items()
             for name in spec.members
             if name != TEXT
         ]
         if any(TEXT in spec.members for spec in served.values()):
-            members.append(_text_member(draft, material, version))
+            members.append(_text_member(draft, TEXT, material.text_model, material.sample_pairs, version))
         tokenizer = _copy(material.tokenizer, draft, "tokenizer/tokenizer.json")
         digest = hashlib.sha256("".join(m.sha256 for m in members).encode()).hexdigest()
         release = Release(
@@ -117,21 +121,26 @@ def code_revision(root: Path) -> str:
     return head.stdout.strip() + ("+changes" if changed.stdout.strip() else "")
 
 
-def _served(ensembles: Mapping[Surface, Fitted]) -> dict[Surface, BlendSpec]:
+def _served(material: Material) -> dict[Surface, BlendSpec]:
     """Per surface the blend of the members that count somewhere, all of which can be exported.
 
     Raises:
         InvalidRelease: naming the member that cannot.
     """
     served = {}
-    for surface, fitted in ensembles.items():
-        spec, counts = fitted.spec, fitted.spec.matrix().max(axis=0) > 0.0
-        kept = [i for i, counted in enumerate(counts) if counted]
-        names = tuple(spec.members[i] for i in kept)
+    for surface, fitted in material.ensembles.items():
+        spec, names = fitted.spec, fitted.counting()
+        kept = [spec.members.index(name) for name in names]
+        try:
+            check_servable(names)
+        except ValueError as error:
+            raise InvalidRelease(f"blends.{surface.value}", f"{error}; give it no weight") from None
         for name in names:
-            if name != TEXT and not isinstance(fitted.scorers.get(name), Exportable):
-                why = UNSERVED.get(name, "it has no ONNX form")
-                raise InvalidRelease(f"blends.{surface.value}.members", f"{name} cannot be served: {why}; give it no weight")
+            read = name == TEXT or name in material.rankers.get(surface, {})
+            if not read and not isinstance(fitted.scorers.get(name), Exportable):
+                lacks = "the search that found it left no model" if reads_text(name) else "it has no ONNX form"
+                why = f"members: {name} cannot be served: {lacks}; give it no weight"
+                raise InvalidRelease(f"blends.{surface.value}", why)
         served[surface] = replace(
             spec,
             members=names,
@@ -174,31 +183,31 @@ def _explainer(draft: Path, model: str, text: str) -> Explainer:
     return Explainer(path, _sha256(draft / path))
 
 
-def _text_member(draft: Path, material: Material, version: int) -> Member:
-    path, plain = f"models/{TEXT}/model.onnx", material.text_model[0]
+def _text_member(draft: Path, name: str, forms: Sequence[Precision], pairs: Mapping[str, NDArray[np.int64]], version: int) -> Member:
+    path, plain = f"models/{name}/model.onnx", forms[0]
     if plain.name != FP32 or plain.problem:
         raise InvalidRelease(path, f"{plain.name} {plain.problem}" if plain.problem else f"the first precision must be {FP32}")
     sha256 = _copy(plain.model, draft, path)
     served = []
-    for form in material.text_model:
+    for form in forms:
         if form.model == plain.model and not form.problem:
             served.append(Variant(form.name, path, sha256, form.parity))
         elif not form.problem:
-            own = f"models/{TEXT}/model.{form.name}.onnx"
+            own = f"models/{name}/model.{form.name}.onnx"
             served.append(Variant(form.name, own, _copy(form.model, draft, own), form.parity))
-    got = run(draft / path, material.sample_pairs)
+    got = run(draft / path, pairs)
     return Member(
-        name=TEXT,
+        name=name,
         kind="text",
-        model=f"{TEXT}_ranker",
+        model=f"{TEXT}_ranker" if name == TEXT else name,
         version=version,
         path=path,
         sha256=sha256,
         inputs=tuple(TensorSpec(n, "INT64", (-1, -1)) for n in PAIR_INPUTS),
         output=OUTPUT,
-        golden=Golden({n: material.sample_pairs[n].tolist() for n in PAIR_INPUTS}, tuple(map(float, got)), TEXT_ATOL),
+        golden=Golden({n: pairs[n].tolist() for n in PAIR_INPUTS}, tuple(map(float, got)), TEXT_ATOL),
         parity=plain.parity,
-        variants=Variants(tuple(served), {form.name: form.parity for form in material.text_model if form.problem}),
+        variants=Variants(tuple(served), {form.name: form.parity for form in forms if form.problem}),
     )
 
 

@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--searcher", choices=SEARCHERS, default="bayesian")
     parser.add_argument("--at-once", type=int, default=ensemble.AT_ONCE, help="trials under way, of a searcher that learns")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--compare", action="store_true", help="to be read about, not to be released: members no release can carry go too")
     names = known()
     for key, default in _choices().items():
         among = f"among {', '.join(names[key])}" if key in names else f"ensembles of {', '.join((*MEMBERS, *GIVEN))}, joined by +"
@@ -73,6 +74,7 @@ def _by_flags(parser: argparse.ArgumentParser, args: argparse.Namespace) -> dict
         searcher=args.searcher,
         choices=Choices(**{key: tuple(getattr(args, key)) for key in _choices()}),
         at_once=args.at_once,
+        compare=args.compare,
     )
     return {"name": result.name, **_summary(result)}
 

@@ -11,6 +11,7 @@ from training.blends.calibrators import CALIBRATORS
 from training.blends.ensemble import DEFAULT, member_names
 from training.blends.weighing import BLENDS
 from training.imbalance.resample import QUICK, RESAMPLERS
+from training.members.registry import check_servable
 from training.search.space import Choice, Space, Uniform, combinations
 
 
@@ -44,6 +45,18 @@ class Choices:
                     raise ValueError(f"{key}: {name!r} is not known; known: {', '.join(names)}")
         for ensemble in self.members:
             member_names({"members": ensemble})
+
+    def check_servable(self) -> None:
+        """Refuse ensembles that no release can carry.
+
+        Raises:
+            ValueError: naming the first such member, and why.
+        """
+        for ensemble in self.members:
+            try:
+                check_servable(member_names({"members": ensemble}))
+            except ValueError as error:
+                raise ValueError(f"{error}; a search that is to compare and not to be released says so (compare)") from None
 
     def space(self, negatives_rate: float, rounds: int) -> Space:
         """The search space; negatives are only ever thinned further than the training rows already are."""

@@ -53,6 +53,7 @@ class EnsembleStage:
     searcher: str = "bayesian"
     at_once: int = 4
     rankers: int = 0
+    compare: bool = False
     objective_weights: Mapping[str, float] = field(default_factory=lambda: {"ndcg10": 1.0})
     members: tuple[str, ...] = _ENSEMBLES.members
     blends: tuple[str, ...] = _ENSEMBLES.blends
@@ -135,8 +136,8 @@ def _value(kind: Any, value: Any, where: str, base: Path) -> Any:
         return {key: _value(float, one, f"{where}.{key}", base) for key, one in value.items()}
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
-    if kind in (int, str) and type(value) is kind:
+    if kind in (bool, int, str) and type(value) is kind:
         return value
-    names = {Path: "a path", int: "a whole number", float: "a number", str: "a text"}
+    names = {Path: "a path", bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
     wanted = f"a list, each {names[get_args(kind)[0]]}" if get_origin(kind) is tuple else names.get(kind, "a table of numbers")
     raise ValueError(f"{where}: must be {wanted}, got {value!r}")

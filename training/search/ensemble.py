@@ -37,6 +37,7 @@ def run(
     cpus: int | None = None,
     at_once: int = AT_ONCE,
     objective_weights: Mapping[str, float] | None = None,
+    compare: bool = False,
     first: Sequence[Mapping[str, Any]] = (DEFAULT, TREES_ALONE),
 ) -> SearchResult:
     """Search, or go on with an interrupted search of the same name, which must have asked the same.
@@ -57,17 +58,20 @@ def run(
         cpus: CPUs for trials, one each; default: the host's. An address in RAY_ADDRESS is used as it is.
         at_once: trials a searcher that learns may have under way; part of the question, so that it is answered alike on any machine.
         objective_weights: metric -> weight of what `bayesian` maximises and the winner is chosen by; default: NDCG@10 alone.
+        compare: the winner is to be read about and not to be released, so that members no release can carry may be chosen too.
         first: configurations of the first trials, so that the winner is at least as good as what needs no search; those outside the
             choices are left out.
 
     Raises:
         RuntimeError: every trial failed, the search was stopped, or another driver is at it (`claim.Taken`).
-        ValueError: fewer than one trial or round, a name that is no folder's, an unknown searcher, a grid of more combinations than
-            `trials`, or a name that stands for another search.
+        ValueError: a member that no release can carry, fewer than one trial or round, a name that is no folder's, an unknown searcher, a
+            grid of more combinations than `trials`, or a name that stands for another search.
     """
     from training.search import tuning  # Ray
 
     choices = choices or Choices()
+    if not compare:
+        choices.check_servable()
     objectives = ENSEMBLE if objective_weights is None else Objectives(dict(objective_weights), ENSEMBLE.front)
     if searcher not in SEARCHERS:
         raise ValueError(f"searcher: {searcher!r} is not known; known: {', '.join(SEARCHERS)}")

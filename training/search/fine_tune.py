@@ -1,7 +1,7 @@
 """A trial of the rankers stage as a plain function: BERT fine-tuned fold by fold, judged on lists it has not seen. Knows no Ray.
 
 A rung is an epoch of every fold's model. Each ends with a checkpoint, so that a trial whose process died goes on from its last whole rung
-and ends as if nothing had been; the last one leaves scores and embeddings (`kept`).
+and ends as if nothing had been; the last one leaves scores, embeddings and the models (`kept`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from training.bert.model import Heads
 from training.blends.folds import by_group
 from training.imbalance.losses import focal
 from training.members.bi_encoder import encode
-from training.search import kept
+from training.search import bagged, kept
 from training.search.texts import LABEL, Part, TextData, digest_of
 
 BATCH = 8  # lists per step
@@ -113,8 +113,7 @@ class Rankers:
             options["start"] = 2 * options["rank"]
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            encoder = tuning.apply(method, self.encoder(), steps_of(settings, len(pairs)), seed=seed, **options)
-            model = Heads(encoder, [Task(LABEL, Similarity, LOSSES[str(config["loss"])])])
+            model = untrained(tuning.apply(method, self.encoder(), steps_of(settings, len(pairs)), seed=seed, **options), config)
         _forget_beyond(folder, (rung - 1) * per_epoch)
         settings = replace(settings, checkpoints=per_epoch)
         fit(model, pairs, self.special, folder, settings=settings, resume=rung > 1, stop_at=rung * per_epoch, what=f"rung {rung}")
@@ -139,7 +138,7 @@ class Rankers:
         scores: NDArray[np.float64],
         found: Mapping[str, float],
     ) -> None:
-        """Scores out of fold, scores of the parts (the folds' models on average), and the items' embeddings by each fold's model."""
+        """Scores out of fold, scores of the parts (the folds' models on average), the items' embeddings by each fold's model, and these."""
         limit = int(config["length"])
         arrays: dict[str, NDArray[Any]] = {"scores.train": scores.astype(np.float32)}
         for name, part in data.parts.items():
@@ -159,13 +158,19 @@ class Rankers:
 
         arrays["texts.train"] = places(data.train.second)
         arrays |= {f"texts.{name}": places(part.second) for name, part in data.parts.items()}
-        read = [encode(tuning.plain(model.encoder), texts, self.special) for model in models.values()]
-        arrays[EMBEDDED] = np.stack(read).astype(np.float16)
+        files = {bagged.FILES.format(f): bagged.packed(models[f]) for f in sorted(models)}
+        arrays[EMBEDDED] = np.stack([encode(models[f].encoder, texts, self.special) for f in sorted(models)]).astype(np.float16)
         kept.keep(
             folder,
             {"trial": folder.name, "config": dict(config), "metrics": dict(found), "data": digest_of(data), "folds": self.folds},
             arrays | {"fold.train": np.repeat(fold, np.diff(data.train.offsets)).astype(np.int16)},
+            files,
         )
+
+
+def untrained(encoder: Any, config: Mapping[str, Any]) -> Heads:
+    """A trial's model around an encoder."""
+    return Heads(encoder, [Task(LABEL, Similarity, LOSSES[str(config["loss"])])])
 
 
 def _checked(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""What a ranker leaves behind for ensembles: scores and embeddings in one .npz, and a manifest with its digest. Knows no model and no Ray.
+"""What a ranker leaves behind for ensembles and releases: scores and embeddings in one .npz, its model's files, and a manifest with
+digests. Knows no model and no Ray.
 
 The ensemble stage takes it as a member: nothing is read or encoded again. The manifest is written last, so that arrays without one are no
 artefact.
@@ -12,6 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -40,14 +42,19 @@ class Kept:
     arrays: Mapping[str, NDArray[Any]]
 
 
-def keep(folder: Path, manifest: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write an artefact; the same again replaces it."""
+def keep(
+    folder: Path, manifest: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], files: Mapping[str, bytes] = MappingProxyType({})
+) -> None:
+    """Write an artefact, with files beside its arrays; the same again replaces it."""
     folder.mkdir(parents=True, exist_ok=True)
     made = io.BytesIO()
     np.savez(made, **dict[str, Any](arrays))
     (folder / ARRAYS).write_bytes(made.getvalue())
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
     shapes = {name: [str(array.dtype), *array.shape] for name, array in arrays.items()}
-    said = {**manifest, "sha256": hashlib.sha256(made.getvalue()).hexdigest(), "arrays": shapes}
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    said = {**manifest, "sha256": hashlib.sha256(made.getvalue()).hexdigest(), "arrays": shapes, "files": digests}
     write_durably(folder / MANIFEST, json.dumps(said, indent=1, sort_keys=True) + "\n")
 
 
@@ -67,21 +74,42 @@ def read(folder: Path) -> Kept:
         return Kept(manifest, {name: stored[name] for name in stored.files})
 
 
+def file_of(folder: Path, manifest: Mapping[str, Any], name: str) -> bytes:
+    """A file that was kept beside the arrays.
+
+    Raises:
+        ValueError: none of that name was kept, or its bytes are not those the manifest was made for.
+    """
+    wanted, file = manifest.get("files", {}).get(name), folder / name
+    if wanted is None or not file.is_file():
+        raise ValueError(f"{file}: not there; let the trial run again under another name")
+    content = file.read_bytes()
+    if hashlib.sha256(content).hexdigest() != wanted:
+        raise ValueError(f"{file}: damaged, its digest is not the manifest's; let the trial run again under another name")
+    return content
+
+
 def with_members(data: EnsembleData, rankers: Mapping[str, Kept]) -> EnsembleData:
     """The same rows and lists, with each ranker's scores as a given member, ``ranker_TRIAL``.
 
     Raises:
         ValueError: scores that are of other lists.
     """
-    return EnsembleData(data.train, _given(data.calibrate, "calibrate", rankers), _given(data.select, "select", rankers))
+    calibrate, select = (with_member_scores(getattr(data, part), part, rankers) for part in ("calibrate", "select"))
+    return EnsembleData(data.train, calibrate, select)
 
 
-def _given(lists: EvalLists, part: str, rankers: Mapping[str, Kept]) -> EvalLists:
+def with_member_scores(lists: EvalLists, part: str, rankers: Mapping[str, Kept]) -> EvalLists:
+    """The same of one part's lists.
+
+    Raises:
+        ValueError: scores that are of other lists.
+    """
     scores = {}
     for trial, kept in rankers.items():
         found = kept.arrays.get(SCORES + part)
         if found is None or len(found) != len(lists.labels):
-            has = "none" if found is None else str(len(found))
+            has = "no" if found is None else str(len(found))
             raise ValueError(f"rankers: {trial} has {has} scores of {part}, whose lists have {len(lists.labels)} rows; it read other data")
         scores[RANKER + trial] = found.astype(np.float64)
     return replace(lists, given={**lists.given, **scores})

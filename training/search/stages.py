@@ -61,7 +61,7 @@ def _ensemble(stage: EnsembleStage, home: Path) -> SearchResult:
         data = kept.with_members(data, best)
         members = tuple(dict.fromkeys([*members, *(with_ranker(one, trial) for one in members for trial in best)]))
     choices = replace(Choices(), **{f.name: getattr(stage, f.name) for f in fields(Choices)} | {"members": members})
-    settings = {name: getattr(stage, name) for name in ("trials", "rounds", "seed", "searcher", "at_once", "objective_weights")}
+    settings = {name: getattr(stage, name) for name in ("trials", "rounds", "seed", "searcher", "at_once", "objective_weights", "compare")}
     return ensemble.run(data, name="ensemble", storage=home, choices=choices, **settings)
 
 

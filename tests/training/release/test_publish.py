@@ -18,7 +18,7 @@ from ranking.types import Surface
 from ranking.variants import BF16, FP32, INT8, Parity
 from tests.deploy.releases import bert_model, text_batch
 from tests.training.data import ensemble_data
-from training.blends.ensemble import DEFAULT, fit
+from training.blends.ensemble import DEFAULT, EvalLists, fit
 from training.members.registry import UNSERVED
 from training.release.draft import next_version
 from training.release.policies import shipped
@@ -101,9 +101,31 @@ def test_a_member_that_cannot_be_served_is_named_before_anything_is_written(mate
     """With weight it stops the release, and the store is not even made."""
     config = {**DEFAULT, "rounds": 5, "negatives_rate": 0.5, "members": "boosting+bm25", "blend": "equal"}
     fitted = fit(config, ensemble_data(), 0)
-    with pytest.raises(InvalidRelease, match=f"blends.ads.members: bm25 cannot be served: {UNSERVED['bm25']}"):
+    with pytest.raises(InvalidRelease, match=f"blends.ads: members: bm25 cannot be served: {UNSERVED['bm25']}"):
         publish(tmp_path / "store", replace(material, ensembles={Surface.ADS: fitted}))
     assert not (tmp_path / "store").exists()
+
+
+def test_a_found_ranker_is_a_text_member_of_its_surface(material: Material, tmp_path: Path) -> None:
+    """Each surface's is a model of its own, beside BERT where another counts it; one that left no model is named and stops the release."""
+    data = ensemble_data()
+    data = replace(data, **{part: _also_ranker(getattr(data, part)) for part in ("calibrate", "select")})
+    config = {**DEFAULT, "rounds": 5, "negatives_rate": 0.5, "members": "boosting+ranker_0002", "blend": "equal"}
+    found = replace(material, ensembles={**material.ensembles, Surface.SEARCH: fit(config, data, 0)})
+    with pytest.raises(InvalidRelease, match=r"blends\.search: members: ranker_0002 cannot be served: the search that found it left no"):
+        publish(tmp_path / "store", found)
+    assert not (tmp_path / "store").exists()
+    release = publish(tmp_path / "store", replace(found, rankers={Surface.SEARCH: {"ranker_0002": material.text_model}}))
+    read = store.read(tmp_path / "store", release.id)
+    assert read.blends[Surface.SEARCH].members == ("boosting_search", "ranker_0002_search")
+    assert read.blends[Surface.ADS].members == ("boosting_ads", "bert")
+    ranker, bert = read.member("ranker_0002_search"), read.member("bert")
+    assert (ranker.kind, ranker.model, ranker.path) == ("text", "ranker_0002_search", "models/ranker_0002_search/model.onnx")
+    assert ranker.golden == bert.golden  # the same file here
+
+
+def _also_ranker(lists: EvalLists) -> EvalLists:
+    return replace(lists, given={**lists.given, "ranker_0002": lists.given["bert"]})
 
 
 def test_every_release_has_its_own_version(material: Material, tmp_path: Path) -> None:

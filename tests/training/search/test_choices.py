@@ -8,7 +8,7 @@ from tests.training.data import ensemble_data
 from training.blends.ensemble import DEFAULT
 from training.imbalance.losses import LOSSES
 from training.imbalance.resample import RESAMPLERS
-from training.members.registry import GIVEN, MEMBERS
+from training.members.registry import GIVEN, MEMBERS, UNSERVED
 from training.search.choices import Choices
 from training.search.ensemble import run
 from training.search.space import Choice, Uniform, within
@@ -53,6 +53,16 @@ def test_first_configurations_stay_within_the_choices() -> None:
     assert point == {key: value for key, value in DEFAULT.items() if key != "rounds"}
     assert within(DEFAULT, Choices(members=("logistic",)).space(0.03, 5)) == {}
     assert within({"strength": 0.9}, {"strength": Uniform(0.05, 0.5)}) == {}
+
+
+def test_ensembles_that_cannot_be_served_are_refused_before_anything_runs(tmp_path: Path) -> None:
+    """A search whose winner is to be released names the member and why, and leaves nothing; one that only compares may have it."""
+    data, choices = ensemble_data(rows=100), Choices(members=("boosting+bert", "boosting+bi_encoder"), resamplers=("none",))
+    with pytest.raises(ValueError, match=rf"members: bi_encoder cannot be served: {UNSERVED['bi_encoder']}; a search that is to compare"):
+        run(data, name="x", storage=tmp_path, trials=1, rounds=1, seed=0, choices=choices)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ValueError, match="grid has 6 combinations, more than 5"):  # 2 ensembles, 3 calibrators: what is asked next
+        run(data, name="x", storage=tmp_path, trials=5, rounds=1, seed=0, searcher="grid", choices=choices, compare=True)
 
 
 def test_a_grid_larger_than_the_trials_and_unknown_searchers_are_refused(tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ BAD = {
     "no data": (GOOD.replace('data = "texts.npz"', ""), "rankers.data: missing"),
     "a text for a number": (GOOD.replace("trials = 4", 'trials = "4"'), "rankers.trials: must be a whole number, got '4'"),
     "a truth value for a number": (GOOD.replace("trials = 4", "trials = true"), "rankers.trials: must be a whole number, got True"),
+    "a number for a truth value": (GOOD + "compare = 1", "ensemble.compare: must be true or false, got 1"),
     "a text for a list": (GOOD.replace('["bce", "focal"]', '"bce"'), "rankers.losses: must be a list, each a text, got 'bce'"),
     "a text in a weight": (
         GOOD.replace("tail_share10 = 0.1", 'tail_share10 = "much"'),

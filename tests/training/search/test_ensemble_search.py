@@ -68,7 +68,8 @@ def _names(config: dict[str, Any]) -> set[str]:
 @pytest.mark.exhaustive
 def test_a_grid_tries_every_name_once(tmp_path: Path) -> None:
     """On a real local Ray every combination of a small space runs, none fails, and the winner can be served."""
-    result = run(ensemble_data(rows=600), name="grid", storage=tmp_path, trials=4, rounds=3, seed=0, searcher="grid", choices=SMALL, cpus=2)
+    asked = {"trials": 4, "rounds": 3, "seed": 0, "searcher": "grid", "choices": SMALL, "cpus": 2, "compare": True}
+    result = run(ensemble_data(rows=600), name="grid", storage=tmp_path, **asked)  # type: ignore[arg-type]
     assert len(result.trials) == SMALL.combinations() == 4
     assert [r["error"] for r in result.trials] == [""] * 4
     tried = set().union(*(_names(r["config"]) for r in result.trials))

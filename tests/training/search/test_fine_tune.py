@@ -51,7 +51,7 @@ def test_a_trial_reports_each_epoch_and_leaves_its_scores(whole: tuple[Path, lis
     folds, distinct, width = kept.arrays["embeddings"].shape
     assert (folds, width) == (2, 32)
     assert kept.arrays["texts.train"].max() < distinct
-    assert sorted(p.name for p in folder.iterdir()) == [ARRAYS, MANIFEST]
+    assert sorted(p.name for p in folder.iterdir()) == [ARRAYS, MANIFEST, "model-0.pt", "model-1.pt"]
 
 
 def test_every_pair_is_scored_by_a_model_that_has_not_seen_its_asker(tmp_path: Path) -> None:
