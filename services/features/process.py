@@ -23,7 +23,7 @@ from services.feedback.log.sqlite import SqliteLog
 from services.privacy import forget as privacy
 from services.privacy.forget import forget_again
 from services.privacy.forgotten import Forgotten
-from services.rpc import status
+from services.rpc import status, tls
 from services.rpc.scraping import scraped
 from services.snapshot.writer import Writer
 
@@ -82,7 +82,7 @@ def keep(settings: Settings, *, store: Store | None = None, events: EventLog | N
     try:
         address = ""
         if settings.feature_metrics_address != "off":
-            address = exposing.enter_context(scraped(settings.feature_metrics_address, metrics.registry))
+            address = exposing.enter_context(scraped(settings.feature_metrics_address, metrics.registry, tls.named(settings, "metrics")))
         for thread in threads:
             thread.start()
         ended = False

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from services.rpc import settings
+from services.rpc import settings, tls
 from services.rpc.ports import is_address
 from services.rpc.settings import InvalidSettingError, check_reach, check_redis, moment, variable
 
@@ -42,8 +42,13 @@ class Settings:
         default="127.0.0.1:0",
         metadata={"help": "host:port of Prometheus metrics over HTTP; port 0 takes a free one, named in run/features.json; off: none"},
     )
+    metrics_cert: str = field(default="", metadata={"help": "PEM file of the certificate to tell metrics with; empty: plain HTTP"})
+    metrics_key: str = field(default="", metadata={"help": "PEM file of its key, without passphrase"})
+    metrics_client_ca: str = field(
+        default="", metadata={"help": "PEM file of the authority whose certificates scrapers must have; empty: they need none"}
+    )
     insecure_beyond_loopback: bool = field(
-        default=False, metadata={"help": "true: other machines may reach the metrics, which know no credentials"}
+        default=False, metadata={"help": "true: other machines may reach the metrics without a certificate"}
     )
     as_of: str = field(
         default="", metadata={"help": "what rows made of events are as of, RFC 3339, when replaying historical data; empty: the wall clock"}
@@ -58,7 +63,9 @@ class Settings:
                 raise InvalidSettingError(f"{variable(f.name)}: must be finite and greater than 0, got {value!r}")
         if self.feature_metrics_address != "off" and not is_address(self.feature_metrics_address):
             raise InvalidSettingError(f"{variable('feature_metrics_address')}: must be host:port, got {self.feature_metrics_address!r}")
-        check_reach("feature_metrics_address", self.feature_metrics_address, insecure=self.insecure_beyond_loopback)
+        tls.named(self, "metrics")
+        guarded = bool(self.metrics_client_ca)
+        check_reach("feature_metrics_address", self.feature_metrics_address, insecure=self.insecure_beyond_loopback, guarded=guarded)
         check_redis("event_log", self.event_log)
         moment("as_of", self.as_of)
         if self.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):

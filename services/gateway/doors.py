@@ -14,13 +14,12 @@ from services.feedback.servicer import NAME as FEEDBACK
 from services.gateway.servicer import NAME as RANKING
 from services.gateway.settings import Settings
 from services.online.servicer import NAME as ONLINE
-from services.rpc import quotas
+from services.rpc import quotas, tls
 from services.rpc.overload import Bounds
 from services.rpc.ports import is_loopback
 from services.rpc.quotas import Quotas
 from services.rpc.server import Options
 from services.rpc.settings import InvalidSettingError, variable
-from services.rpc.tls import Files
 from services.rpc.tokens import Scope, Tokens
 
 SCOPES = {RANKING: Scope.RANK, ONLINE: Scope.RANK, FEEDBACK: Scope.FEEDBACK, reflection.SERVICE_NAME: Scope.RANK}
@@ -72,7 +71,7 @@ def options(settings: Settings, tokens: Path) -> Options:
         tokens=known,
         scopes=SCOPES,
         most_bytes=MOST_BYTES,
-        tls=_tls(settings),
+        tls=tls.named(settings, "tls"),
         watchers=settings.max_watchers,
         drain_s=settings.drain_s,
         grace_s=settings.grace_s,
@@ -84,9 +83,3 @@ def _quotas(settings: Settings) -> Quotas | None:
         return None
     plan = quotas.read(Path(settings.caller_limits))
     return Quotas(plan, processes=settings.caller_limits_split, clock=time.monotonic, wall=time.time)
-
-
-def _tls(settings: Settings) -> Files | None:
-    if not settings.tls_cert:
-        return None
-    return Files(Path(settings.tls_cert), Path(settings.tls_key), Path(settings.tls_client_ca) if settings.tls_client_ca else None)

@@ -9,13 +9,14 @@ from contextlib import ExitStack, asynccontextmanager
 from prometheus_client import CollectorRegistry
 
 from services.rpc.scraping import scraped
+from services.rpc.tls import Files
 
 
 @asynccontextmanager
-async def exposed(address: str, registry: CollectorRegistry) -> AsyncIterator[str]:
+async def exposed(address: str, registry: CollectorRegistry, files: Files | None = None) -> AsyncIterator[str]:
     """As `scraped`; the loop does not wait for its end."""
     server = ExitStack()
-    bound = server.enter_context(scraped(address, registry))
+    bound = server.enter_context(scraped(address, registry, files))
     try:
         yield bound
     finally:

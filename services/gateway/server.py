@@ -56,7 +56,7 @@ from services.online.read import Reader
 from services.online.servicer import NAME as ONLINE
 from services.online.servicer import OnlineFeatureServicer
 from services.privacy.forgotten import Forgotten
-from services.rpc import status
+from services.rpc import status, tls
 from services.rpc.call_metrics import CallMetrics
 from services.rpc.server import Server
 from services.rpc.signals import stop_signal, stop_without_parent
@@ -206,6 +206,7 @@ async def running(
                         SnapshotMetrics(snapshot),
                         StreamMetrics(layout.run / "features.json"),
                     ),
+                    tls.named(settings, "metrics"),
                 )
             )
         closing.push_async_callback(asyncio.to_thread, status.remove, told)  # not before the port is ours: it may be another gateway's

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from ranking.release import MOST_PAIRS
-from services.rpc import settings
+from services.rpc import settings, tls
 from services.rpc.settings import InvalidSettingError, check_reach, check_redis, moment, variable
 
 _LEAST_ITEMS = 2000
@@ -122,6 +122,11 @@ class Settings:
     tls_client_ca: str = field(
         default="", metadata={"help": "PEM file of the authority whose certificates clients must have; empty: they need none"}
     )
+    metrics_cert: str = field(default="", metadata={"help": "PEM file of the certificate to tell metrics with; empty: plain HTTP"})
+    metrics_key: str = field(default="", metadata={"help": "PEM file of its key, without passphrase"})
+    metrics_client_ca: str = field(
+        default="", metadata={"help": "PEM file of the authority whose certificates scrapers must have; empty: they need none"}
+    )
     tokens: str = field(
         default="",
         metadata={
@@ -159,11 +164,10 @@ class Settings:
             zero_ok = f.name in ("margin_ms", "drain_s", "grace_s", "user_ttl_s", "queue_calls", "queue_ms", "worker")
             if not math.isfinite(value) or value < 0 or (value == 0 and not zero_ok):
                 self._refuse(f.name, "must be finite and " + ("not negative" if zero_ok else "greater than 0"))
-        if bool(self.tls_cert) != bool(self.tls_key):
-            self._refuse("tls_key" if self.tls_cert else "tls_cert", "certificate and key go together")
-        if self.tls_client_ca and not self.tls_cert:
-            self._refuse("tls_client_ca", f"needs {variable('tls_cert')} and {variable('tls_key')}")
-        check_reach("metrics_address", self.metrics_address, insecure=self.insecure_beyond_loopback)
+        for prefix in ("tls", "metrics"):
+            tls.named(self, prefix)
+        guarded = bool(self.metrics_client_ca)
+        check_reach("metrics_address", self.metrics_address, insecure=self.insecure_beyond_loopback, guarded=guarded)
         if self.item_cache < _LEAST_ITEMS:
             self._refuse("item_cache", f"must be at least {_LEAST_ITEMS}, so that two of the longest lists fit")
         if self.text_chunk > MOST_PAIRS:

@@ -64,18 +64,19 @@ def check_redis(name: str, url: str) -> None:
         raise InvalidSettingError(f"{variable(name)}: must name a port from 0 to 65535, or none, got {shown!r}") from None
 
 
-def check_reach(name: str, address: str, *, insecure: bool) -> None:
+def check_reach(name: str, address: str, *, insecure: bool, guarded: bool = False) -> None:
     """Refuse an address without credentials that other machines can reach.
 
     Args:
         name: the setting's.
-        address: `host:port` of HTTP without TLS or credentials, or "off".
+        address: `host:port`, or "off".
         insecure: `insecure_beyond_loopback`: it is meant so.
+        guarded: clients need a certificate.
 
     Raises:
         InvalidSettingError: naming both variables.
     """
-    if address != "off" and not insecure and not is_loopback(address):
+    if address != "off" and not insecure and not guarded and not is_loopback(address):
         why = (
             f"other machines could reach {address!r} without credentials; if that is meant, set {variable('insecure_beyond_loopback')}=true"
         )

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import logging
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import grpc
 
-from services.rpc.settings import InvalidSettingError
+from services.rpc.settings import InvalidSettingError, variable
 
 log = logging.getLogger(__name__)
 _Stamp = tuple[tuple[int, int], ...]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +52,72 @@ class Files:
                 content.append(path.read_bytes())
             except OSError as error:
                 raise InvalidSettingError(f"{path}: cannot be read: {error.strerror}") from None
-        try:  # gRPC itself would notice with the first client
-            checked = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            checked.load_cert_chain(self.certificate, self.key, password=_none)
+        self.context()  # gRPC itself would notice with the first client
+        return grpc.ssl_server_certificate_configuration([(content[1], content[0])], content[2] if self.client_ca else None)
+
+    def context(self) -> ssl.SSLContext:
+        """What other servers want of them.
+
+        Raises:
+            InvalidSettingError: naming the files.
+        """
+        made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            made.load_cert_chain(self.certificate, self.key, password=_none)
             if self.client_ca:
-                checked.load_verify_locations(self.client_ca)
+                made.load_verify_locations(self.client_ca)
+                made.verify_mode = ssl.CERT_REQUIRED
         except (ssl.SSLError, OSError, ValueError) as error:
             raise InvalidSettingError(f"{self.certificate}, {self.key}: no certificate with its key in PEM: {error}") from None
-        return grpc.ssl_server_certificate_configuration([(content[1], content[0])], content[2] if self.client_ca else None)
+        return made
+
+
+class Renewed(Generic[T]):
+    """What is made of the files, made again when they change; what cannot be made does not replace what works."""
+
+    def __init__(self, files: Files, make: Callable[[], T]) -> None:
+        """Make it for the first time.
+
+        Raises:
+            InvalidSettingError: naming the file.
+        """
+        there = all(p is None or p.exists() for p in (files.certificate, files.key, files.client_ca))
+        self._files, self._make = files, make
+        self._seen = files.stamp() if there else ()
+        self.value = make()
+
+    def changed(self) -> T | None:
+        """The new one, if it is another than last time."""
+        try:
+            now = self._files.stamp()
+            if now == self._seen:
+                return None
+            self._seen = now  # a pair half replaced is refused once and read again when its other half comes
+            self.value = self._make()
+        except (OSError, InvalidSettingError) as error:
+            log.error("certificate_refused", extra={"detail": str(error)})
+            return None
+        log.info("certificate_renewed", extra={"path": str(self._files.certificate)})
+        return self.value
+
+
+def named(values: object, prefix: str) -> Files | None:
+    """The files that settings name; None where they name none.
+
+    Args:
+        values: settings with `<prefix>_cert`, `<prefix>_key` and `<prefix>_client_ca`.
+        prefix: of their names.
+
+    Raises:
+        InvalidSettingError: naming the variable that is missing.
+    """
+    names = [f"{prefix}_{part}" for part in ("cert", "key", "client_ca")]
+    cert, key, authority = (str(getattr(values, name)) for name in names)
+    if bool(cert) != bool(key):
+        raise InvalidSettingError(f"{variable(names[1] if cert else names[0])}: certificate and key go together, got ''")
+    if authority and not cert:
+        raise InvalidSettingError(f"{variable(names[2])}: needs {variable(names[0])} and {variable(names[1])}, got {authority!r}")
+    return Files(Path(cert), Path(key), Path(authority) if authority else None) if cert else None
 
 
 def credentials(files: Files) -> grpc.ServerCredentials:
@@ -65,26 +126,9 @@ def credentials(files: Files) -> grpc.ServerCredentials:
     Raises:
         InvalidSettingError: naming the file.
     """
-    seen = files.stamp() if all(p is None or p.exists() for p in (files.certificate, files.key, files.client_ca)) else ()
-    first = files.load()
-
-    def renewed() -> grpc.ServerCertificateConfiguration | None:
-        """On a thread of gRPC's, before a handshake; None: no change."""
-        nonlocal seen
-        try:
-            now = files.stamp()
-            if now == seen:
-                return None
-            seen = now  # a pair half replaced is refused once and read again when its other half comes
-            loaded = files.load()
-        except (OSError, InvalidSettingError) as error:
-            log.error("certificate_refused", extra={"detail": str(error)})
-            return None
-        log.info("certificate_renewed", extra={"path": str(files.certificate)})
-        return loaded
-
+    kept = Renewed(files, files.load)
     both = files.client_ca is not None
-    return grpc.dynamic_ssl_server_credentials(first, renewed, both)  # type: ignore[arg-type]  # its own text allows None, the stub does not
+    return grpc.dynamic_ssl_server_credentials(kept.value, kept.changed, both)  # type: ignore[arg-type]  # its own text allows None, the stub does not
 
 
 def _none() -> str:

@@ -21,7 +21,7 @@ from services.gateway.settings import Settings
 from services.gateway.workers.port import held
 from services.gateway.workers.scrape import WorkerMetrics
 from services.gateway.workers.told import left, read, summary, told
-from services.rpc import status
+from services.rpc import status, tls
 from services.rpc.signals import stop_signal
 
 log = logging.getLogger(__name__)
@@ -54,6 +54,7 @@ def command(arguments: Sequence[str], settings: Settings) -> Command:
 
     def of(worker: int, address: str) -> Sequence[str]:
         own = ["--workers", "1", "--worker", str(worker), "--address", address, "--reuse-port", "true", "--metrics-address", page]
+        own += ["--metrics-cert", "", "--metrics-key", "", "--metrics-client-ca", ""]  # that page is read by this process alone
         own += ["--caller-limits-split", str(settings.caller_limits_split * settings.workers)]  # limits of callers are the machine's
         return [sys.executable, "-m", "services.gateway", *arguments, *own]
 
@@ -78,7 +79,7 @@ async def run(settings: Settings, program: Command) -> None:
         if settings.metrics_address != "off":
             registry = CollectorRegistry()
             registry.register(WorkerMetrics(workers.pages, lambda: dict(workers.restarts)))
-            page = await closing.enter_async_context(exposed(settings.metrics_address, registry))
+            page = await closing.enter_async_context(exposed(settings.metrics_address, registry, tls.named(settings, "metrics")))
         closing.callback(status.remove, told(layout, 0))
         telling = asyncio.create_task(_tell(layout, workers, address, page))
         closing.callback(telling.cancel)

@@ -137,5 +137,6 @@ def test_a_worker_is_the_same_program_with_the_parents_port() -> None:
         "--address": "127.0.0.1:5",
         "--reuse-port": "true",
         "--metrics-address": "127.0.0.1:0",
+        **dict.fromkeys(("--metrics-cert", "--metrics-key", "--metrics-client-ca"), ""),
         "--caller-limits-split": str(2 * 3),
     }
