@@ -13,10 +13,11 @@ import logging
 import math
 import time
 from collections import ChainMap, OrderedDict
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -152,9 +153,9 @@ class Features:
         if user is None or cold_items:
             waits: list[Awaitable[_User | None]] = []
             if user is None:
-                waits.append(self._within(self._read_user(user_id), deadline, "features:user", degraded))
+                waits.append(self._within(partial(self._read_user, user_id), deadline, "features:user", degraded))
             if cold_items:
-                waits.append(self._within(self._fill(rest), deadline, "features:item", degraded))
+                waits.append(self._within(partial(self._fill, rest), deadline, "features:item", degraded))
             found = await asyncio.gather(*waits)
             user = user or found[0]
         if base is None:
@@ -320,8 +321,10 @@ class Features:
         with tracing.asking("feast.read", entity=entity.value, rows=len(ids)):
             return await asyncio.get_running_loop().run_in_executor(self._threads[entity], self._store.read, entity, ids)
 
-    async def _within(self, read: Awaitable[_User | None], deadline: float, component: str, degraded: list[Degradation]) -> _User | None:
-        task = asyncio.ensure_future(read)
+    async def _within(
+        self, read: Callable[[], Coroutine[Any, Any, _User | None]], deadline: float, component: str, degraded: list[Degradation]
+    ) -> _User | None:
+        task = asyncio.create_task(read())  # made here: of a call that is cancelled before this begins nothing is left that nobody awaits
         task.add_done_callback(_forget)
         done, _ = await asyncio.wait((task,), timeout=max(deadline - time.monotonic(), 0.0))
         if not done:

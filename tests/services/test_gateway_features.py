@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from dataclasses import fields
 from pathlib import Path
@@ -208,3 +209,17 @@ def test_a_change_says_too_much_at_most(users: list[str]) -> None:
             before = changes.of(user)
             changes.bump(user)
             assert changes.of(user) != before
+
+
+async def test_a_call_cancelled_before_its_reads_begin_leaves_nothing_behind() -> None:
+    """A caller that leaves at once: no read was made that nobody awaits, which Python would report, and the next call reads as ever."""
+    store = FakeStore()
+    reader = features(store)
+    call = asyncio.create_task(reader.get("u", ids(1), soon()))
+    await asyncio.sleep(0)  # the call waits for its reads, of which none has begun
+    call.cancel()
+    await asyncio.gather(call, return_exceptions=True)
+    gc.collect()  # what was never awaited would say so now, and warnings are errors
+    await reader.get("u", ids(1), soon())
+    assert sorted(store.reads) == [(Entity.ITEM, ("i1",)), (Entity.USER, ("u",))]
+    await reader.close()
