@@ -14,6 +14,8 @@ from typing import Any
 
 from services.rpc import calls
 
+_GRPC = "grpc._cython.cygrpc"
+_LEFT = "ExecuteBatchError raised in core"  # what gRPC says of an answer whose caller had left by then; calls are counted by status anyway
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -41,3 +43,9 @@ def configure(level: str = "INFO") -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.getLogger(_GRPC).addFilter(_of_our_making)
+
+
+def _of_our_making(record: logging.LogRecord) -> bool:
+    """Whether an event is for whoever runs the server: callers that leave are no error of its."""
+    return not record.getMessage().startswith(_LEFT)
