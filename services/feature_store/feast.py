@@ -14,6 +14,7 @@ import os
 import sqlite3
 import struct
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,6 +30,7 @@ from services.feature_store.forget import removed
 from services.feature_store.layouts import Found, RedisRows, Rows, SqliteRows, Wanted
 from services.feature_store.online_file import OnlineFile, identity
 from services.feature_store.port import ENTITY_VIEWS, READABLE_VIEWS, FeatureRows
+from services.feature_store.schema import same_schema
 from services.feature_store.values import Parse, column
 from services.feature_store.writes import guard_sqlite, write_redis
 
@@ -40,6 +42,7 @@ RANKING: dict[Entity, tuple[str, ...]] = {
     e: tuple(f.name for view in views for f in view if e is Entity.USER or f.name in _ITEM_WANTED) for e, views in ENTITY_VIEWS.items()
 }
 """What is read when nobody says what to read."""
+_REGISTRY_S = 10.0  # how often a reader looks whose definitions the registry is of; Feast reads it in the background
 _DTYPES: dict[Entity, dict[str, Dtype]] = {e: {f.name: f.dtype for view in views for f in view} for e, views in READABLE_VIEWS.items()}
 
 
@@ -120,6 +123,7 @@ class FeastStore:
             store = self._known()
             store.refresh_registry()
             views = sorted(store.list_feature_views(), key=lambda view: str(view.name))
+            same_schema(views)
             said = repr([(v.name, v.last_updated_timestamp, v.materialization_intervals[-1:]) for v in views])
             if store.config.online_store.type == "sqlite":
                 said += repr(identity(_sqlite_path(store.config)))  # another file has other rows, whatever the registry says of them
@@ -202,9 +206,13 @@ class _Reader:
 
         self._entity, self._keys = entity, _Keys(entity, store.config.entity_key_serialization_version)
         self._rows, self._parse = _rows(entity, store), _parser(Value)
+        self._store, self._checked = store, float("-inf")
 
     def read(self, ids: Sequence[str], features: Sequence[str]) -> FeatureRows:
         """As `FeastStore.read`."""
+        if time.monotonic() - self._checked >= _REGISTRY_S:
+            same_schema(self._store.get_feature_view(view.name, allow_registry_cache=True) for view in ENTITY_VIEWS[self._entity])
+            self._checked = time.monotonic()
         chosen = frozenset(features or RANKING[self._entity])
         views = ENTITY_VIEWS[self._entity]
         if any(f.name in chosen for view in READABLE_VIEWS[self._entity][len(views) :] for f in view):

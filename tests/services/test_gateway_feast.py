@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,11 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from feast import FeatureStore
+from feast.protos.feast.core.Registry_pb2 import Registry
 
 from ranking.assemble import item_features, user_features
 from ranking.errors import Unavailable
 from ranking.fairness.policy import ITEM_ATTRIBUTES
-from ranking.features import TASTE_WIDTH, Entity, stable_key
+from ranking.features import TASTE_WIDTH, Entity, schema_hash, stable_key
+from services.feature_store import feast
 from services.feature_store.feast import FeastStore
 from services.gateway.features import Features
 from services.snapshot.latest import Latest
@@ -140,11 +143,38 @@ def test_the_catalogue_is_what_features_were_computed_of(store: FeastStore, feas
 
 
 @pytest.mark.servers
+def test_a_registry_of_another_schema_is_refused(feast_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Applied by newer definitions it is an outage that says so, also to who reads already and who makes snapshots; it ends with that."""
+    monkeypatch.setenv("LONGTAIL_HOME", str(tmp_path))
+    monkeypatch.setattr(feast, "_REGISTRY_S", 0.0)
+    shutil.copytree(feast_dir / "feast", tmp_path / "feast")
+    registry = tmp_path / "feast" / "registry.db"
+    ours = registry.read_bytes()
+    declared = Registry.FromString(ours)
+    declared.version_id = "newer"  # by which Feast tells two contents apart
+    for view in declared.feature_views:
+        view.spec.tags["schema_hash"] = "f" * 16
+    reading = FeastStore(feast_home.REPO, tmp_path)
+    assert reading.read(Entity.USER, ["u"]).values["orders_all"].tolist() == [3.0]
+    registry.write_bytes(declared.SerializeToString())
+    reading._readers[Entity.USER]._store.refresh_registry()  # as Feast's own thread does every minute
+    fresh = FeastStore(feast_home.REPO, tmp_path)
+    said = f"registry is of feature schema {'f' * 16} and this program of {schema_hash()}"
+    for ask in (lambda: reading.read(Entity.USER, ["u"]), lambda: fresh.read(Entity.ITEM, ["i0"]), fresh.revision):
+        with pytest.raises(Unavailable, match=said):
+            ask()
+    registry.write_bytes(ours)
+    reading._readers[Entity.USER]._store.refresh_registry()
+    assert reading.read(Entity.USER, ["u"]).values["orders_all"].tolist() == [3.0]
+    assert fresh.revision()
+
+
+@pytest.mark.servers
 def test_the_revision_changes_with_what_is_materialised(store: FeastStore, feast_dir: Path) -> None:
     """It is the same until then, whoever asks, and stays a few characters long."""
     before = store.revision()
     assert before == store.revision() == FeastStore(feast_home.REPO, feast_dir).revision()
-    feast = FeatureStore(repo_path=str(feast_home.REPO))
-    feast.registry.apply_materialization(feast.get_feature_view("item_profile"), feast.project, NOW, NOW + timedelta(days=1))
+    known = FeatureStore(repo_path=str(feast_home.REPO))
+    known.registry.apply_materialization(known.get_feature_view("item_profile"), known.project, NOW, NOW + timedelta(days=1))
     assert store.revision() != before
     assert len(store.revision()) == 16
