@@ -6,12 +6,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ranking.layout import Layout
+from ranking.types import FloatArray, IntArray
 from training.relevance import catalogue, judged, measure, train
+from training.relevance.catalogue import Catalogue
 from training.relevance.encoder import Reader
 from training.relevance.features import matrix
+from training.relevance.judged import Lists
 from training.relevance.rankers import MANIFEST, PLAIN, Trained, check, digest
 from training.relevance.searchable import Searchable, negated
+from training.seen import among
 
 
 def judge(
@@ -30,7 +36,9 @@ def judge(
 
     Returns:
         `ndcg10`, `ndcg` and their intervals, queries with a negation apart, exposure by tier, and counts: judged products that the
-        catalogue does not know are left out of their lists, and counted in `unknown_products`.
+        catalogue does not know are left out of their lists, and counted in `unknown_products`. For a trained ranker also `seen_queries`,
+        how many of the queries it learnt from, and `unseen`: the figures on all others, None where there are none. Figures on queries
+        that a ranker learnt from say nothing about others.
 
     Raises:
         UnknownName: no such ranker.
@@ -49,8 +57,18 @@ def judge(
         trained = _trained(layout, ranker, encoder)
         scores = trained.scores(ranker, read.lists, matrix(read.lists, searchable))
         found["ranker_digest"] = digest(train.folder(layout))
+        seen = among(read.lists.queries, trained.queries)
+        found |= {"seen_queries": int(seen.sum()), "unseen": _figures(scores, read.lists, known, np.flatnonzero(~seen))}
     found |= measure.figures(scores, read.lists, known, negated(read.lists))
     return found | {"judged_pairs": read.pairs, "unknown_products": read.unknown, "queries_of_unknown_products": read.lost}
+
+
+def _figures(scores: FloatArray, lists: Lists, known: Catalogue, chosen: IntArray) -> dict[str, Any] | None:
+    """Figures of some of the lists."""
+    if not len(chosen):
+        return None
+    some = lists.take(chosen)
+    return measure.figures(scores[lists.rows(chosen)], some, known, negated(some))
 
 
 def _trained(layout: Layout, ranker: str, encoder: Reader | None) -> Trained:

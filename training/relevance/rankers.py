@@ -24,6 +24,7 @@ from training.relevance.features import Matrix
 from training.relevance.judged import Lists
 from training.relevance.late import Late
 from training.relevance.searchable import Searchable, asked, by_list
+from training.seen import Keys
 
 MANIFEST = "ranker.json"
 _MEMBERS = "members"
@@ -69,12 +70,14 @@ class Trained:
         ensemble: learners over all features.
         late: the BERT ranker alone.
         metrics: cross-validated by query, see `training.relevance.crossval`.
+        queries: keys of the queries it learnt from, see `training.seen`.
     """
 
     features: tuple[str, ...]
     ensemble: Ensemble
     late: Late
     metrics: Mapping[str, Any]
+    queries: Keys
 
     def scores(self, name: str, lists: Lists, features: Matrix) -> FloatArray:
         """(N,) by one of `TRAINED`.
@@ -98,6 +101,7 @@ class Trained:
                 "members": {name: len(seeds) for name, seeds in self.ensemble.members.items()},
                 "late": asdict(self.late),
                 "settings": dict(settings),
+                "queries": self.queries.tolist(),
                 "metrics": dict(self.metrics),
                 "sha256": {path.name: _sha256(path) for path in sorted((folder / _MEMBERS).iterdir())},
             },
@@ -120,7 +124,8 @@ class Trained:
                 if _sha256(folder / _MEMBERS / name) != wanted:
                     raise ValueError(f"{name}: is not the file that was written")
             ensemble = Ensemble.load(folder / _MEMBERS, said["members"])
-            return cls(tuple(said["features"]), ensemble, Late(**said["late"]), said["metrics"])
+            queries = np.array(said["queries"], np.int64)
+            return cls(tuple(said["features"]), ensemble, Late(**said["late"]), said["metrics"], queries)
         except (KeyError, TypeError, ValueError, OSError) as wrong:
             raise ValueError(f"{folder}: damaged ({wrong}); train the ranker again") from wrong
 

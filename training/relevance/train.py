@@ -13,6 +13,7 @@ from training.relevance.features import Matrix, matrix
 from training.relevance.judged import Lists
 from training.relevance.rankers import TRAINED, Trained
 from training.relevance.searchable import Searchable, negated
+from training.seen import keys
 from training.stage import Staged, source_files, stage
 
 SOURCE = "esci"
@@ -76,7 +77,7 @@ def train(layout: Layout, *, path: Path | None = None, encoder: Reader | None = 
         features = matrix(lists, searchable)
         metrics = validated(lists, features, searchable)
         fitted = ensemble.fit(features.values, lists.gains, lists.offsets)
-        Trained(features.names, fitted, late.fit(features, lists), metrics).save(out, settings=SETTINGS)
+        Trained(features.names, fitted, late.fit(features, lists), metrics, keys(lists.queries)).save(out, settings=SETTINGS)
 
     return stage(folder(layout), inputs, build, code=source_files("training/relevance"), anew=anew)
 

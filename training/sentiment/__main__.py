@@ -43,6 +43,16 @@ def train_model(
     print(json.dumps({key: value for key, value in told.items() if key not in ("pr", "history")}))
 
 
+@app.command("settle")
+def settle_model(reviews: File) -> None:
+    """Find the stored model's thresholds and blend anew on its validation reviews, and measure it again; nothing is trained."""
+    from training.sentiment import reviews as source
+    from training.sentiment.train import settle
+
+    told = settle(source.read(reviews), model_folder())
+    print(json.dumps({key: value for key, value in told.items() if key not in ("pr", "history")}))
+
+
 @app.command("judge")
 def judge_reviews(
     reviews: File, method: Annotated[str, typer.Option(help="bert, words or blend: whose figures stand at the top")] = "bert"

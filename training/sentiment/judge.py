@@ -13,7 +13,7 @@ from ranking.errors import UnknownName
 from ranking.metrics import interval_of_draws
 from ranking.types import FloatArray
 from training.sentiment import reviews as source
-from training.sentiment.model import METHODS, Read, Sentiment
+from training.sentiment.model import METHODS, Read, Seen, Sentiment
 from training.sentiment.reviews import CLASSES, Reviews
 
 _DRAWS, _SEED, _POINTS = 500, 11, 200
@@ -30,6 +30,8 @@ def judge(reviews: Path, model: Path, *, method: str = "bert") -> dict[str, Any]
 
     Returns:
         What `figures` says of the method, `method`, `reviews` (how many were judged) and, by name, the figures of all three `methods`.
+        `seen`: how many of the reviews the model was made of, by `training` and `validation`; `unseen`: the method's figures on all
+        others, None where there are none. Both None for a model that does not know what it was made of.
 
     Raises:
         FileNotFoundError: no such file, or no model.
@@ -39,8 +41,21 @@ def judge(reviews: Path, model: Path, *, method: str = "bert") -> dict[str, Any]
     labelled = source.read(reviews)
     if method not in METHODS:
         raise UnknownName("method", method, list(METHODS))
-    found = {name: figures(one, labelled) for name, one in Sentiment.load(model).read(labelled).items()}
-    return {**found[method], "method": method, "reviews": len(labelled), "methods": found}
+    stored = Sentiment.load(model)
+    read = stored.read(labelled)
+    found = {name: figures(one, labelled) for name, one in read.items()}
+    said = {"method": method, "reviews": len(labelled), "methods": found, **_apart(stored.seen, read[method], labelled)}
+    return {**found[method], **said}
+
+
+def _apart(seen: Seen | None, told: Read, reviews: Reviews) -> dict[str, Any]:
+    """What of the reviews made the model, and the figures of the rest."""
+    if seen is None:
+        return {"seen": None, "unseen": None}
+    learnt, chosen = seen.of_training(reviews), seen.of_validation(reviews)
+    new = np.flatnonzero(~(learnt | chosen))
+    rest = {"reviews": len(new)} | figures(told.take(new), reviews.take(new)) if len(new) else None
+    return {"seen": {"training": int(learnt.sum()), "validation": int(chosen.sum())}, "unseen": rest}
 
 
 def figures(told: Read, reviews: Reviews) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The sentiment model, on disk and reading: an encoder, three heads, offsets of the classes, and the model of words beside it.
 
-Files: `encoder/` (transformers' layout, safetensors), `heads.safetensors`, `sentiment.json`, and those of `words`. Nothing is pickled.
+Files: `encoder/` (transformers' layout, safetensors), `heads.safetensors`, `sentiment.json`, `seen.npz`, and those of `words`. Nothing is
+pickled.
 """
 
 from __future__ import annotations
@@ -24,13 +25,15 @@ from training.bert.data import FRAME, Pairs
 from training.bert.fit import outputs
 from training.bert.heads import task
 from training.bert.model import Heads
+from training.seen import Keys, among, keys
 from training.sentiment.decide import decide
 from training.sentiment.reviews import Reviews
-from training.sentiment.words import Words
+from training.sentiment.words import Words, texts_of
 from training.tables.tokens import Tokens, tokenizer_file
 
 METHODS = ("bert", "words", "blend")
 TASKS = ("sentiment", "stars", "recommended")
+SEEN = "seen.npz"
 LENGTH = 128
 """Tokens of a review, framed: what the encoder was trained on. A longer one keeps its title and its first words."""
 
@@ -79,14 +82,45 @@ class Read:
         found: NDArray[np.float32] = (p[:, 2] - p[:, 0]).astype(np.float32)
         return found
 
+    def take(self, rows: NDArray[np.int64]) -> Read:
+        """What it makes of these reviews."""
+        return Read(self.scores[rows], self.classes[rows], self.recommended[rows])
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Keys of the reviews that made a model.
+
+    Attributes:
+        training: those its weights were learnt from.
+        validation: those its thresholds were found on.
+    """
+
+    training: Keys
+    validation: Keys
+
+    @classmethod
+    def of(cls, training: Reviews, validation: Reviews) -> Seen:
+        """Of the reviews themselves."""
+        return cls(keys(texts_of(training)), keys(texts_of(validation)))
+
+    def of_training(self, reviews: Reviews) -> NDArray[np.bool_]:
+        """(n,) which reviews taught the model."""
+        return among(texts_of(reviews), self.training)
+
+    def of_validation(self, reviews: Reviews) -> NDArray[np.bool_]:
+        """(n,) which reviews moved its thresholds."""
+        return among(texts_of(reviews), self.validation)
+
 
 @dataclass(frozen=True, slots=True)
 class Sentiment:
-    """A trained model."""
+    """A trained model; `seen` is None for one that was stored before models kept it."""
 
     model: Heads
     words: Words
     facts: Facts
+    seen: Seen | None = None
 
     def read(self, reviews: Reviews, *, methods: Sequence[str] = METHODS, batch: int = 64) -> dict[str, Read]:
         """Reviews as `bert` reads them, as `words` does, and as the `blend` of both.
@@ -118,6 +152,8 @@ class Sentiment:
         self.model.encoder.save_pretrained(folder / "encoder", safe_serialization=True)
         save_file({k: v.contiguous() for k, v in self.model.heads.state_dict().items()}, str(folder / "heads.safetensors"))
         self.words.save(folder)
+        if self.seen is not None:
+            np.savez_compressed(folder / SEEN, training=self.seen.training, validation=self.seen.validation)
         (folder / "sentiment.json").write_text(json.dumps(asdict(self.facts), indent=1), encoding="utf-8")
 
     @classmethod
@@ -134,7 +170,15 @@ class Sentiment:
         facts = json.loads((folder / "sentiment.json").read_text(encoding="utf-8"))
         model = Heads(encoders.load(folder / "encoder"), [task(name) for name in TASKS])
         model.heads.load_state_dict(load_file(str(folder / "heads.safetensors")))
-        return cls(model.eval(), Words.load(folder), Facts(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}))
+        known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}
+        return cls(model.eval(), Words.load(folder), Facts(**known), _seen(folder / SEEN))
+
+
+def _seen(path: Path) -> Seen | None:
+    if not path.is_file():
+        return None
+    with np.load(path, allow_pickle=False) as kept:
+        return Seen(kept["training"], kept["validation"])
 
 
 def tokenised(reviews: Reviews, tokens: Tokens | None = None) -> Pairs:

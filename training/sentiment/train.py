@@ -18,9 +18,9 @@ from training.bert.fit import Settings, fit, steps_of
 from training.bert.heads import task
 from training.bert.model import Heads
 from training.sentiment import words
-from training.sentiment.decide import best_offsets, decide
+from training.sentiment.decide import best_offsets, decide, stable_offsets
 from training.sentiment.judge import curves, figures
-from training.sentiment.model import TASKS, Facts, Sentiment, special, tokenised
+from training.sentiment.model import TASKS, Facts, Seen, Sentiment, special, tokenised
 from training.sentiment.reviews import Reviews
 from training.splits import stratified
 
@@ -52,8 +52,7 @@ def train(
     Returns:
         Figures on the test part, by `judge.figures`, and how long it took.
     """
-    part = stratified(np.arange(len(reviews)), reviews.ratings, RATIO, seed=settings.seed)
-    train_part, valid, test = (reviews.take(np.flatnonzero(part == i)) for i in range(len(RATIO)))
+    train_part, valid, test = parts(reviews, settings.seed)
     lexical = words.train(train_part, seed=settings.seed)
     common = train_part.classes == 2
     taken = int((~common).sum() + np.ceil(settings.share * common.sum()))
@@ -62,19 +61,53 @@ def train(
     checkpoints = out / "checkpoints"
     ran = fit(model, tokenised(train_part), special(), checkpoints, settings=settings, common=common, resume=resume, what="sentiment")
     model.encoder = tuning.plain(model.encoder)
-    facts = fitted(Sentiment(model, lexical, Facts(seed=settings.seed)), valid)
-    made = Sentiment(model, lexical, facts)
+    made = Sentiment(model, lexical, Facts(seed=settings.seed), Seen.of(train_part, valid))
+    told = _kept(made, valid, test, out, {"reviews": len(reviews), "seconds": round(ran.seconds, 1), "steps": ran.steps}, ran.history)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return told
+
+
+def settle(reviews: Reviews, out: Path) -> dict[str, Any]:
+    """Find a stored model's offsets and blend anew, on the validation reviews of its own split, and measure it on its test reviews.
+
+    Args:
+        reviews: those it was trained with, in the same order.
+        out: the model's folder.
+
+    Returns:
+        As `train`.
+
+    Raises:
+        FileNotFoundError: there is no model.
+        ValueError: it was trained with another number of reviews.
+    """
+    stored = Sentiment.load(out)
+    before = stored.facts.training
+    if before.get("reviews") != len(reviews):
+        raise ValueError(f"reviews: {len(reviews)}, the stored model was trained with {before.get('reviews')}")
+    train_part, valid, test = parts(reviews, stored.facts.seed)
+    made = replace(stored, seen=Seen.of(train_part, valid))
+    run = {key: before[key] for key in ("reviews", "seconds", "steps")}
+    return _kept(made, valid, test, out, run, before["history"])
+
+
+def parts(reviews: Reviews, seed: int) -> tuple[Reviews, Reviews, Reviews]:
+    """Training, validation and test reviews, by `RATIO`."""
+    part = stratified(np.arange(len(reviews)), reviews.ratings, RATIO, seed=seed)
+    train_part, valid, test = (reviews.take(np.flatnonzero(part == i)) for i in range(len(RATIO)))
+    return train_part, valid, test
+
+
+def _kept(made: Sentiment, valid: Reviews, test: Reviews, out: Path, run: dict[str, Any], history: Any) -> dict[str, Any]:
+    """Find what validation decides, measure on the test reviews, and save."""
+    made = replace(made, facts=fitted(made, valid))
     read = made.read(test)
-    told = {
-        "reviews": len(reviews),
-        "seconds": round(ran.seconds, 1),
-        "steps": ran.steps,
+    told = run | {
         "test": {name: figures(one, test) for name, one in read.items()},
         "pr": {name: curves(one, test) for name, one in read.items() if name in ("bert", "words")},
-        "history": ran.history,
+        "history": history,
     }
-    Sentiment(model, lexical, replace(facts, training=told)).save(out)
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    replace(made, facts=replace(made.facts, training=told)).save(out)
     return told
 
 
@@ -82,14 +115,14 @@ def fitted(model: Sentiment, valid: Reviews) -> Facts:
     """The model's facts with offsets and the blend's share found on validation reviews."""
     read, truth = model.read(valid), valid.classes
     bert, lexical = read["bert"].scores, read["words"].scores
-    tried = [(share, best_offsets(share * bert + (1 - share) * lexical, truth)) for share in _SHARES]
-    share, both = max(tried, key=lambda one: _value(one[0] * bert + (1 - one[0]) * lexical, one[1], truth))
+    mixed = {share: share * bert + (1 - share) * lexical for share in _SHARES.tolist()}
+    share = max(mixed, key=lambda one: _value(mixed[one], best_offsets(mixed[one], truth), truth))
     return replace(
         model.facts,
-        offsets=_tuple(best_offsets(bert, truth)),
-        words_offsets=_tuple(best_offsets(lexical, truth)),
-        blend=float(share),
-        blend_offsets=_tuple(both),
+        offsets=_tuple(stable_offsets(bert, truth)),
+        words_offsets=_tuple(stable_offsets(lexical, truth)),
+        blend=share,
+        blend_offsets=_tuple(stable_offsets(mixed[share], truth)),
     )
 
 

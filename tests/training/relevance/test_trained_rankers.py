@@ -16,7 +16,8 @@ from training.relevance import crossval, ensemble, evaluate, late, measure, rank
 from training.relevance.features import Matrix, matrix
 from training.relevance.judged import Lists
 from training.relevance.searchable import Searchable
-from training.sources.esci import JUDGMENTS, PRODUCTS
+from training.seen import keys
+from training.sources.esci import GAINS, JUDGMENTS, PRODUCTS
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def test_what_is_read_again_scores_the_same_to_the_bit(state: Layout, loaded: tu
     """Scores before saving and after loading are equal, for every learner."""
     _, lists, features = loaded
     fitted = ensemble.fit(features.values, lists.gains, lists.offsets, seeds=(0,))
-    made = rankers.Trained(features.names, fitted, late.fit(features, lists), {})
+    made = rankers.Trained(features.names, fitted, late.fit(features, lists), {}, keys(lists.queries))
     made.save(tmp_path, settings={})
     again = rankers.Trained.load(tmp_path)
     for name in rankers.TRAINED:
@@ -117,8 +118,26 @@ def test_every_named_ranker_is_judged_on_a_file(state: Layout, folder: Path, ran
     assert found["unknown_products"] == 0
     assert sum(tier["shown"] for tier in found["exposure"].values()) == pytest.approx(1, abs=1e-3)
     assert found["negation"]["queries"] + found["no_negation"]["queries"] == found["queries"] == len(shop.judgments())
-    assert ("ranker_digest" in found) == (ranker in rankers.TRAINED)
+    assert ("ranker_digest" in found) == ("seen_queries" in found) == (ranker in rankers.TRAINED)
     assert json.loads(json.dumps(found)) == found
+
+
+def test_queries_that_taught_the_ranker_are_told_apart(state: Layout, folder: Path, tmp_path: Path) -> None:
+    """Of a file with a query it learnt from, typed otherwise, and one it did not, the first is counted and the second judged by itself."""
+    lines = [f"{q},{asin},{label},{GAINS[label]}" for q in ("  RED Mug", "red thing") for asin, label in shop.judgments()["red mug"]]
+    file = tmp_path / "some.csv"
+    file.write_text("\n".join(["query,asin,esci_label,gain", *lines]) + "\n")
+    found = evaluate.judge(state, judgments=file, ranker="ensemble", encoder=shop.Letters())
+    assert found["queries"] == 2
+    assert found["seen_queries"] == 1
+    assert found["unseen"]["queries"] == 1
+    file.write_text("\n".join(["query,asin,esci_label,gain", *lines[len(lines) // 2 :]]) + "\n")
+    alone = evaluate.judge(state, judgments=file, ranker="ensemble", encoder=shop.Letters())
+    assert alone["seen_queries"] == 0
+    assert alone["unseen"]["ndcg10"] == alone["ndcg10"] == found["unseen"]["ndcg10"]
+    whole = evaluate.judge(state, judgments=folder / JUDGMENTS, ranker="late", encoder=shop.Letters())
+    assert whole["seen_queries"] == whole["queries"]
+    assert whole["unseen"] is None
 
 
 def test_products_of_the_tables_and_of_the_file_are_the_same(state: Layout, folder: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +12,11 @@ from ranking.errors import UnknownName
 from ranking.metrics import macro_f1
 from tests.training.sentiment.written import file, rows
 from training.bert import encoder
-from training.sentiment.decide import best_offsets, decide
+from training.sentiment.decide import best_offsets, decide, stable_offsets
 from training.sentiment.judge import judge
-from training.sentiment.model import LENGTH, METHODS, Sentiment, tokenised
+from training.sentiment.model import LENGTH, METHODS, SEEN, Sentiment, tokenised
 from training.sentiment.reviews import Reviews, read
-from training.sentiment.train import SETTINGS, train
+from training.sentiment.train import SETTINGS, parts, settle, train
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +43,20 @@ def test_offsets_that_pay_are_found() -> None:
     assert offsets[0] > 0.5
     assert offsets[2] == 0.0
     assert macro_f1(decide(scores, offsets), truth) > macro_f1(decide(scores, np.zeros(3)), truth) + 0.1
+
+
+def test_offsets_of_many_draws_lie_among_the_best_ones_of_each() -> None:
+    """The stable offsets are the mean over draws: within the best ones of all draws, 0 for the last class, equal for an equal seed."""
+    rng = np.random.default_rng(1)
+    truth = rng.choice(3, 200, p=[0.15, 0.15, 0.7])
+    scores = 0.5 * rng.normal(size=(200, 3)) + np.eye(3)[truth] + np.array([-1.0, 0.0, 0.0])
+    draws = np.random.default_rng(3).integers(0, 200, (4, 200))
+    each = np.array([best_offsets(scores[rows], truth[rows]) for rows in draws])
+    found = stable_offsets(scores, truth, draws=4, seed=3)
+    np.testing.assert_allclose(found, each.mean(axis=0))
+    np.testing.assert_array_equal(found, stable_offsets(scores, truth, draws=4, seed=3))
+    assert found[2] == 0.0
+    assert found[0] > 0.5
 
 
 def test_a_stored_model_reads_as_the_one_that_was_trained(trained: Path, labelled: Path) -> None:
@@ -76,6 +91,46 @@ def test_judging_a_file_gives_the_figures_of_each_class(trained: Path, labelled:
     words = judge(labelled, trained, method="words")
     assert words["macro_f1"] > 0.9  # the words of these reviews say it all
     json.dumps(told)
+
+
+def test_reviews_that_made_the_model_are_told_apart(trained: Path, labelled: Path, tmp_path: Path) -> None:
+    """A file's reviews are counted by the part of the split that has their words; the rest has figures of its own, or none to have."""
+    found = read(labelled)
+    learnt, chosen, _ = parts(found, 0)
+    told = judge(labelled, trained)
+    known = {part: {(t, x) for t, x in zip(one.titles, one.texts, strict=True)} for part, one in (("l", learnt), ("c", chosen))}
+    pairs = list(zip(found.titles, found.texts, strict=True))
+    assert told["seen"] == {"training": sum(p in known["l"] for p in pairs), "validation": sum(p in known["c"] for p in pairs)}
+    new = [p for p in pairs if p not in known["l"] | known["c"]]
+    assert (told["unseen"]["reviews"] if told["unseen"] else 0) == len(new)
+    others = rows(200)
+    for i, row in enumerate(others):
+        row["Review Text"] += f" word{i}"
+    unseen = judge(file(tmp_path / "others.csv", others), trained)
+    assert unseen["seen"] == {"training": 0, "validation": 0}
+    assert unseen["unseen"]["reviews"] == 200
+    assert unseen["unseen"]["macro_f1"] == unseen["macro_f1"]
+    shouted = [dict(row) for row in rows(200)]
+    for row in shouted:
+        row["Review Text"] = f"  {row['Review Text'].upper()} "
+    assert judge(file(tmp_path / "shouted.csv", shouted), trained)["seen"] == told["seen"]
+
+
+def test_settling_finds_the_thresholds_of_the_training_again(trained: Path, labelled: Path, tmp_path: Path) -> None:
+    """A stored model settled on its own reviews has the thresholds and figures it had, one from before `seen` learns what made it, and
+    another number of reviews is refused."""
+    copied = Path(shutil.copytree(trained, tmp_path / "model"))
+    (copied / SEEN).unlink()
+    before = Sentiment.load(trained).facts
+    assert judge(labelled, copied)["seen"] is None
+    told = settle(read(labelled), copied)
+    after = Sentiment.load(copied)
+    assert after.facts.offsets == before.offsets
+    assert after.facts.blend_offsets == before.blend_offsets
+    assert told["test"] == before.training["test"]
+    assert after.seen is not None
+    with pytest.raises(ValueError, match="reviews: 100, the stored model was trained with 200"):
+        settle(read(labelled).take(np.arange(100)), copied)
 
 
 def test_unknown_methods_and_missing_models_are_named(trained: Path, labelled: Path, tmp_path: Path) -> None:
