@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -186,6 +187,27 @@ def materialised(layout: Layout, views: Iterable[View]) -> dict[str, Online]:
     known = {view.name: view for view in _store(layout).list_feature_views()}
     had = [known[view.name] for view in views if view.name in known and known[view.name].materialization_intervals]
     return {v.name: Online(_micros(v.last_updated_timestamp), max(_micros(end) for _, end in v.materialization_intervals)) for v in had}
+
+
+def settle(layout: Layout) -> None:
+    """Have the registry of a state directory that was copied or moved name the online store that came with it.
+
+    Feast keeps absolute paths, and `feast apply` drops the tables under those it no longer declares: the original's.
+    """
+    from feast.protos.feast.core.Registry_pb2 import Registry
+    from google.protobuf.message import DecodeError
+
+    path, own = layout.feast / "registry.db", str(layout.feast.resolve() / "online.db")
+    registry: Any = Registry()
+    with suppress(DecodeError, FileNotFoundError):  # what cannot be read is Feast's to refuse
+        registry.ParseFromString(path.read_bytes())
+    tables = [one.sqlite_table for one in registry.infra.infra_objects if one.HasField("sqlite_table")]
+    if any(table.path != own for table in tables):
+        for table in tables:
+            table.path = own
+        draft = path.with_suffix(".moved")
+        draft.write_bytes(registry.SerializeToString())
+        draft.replace(path)
 
 
 def _micros(instant: datetime) -> int:

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from ranking.features import FEATURE_SERVICES, FOREVER, SIDE_VIEWS, WEEKLY, View
 from ranking.layout import Layout
-from training.dataset import REPO, FeastError
+from training.dataset import REPO, FeastError, settle
 from training.progress import Bar
 
 BATCH_VIEWS: tuple[View, ...] = (*dict.fromkeys(view for service in FEATURE_SERVICES.values() for view in service), *SIDE_VIEWS)
@@ -48,6 +48,7 @@ def apply(layout: Layout) -> None:
         FeastError: Feast refused them.
     """
     layout.feast.mkdir(parents=True, exist_ok=True)
+    settle(layout)
     _feast(layout, "apply")
 
 
