@@ -180,7 +180,8 @@ def users_forget(
         table.add_row(one.store, str(one.removed), _FORGETS[one.store], escape(one.failed) or "done")
     out.print(table)
     if not any(one.removed or one.failed for one in done if one.store != "drafts"):
-        who = "forgotten before" if len(again) == len(set(users)) else "forgotten before, or never seen" if again else "never seen"
+        strangers = "known from files of your own only" if still else "never seen"
+        who = "forgotten before" if len(again) == len(set(users)) else f"forgotten before, or {strangers}" if again else strangers
         out.print(f"Nothing of {escape(', '.join(dict.fromkeys(users)))} was in any store: {who}. A tombstone stands all the same.")
     out.print("Replays of their events are refused for good: tombstones never expire.")
     if still:

@@ -19,6 +19,7 @@ from ranking.fairness.policy import FairnessPolicy
 from ranking.layout import Layout
 from ranking.trial import Mode, Trial
 from tests.deploy.releases import build_release
+from training.stage import Staged
 
 runner = CliRunner()
 
@@ -92,6 +93,19 @@ def test_a_wrong_option_is_named(words: str, named: str) -> None:
     result = runner.invoke(app, words.split())
     assert result.exit_code == 2
     assert named in result.output
+
+
+def test_computing_features_says_what_comes_next(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command that brings the tables online, before the one JSON object that ends it."""
+    made = Staged(home, "key", reused=False)
+    monkeypatch.setattr("training.sources.prepare", lambda *_: made)
+    monkeypatch.setattr("training.tables.compute", lambda *_, **__: made)
+    meta = Layout(home).feature_meta
+    meta.parent.mkdir(parents=True)
+    meta.write_text(json.dumps({"rows": {}, "first": "a", "last": "b", "watermark": "c", "grown_from": None}))
+    *said, last = runner.invoke(app, ["features", "compute"]).stdout.splitlines()
+    assert said == ["next, for gateways to serve by them: longtail features materialize"]
+    assert json.loads(last)["watermark"] == "c"
 
 
 def test_nothing_runs_and_nothing_is_released(home: Path) -> None:

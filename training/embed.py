@@ -36,7 +36,7 @@ def run(layout: Layout) -> Embedded:
     special = bert.special_tokens(Tokenizer.from_file(str(tokenizer_file())))
     encoder = bi_encoder.load()
     started, told = time.perf_counter(), 0
-    with Bar("texts read", 100) as bar:
+    with Bar("texts read, percent", 100) as bar:
 
         def advance(read: int, new: int) -> None:
             nonlocal told

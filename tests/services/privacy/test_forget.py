@@ -155,7 +155,11 @@ def test_tables_of_ones_own_that_still_know_them_are_named(home: Layout) -> None
     pq.write_table(pa.table({"user_id": [STAYS, None]}), folder / "events.parquet")
     pq.write_table(pa.table({"item_id": ["i1"]}), folder / "items.parquet")
     assert prepared(home, [GONE, "never-heard-of"]) == [folder / "users.parquet"]
+    pq.write_table(pa.table({"user_id": ["cid"]}), folder / "reviews.parquet")
     result = CliRunner().invoke(app, ["users", "forget", GONE])
+    assert (
+        "Nothing of cid was in any store: known from files of your own only." in CliRunner().invoke(app, ["users", "forget", "cid"]).stdout
+    )
     said = "".join(result.stdout.split())
     assert f"stillhaverowsofthem:{folder / 'users.parquet'}.Features" in said
     assert pq.read_table(folder / "users.parquet")["user_id"].to_pylist() == [GONE, STAYS]
