@@ -179,8 +179,10 @@ def judge(
     table = evaluate(scores, lists, probabilities=frozenset({RANKER}), seed=seed, n=terms.draws)
     findings = check({"validation": table}, terms.gate)
     differences = {name: versus(p, scores[name], lists, seed=seed, n=terms.draws) for name in BASELINES}
-    order = ordered(terms.policy, p, lists.offsets, {"popularity_tier": lists.tiers}, PLACES) if floor is None else floored(floor, p, lists)
-    served = float(tail_share(order, lists).mean())
+    placed = (
+        ordered(terms.policy, p, lists.offsets, {"popularity_tier": lists.tiers}, PLACES) if floor is None else floored(floor, p, lists)
+    )
+    served = float(tail_share(placed, lists).mean())
     promised, spent = owed(terms.policy, lists), (latency or _latency)(fitted, lists)
     broken = []
     try:
