@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from ranking.fairness.policy import FairnessPolicy
 from ranking.features import MODEL_COLUMNS, stable_key
 from ranking.layout import Layout
 from ranking.release import MANIFEST, Release
@@ -33,7 +34,7 @@ from training.profile import PROFILES, Profile
 from training.progress import Bar, console
 from training.release.evaluate import evaluate, versus
 from training.release.gate import gated
-from training.release.policies import ACTIVE_POLICY, ordered, shipped, spread
+from training.release.policies import ACTIVE_POLICY, ordered, shipped, spread, tail_floor
 from training.release.publish import GOLDEN_ROWS, Material, code_revision, publish
 from training.search.found import Found
 from training.searched import SURFACES, by_surface, export_rankers, search, taken
@@ -210,21 +211,23 @@ def _release(layout: Layout, made: Prepared, found: Mapping[Surface, Staged], pr
         loaded = _load_frames(made.frames)["frames"]
         special = bert.special_tokens(_tokenizer())
         searches = {s: Found.from_json(json.loads((f.path / "result.json").read_text())) for s, f in found.items()}
-        ensembles, rows, spreads = {}, {}, {}
+        ensembles, rows, spreads, floors = {}, {}, {}, {}
         table: dict[str, Any] = {"validation": {}, "test": {}, "winner": {}}
         with Bar("train the winners, measure, publish", 2 * len(SURFACES) + 1) as bar:
             for surface in SURFACES:
                 data = searches[surface].data(load_ensemble_data(scored.path / f"{surface.value}.npz"))
                 won = winner(surface.value, searches[surface].trials, data, profile.seed, _terms(profile), ungated=ungated)
                 fitted, table["winner"][surface.value] = won.fitted, won.to_json()
-                table["validation"][surface.value] = _measure(fitted, data.select, profile)
+                if "floor" in won.config:
+                    floors[surface] = tail_floor(float(won.config["floor"]), surface)
+                table["validation"][surface.value] = _measure(fitted, data.select, profile, floors.get(surface))
                 ensembles[surface], rows[surface] = fitted, data.select.features[:PARITY_ROWS]
                 spreads[surface] = spread(surface, fitted.blend(data.select).probabilities, data.select)
                 bar.advance()
             table["gate"] = gated(table["validation"], ungated=ungated)
             for surface, fitted in ensembles.items():
                 test = searches[surface].lists(load_lists(scored.path / f"{surface.value}_test.npz"), "test")  # read once, for this report
-                table["test"][surface.value] = _measure(fitted, test, profile)
+                table["test"][surface.value] = _measure(fitted, test, profile, floors.get(surface))
                 bar.advance()
             rankers = {
                 s: export_rankers(searches[s], fitted, loaded[s, "valid"], special, profile.seed, out / "rankers")
@@ -243,7 +246,8 @@ def _release(layout: Layout, made: Prepared, found: Mapping[Surface, Staged], pr
                     special=special,
                     lineage=_lineage(layout, made.source, found, profile),
                     metrics=table,
-                    policies=shipped(spreads),
+                    policies=(*shipped(spreads), *floors.values()),
+                    active={surface: policy.name for surface, policy in floors.items()},
                     rankers=rankers,
                 ),
             )
@@ -263,13 +267,13 @@ def _terms(profile: Profile) -> Terms:
     return Terms(next(p for p in shipped({}) if p.name == ACTIVE_POLICY), draws=profile.bootstrap)
 
 
-def _measure(fitted: Fitted, lists: EvalLists, profile: Profile) -> dict[str, Any]:
+def _measure(fitted: Fitted, lists: EvalLists, profile: Profile, served: FairnessPolicy | None) -> dict[str, Any]:
     """The members and the blend beside the rules they must beat, all ordered by probability.
 
     ADS too: the data have no bids, so what is measured is who is likely to buy, not the order that bids would make of it.
     """
     blended = fitted.blend(lists)
-    active = _terms(profile).policy
+    active = served or _terms(profile).policy
     rng = np.random.default_rng(profile.seed)
     popularity = lists.features[:, _POPULARITY].astype(np.float64)
     scores = {

@@ -25,7 +25,7 @@ from training.members.registry import check_servable
 from training.progress import console
 from training.release.evaluate import Row, evaluate, versus
 from training.release.gate import RANKER, Gate, Verdict, check
-from training.release.policies import ordered
+from training.release.policies import floored, ordered
 from training.search.choose import choose
 from training.search.journal import Row as Trial
 
@@ -149,7 +149,7 @@ def winner(
     while True:
         best = choose(surface, left)
         fitted = train(best.best, data, seed)
-        one, table = judge(best.best_trial, fitted, data.select, seed, terms, latency=latency)
+        one, table = judge(best.best_trial, fitted, data.select, seed, terms, latency=latency, floor=best.best.get("floor"))
         judged.append(one)
         if one.broken:
             console.print(f"{surface}: trial {one.trial}: {', '.join(one.broken)}{'; taken ungated' if ungated else ''}", markup=False)
@@ -161,16 +161,28 @@ def winner(
 
 
 def judge(
-    trial: str, fitted: Fitted, lists: EvalLists, seed: int, terms: Terms, *, latency: Latency | None = None
+    trial: str,
+    fitted: Fitted,
+    lists: EvalLists,
+    seed: int,
+    terms: Terms,
+    *,
+    latency: Latency | None = None,
+    floor: float | None = None,
 ) -> tuple[Judged, dict[str, dict[str, Row]]]:
-    """Hold a trained ensemble against the terms on validation lists; also the table it was judged by."""
+    """Hold a trained ensemble against the terms on validation lists; also the table it was judged by.
+
+    With `floor` it is served in the order of that floor, and not of the policy's, whose exposure it has to give all the same.
+    """
     p = fitted.blend(lists).probabilities
     scores = {**baselines(lists, seed), RANKER: p}
     table = evaluate(scores, lists, probabilities=frozenset({RANKER}), seed=seed, n=terms.draws)
     findings = check({"validation": table}, terms.gate)
     differences = {name: versus(p, scores[name], lists, seed=seed, n=terms.draws) for name in BASELINES}
-    tiers = {"popularity_tier": lists.tiers}
-    served = float(tail_share(ordered(terms.policy, p, lists.offsets, tiers, PLACES), lists).mean())
+    placed = (
+        ordered(terms.policy, p, lists.offsets, {"popularity_tier": lists.tiers}, PLACES) if floor is None else floored(floor, p, lists)
+    )
+    served = float(tail_share(placed, lists).mean())
     promised, spent = owed(terms.policy, lists), (latency or _latency)(fitted, lists)
     broken = []
     try:

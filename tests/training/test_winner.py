@@ -49,7 +49,7 @@ class Made:
 
     def blend(self, lists: EvalLists) -> SimpleNamespace:
         rng = np.random.default_rng(1)
-        logits = self.config.get("sign", 1.0) * TRUTH[: len(lists.labels)] + self.config.get("shift", 0.0)
+        logits = self.config.get("sign", 1.0) * TRUTH[: len(lists.labels)] + self.config.get("shift", 0.0) + self.config.get("head", 0.0)
         p = sigmoid(logits + rng.normal(0, self.config.get("noise", 0.01), len(logits)))
         return SimpleNamespace(probabilities=p, member_probabilities=p[None])
 
@@ -116,6 +116,15 @@ def test_an_ensemble_that_cannot_be_served_is_no_winner() -> None:
     found = _winner(_row("a", 0.9, members=("boosting", "bm25")), _row("b", 0.8))
     assert found.judged[-1].trial == "b"
     assert found.judged[0].broken == (f"members: bm25 cannot be served: {UNSERVED['bm25']}",)
+
+
+def test_a_floor_that_was_searched_is_what_is_served() -> None:
+    """Whoever chose too small a floor gives the tail less than the active policy owes, and says so; a larger one gives more."""
+    served = {floor: _winner(_row("a", 0.9, floor=floor), ungated=True).judged[-1] for floor in (0.0, 0.6)}
+    assert served[0.6].tail_share10 > served[0.6].owed
+    assert served[0.6].tail_share10 > served[0.0].tail_share10
+    tiered = np.where(LISTS.tiers == 0, 8.0, 0.0)
+    assert any("tail exposure" in said for said in _winner(_row("a", 0.9, floor=0.0, head=tiered), ungated=True).judged[-1].broken)
 
 
 def test_ungated_takes_the_first_and_says_what_it_breaks() -> None:

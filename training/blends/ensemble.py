@@ -203,17 +203,25 @@ def objective(config: Mapping[str, Any], data: EnsembleData, seed: int, *, threa
     """Validation metrics of one configuration: higher `ndcg10` is better, `ne` lower, `predicted_over_actual` nearer 1.
 
     ``blend`` may also name a fusion of `ranking.fuse`, for comparison: it orders and gives no probabilities, so the other two are NaN
-    and it cannot win a search.
+    and it cannot win a search. With ``floor`` lists are ordered as `training.release.policies.tail_floor` says, probabilities staying as
+    they are: more exposure of the tail for less NDCG.
     """
     lists, fusion = data.select, config.get("blend", DEFAULT["blend"]) in FUSIONS
     fitted = fit({**config, "blend": "equal"} if fusion else config, data, seed, threads=threads)
     p = fuse(str(config["blend"]), fitted, lists) if fusion else fitted.blend(lists).probabilities
+    order = _floored(float(config["floor"]), p, lists) if "floor" in config else p
     return {
-        "ndcg10": float(np.nanmean(ndcg(p, lists))),
+        "ndcg10": float(np.nanmean(ndcg(order, lists))),
         "ne": float("nan") if fusion else metrics.normalized_entropy(p, lists.labels),
         "predicted_over_actual": float("nan") if fusion else metrics.predicted_over_actual(p, lists.labels),
-        "tail_share10": float(tail_share(p, lists).mean()),
+        "tail_share10": float(tail_share(order, lists).mean()),
     }
+
+
+def _floored(floor: float, p: NDArray[np.float64], lists: EvalLists) -> NDArray[np.float64]:
+    from training.release.policies import floored  # which knows these lists
+
+    return floored(floor, p, lists)
 
 
 def fuse(name: str, fitted: Fitted, lists: EvalLists) -> NDArray[np.float64]:

@@ -24,7 +24,8 @@ from training.blends.ensemble import EvalLists
 from training.lists.requests import bids
 
 RESERVE_MICROS = 5_000  # half a cent per click: without a reserve the last ad of a list is free
-FLOORS = (GroupRule("popularity_tier", {"tail": Share(0.2), "new": Share(0.1)}),)
+FLOOR = 0.2  # of the first places, for tail items; new ones get half of it
+MOST_FLOOR = 2 / 3  # with half as much for new items nothing is left for the head
 SHARES = (GroupRule("popularity_tier", {"tail": Share(0.5, "of_candidates"), "new": Share(0.5, "of_candidates")}),)
 ACTIVE_POLICY = "tail-floor"
 OWN = 0.5  # most of places 11 to 50, by `discovery`, for what the user has bought before
@@ -55,12 +56,38 @@ def shipped(spreads: Mapping[Surface, float]) -> tuple[FairnessPolicy, ...]:
         for surface, spread in spreads.items()
     )
     return (
-        FairnessPolicy("tail-floor", "1", FLOORS, reserve_micros=RESERVE_MICROS),
-        FairnessPolicy("tail-report", "1", FLOORS, mode="report_only", reserve_micros=RESERVE_MICROS),
+        FairnessPolicy(ACTIVE_POLICY, "1", (_floors(FLOOR),), reserve_micros=RESERVE_MICROS),
+        FairnessPolicy("tail-report", "1", (_floors(FLOOR),), mode="report_only", reserve_micros=RESERVE_MICROS),
         *amortised,
         discovery(OWN),
         FairnessPolicy("none", "1", mode="off", reserve_micros=RESERVE_MICROS),
     )
+
+
+def check_floor(floor: float, key: str = "floor") -> None:
+    """Refuse what is no floor.
+
+    Raises:
+        ValueError: naming the key.
+    """
+    if not 0.0 <= floor <= MOST_FLOOR:
+        raise ValueError(f"{key}: must be from 0 to {MOST_FLOOR:.3g}, since new items get half as much again, got {floor:g}")
+
+
+def tail_floor(floor: float, surface: Surface) -> FairnessPolicy:
+    """The policy of a floor that a search chose: that share of the first ten places for tail items, half of it for new ones.
+
+    Raises:
+        ValueError: a share that is none, or leaves nothing for the head.
+    """
+    check_floor(floor)
+    return FairnessPolicy(f"tail-floor-{surface.value}", "1", (_floors(floor),), surfaces=(surface,), reserve_micros=RESERVE_MICROS)
+
+
+def floored(floor: float, probabilities: NDArray[np.float64], lists: EvalLists, k: int = 10) -> NDArray[np.float64]:
+    """(N,) scores that put each list in the order that a floor makes of it."""
+    policy = tail_floor(floor, Surface.SEARCH)  # on one list it orders alike on any surface
+    return ordered(policy, probabilities, lists.offsets, {"popularity_tier": lists.tiers}, k)
 
 
 def discovery(own: float) -> FairnessPolicy:
@@ -108,6 +135,10 @@ def spread(surface: Surface, probabilities: NDArray[np.float64], lists: EvalList
     if surface is Surface.ADS:
         scores = expected_value(np.array(bids(lists.features[:, _PRICE])), probabilities)
     return float(np.mean([scores[a:b].std() for a, b in pairwise(lists.offsets) if b > a]))
+
+
+def _floors(floor: float) -> GroupRule:
+    return GroupRule("popularity_tier", {"tail": Share(floor), "new": Share(floor / 2)})
 
 
 def _two_digits(value: float) -> float:

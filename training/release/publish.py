@@ -49,6 +49,7 @@ class Material:
         lineage: where it all came from.
         metrics: as `training.release.evaluate` gives them, by split and surface.
         policies: from `training.release.policies.shipped`.
+        active: surface -> name of the policy it is served by; a surface not named: `ACTIVE_POLICY`.
         rankers: surface -> member -> a ranker that a search found, exported like the text model; what no ensemble counts is left out.
     """
 
@@ -61,6 +62,7 @@ class Material:
     lineage: Mapping[str, str]
     metrics: Mapping[str, Any]
     policies: tuple[FairnessPolicy, ...]
+    active: Mapping[Surface, str] = field(default_factory=dict)
     rankers: Mapping[Surface, Mapping[str, Sequence[Precision]]] = field(default_factory=dict)
 
 
@@ -100,7 +102,7 @@ def publish(store: Path, material: Material) -> Release:
             members=tuple(members),
             blends={s: replace(spec, members=tuple(_name(m, s) for m in spec.members)) for s, spec in served.items()},
             policies={p.name: p for p in material.policies},
-            active_policy=dict.fromkeys(material.ensembles, ACTIVE_POLICY),
+            active_policy={surface: material.active.get(surface, ACTIVE_POLICY) for surface in material.ensembles},
             metrics=material.metrics,
         )
         text = json.dumps(release.to_json(), indent=1, allow_nan=False)

@@ -54,6 +54,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--compare", action="store_true", help="to be read about, not to be released: members no release can carry go too")
     names = known()
     for key, default in _choices().items():
+        if key == "floors":
+            told = "least shares of the first ten places for tail items to choose among (default: none, lists are ordered by probability)"
+            parser.add_argument("--floors", nargs="+", type=float, default=default, metavar="SHARE", help=told)
+            continue
         among = f"among {', '.join(names[key])}" if key in names else f"ensembles of {', '.join((*MEMBERS, *GIVEN))}, joined by +"
         parser.add_argument(f"--{key}", nargs="+", default=default, metavar="NAME", help=f"{among} (default: {' '.join(default)})")
     return parser

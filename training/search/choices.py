@@ -12,6 +12,7 @@ from training.blends.ensemble import DEFAULT, member_names
 from training.blends.weighing import BLENDS
 from training.imbalance.resample import QUICK, RESAMPLERS
 from training.members.registry import check_servable
+from training.release.policies import check_floor
 from training.search.space import Choice, Space, Uniform, combinations
 
 
@@ -26,6 +27,8 @@ class Choices:
         calibrators: of `training.blends.calibrators.CALIBRATORS`.
         losses: of the member `neural`, of `training.imbalance.losses.LOSSES`.
         optimisers: of the member `neural`, of `training.imbalance.optimisers.OPTIMISERS`.
+        floors: least shares of the first ten places for tail items, see `training.release.policies.tail_floor`; none: order by probability,
+            and the release's own floor.
     """
 
     members: tuple[str, ...] = (str(DEFAULT["members"]),)
@@ -34,6 +37,7 @@ class Choices:
     calibrators: tuple[str, ...] = tuple(CALIBRATORS)
     losses: tuple[str, ...] = ("bce",)
     optimisers: tuple[str, ...] = ("adamw",)
+    floors: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         for key, names in known().items():
@@ -45,6 +49,8 @@ class Choices:
                     raise ValueError(f"{key}: {name!r} is not known; known: {', '.join(names)}")
         for ensemble in self.members:
             member_names({"members": ensemble})
+        for floor in self.floors:
+            check_floor(floor, "floors")
 
     def check_servable(self) -> None:
         """Refuse ensembles that no release can carry.
@@ -104,9 +110,10 @@ class Choices:
         return numbers
 
     def _options(self) -> dict[str, Any]:
+        floor = {"floor": Choice(self.floors)} if self.floors else {}
         if "neural" not in self._every_member():
-            return {}
-        return {"options/neural/loss": Choice(self.losses), "options/neural/optimiser": Choice(self.optimisers)}
+            return floor
+        return {**floor, "options/neural/loss": Choice(self.losses), "options/neural/optimiser": Choice(self.optimisers)}
 
 
 def known() -> dict[str, tuple[str, ...]]:

@@ -61,6 +61,7 @@ class EnsembleStage:
     calibrators: tuple[str, ...] = _ENSEMBLES.calibrators
     losses: tuple[str, ...] = _ENSEMBLES.losses
     optimisers: tuple[str, ...] = _ENSEMBLES.optimisers
+    floors: tuple[float, ...] = _ENSEMBLES.floors
 
 
 @dataclass(frozen=True, slots=True)

@@ -257,7 +257,7 @@ def connected(cpus: int | None) -> Iterator[None]:
     if local:
         _start(cpus or os.cpu_count() or 1)
     elif not ray.is_initialized():
-        ray.init(log_to_driver=False)
+        ray.init(log_to_driver=False, logging_level=logging.ERROR)
     try:
         yield
     finally:

@@ -35,6 +35,15 @@ def test_blend_beats_its_members_where_each_knows_something_else(data: EnsembleD
     assert mean[0] > max(mean[1:])
 
 
+def test_a_floor_trades_order_for_exposure_and_leaves_probabilities(data: EnsembleData) -> None:
+    """The same trial with six places of ten for the tail and three for new items: more of them, and the same NE."""
+    config = {**DEFAULT, "rounds": 5, "negatives_rate": 0.5}
+    free, bound = objective(config, data, 0), objective({**config, "floor": 0.6}, data, 0)
+    assert bound["tail_share10"] >= 0.9 > free["tail_share10"]  # a list of forty has enough of both
+    assert bound["ndcg10"] < free["ndcg10"]
+    assert {k: bound[k] for k in ("ne", "predicted_over_actual")} == {k: free[k] for k in ("ne", "predicted_over_actual")}
+
+
 def test_thinned_negatives_are_corrected(data: EnsembleData) -> None:
     """Keeping a fifth of the negatives moves raw log-odds by about ln 5, and the offset brings them back."""
     whole, thin = (fit({**CONFIG, "negatives_rate": r}, data, 0) for r in (0.5, 0.1))

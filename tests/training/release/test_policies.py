@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from ranking.features import MODEL_COLUMNS, RELATIONS
 from ranking.types import Surface
 from tests.training.data import ensemble_data
-from training.release.policies import ACTIVE_POLICY, GAIN, discovery, ordered, shipped, spread
+from training.release.policies import ACTIVE_POLICY, GAIN, discovery, floored, ordered, shipped, spread, tail_floor
 
 
 def test_every_surface_has_the_default_and_a_share_over_time() -> None:
@@ -49,6 +51,26 @@ def test_each_list_is_ordered_by_itself() -> None:
     both = ordered(policy, scores, np.array([0, 30, 70]), {"relation": relation}, 50)
     alone = [ordered(policy, scores[a:b], np.array([0, b - a]), {"relation": relation[a:b]}, 50) for a, b in ((0, 30), (30, 70))]
     assert both.tolist() == [*alone[0].tolist(), *alone[1].tolist()]
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.2, 0.5])
+def test_a_floor_gives_the_tail_its_places_and_new_items_half_as_many(floor: float) -> None:
+    """Of every list's first ten at least that share, rounded down as floors are, as far as the list has such items."""
+    lists = ensemble_data().select
+    order = floored(floor, np.where(lists.tiers == 0, 1.0, 0.0), lists)  # by score alone every place is the head's
+    for start, end in pairwise(lists.offsets):
+        tiers = lists.tiers[start:end]
+        first = tiers[np.argsort(-order[start:end])[:10]]
+        for tier, share in ((1, floor), (2, floor / 2)):
+            assert (first == tier).sum() >= min(int(10 * share), (tiers == tier).sum())
+
+
+def test_a_floor_that_leaves_nothing_for_the_head_is_refused() -> None:
+    """Two thirds for the tail and a third for new items is all there is."""
+    assert tail_floor(2 / 3, Surface.ADS).surfaces == (Surface.ADS,)
+    for floor in (0.7, -0.1, float("nan")):
+        with pytest.raises(ValueError, match=r"floor: must be from 0 to 0\.667"):
+            tail_floor(floor, Surface.ADS)
 
 
 def test_the_spread_is_of_single_lists() -> None:

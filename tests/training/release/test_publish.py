@@ -21,7 +21,7 @@ from tests.training.data import ensemble_data
 from training.blends.ensemble import DEFAULT, EvalLists, fit
 from training.members.registry import UNSERVED
 from training.release.draft import next_version
-from training.release.policies import shipped
+from training.release.policies import shipped, tail_floor
 from training.release.precision import Precision
 from training.release.publish import Material, publish
 
@@ -122,6 +122,15 @@ def test_a_found_ranker_is_a_text_member_of_its_surface(material: Material, tmp_
     ranker, bert = read.member("ranker_0002_search"), read.member("bert")
     assert (ranker.kind, ranker.model, ranker.path) == ("text", "ranker_0002_search", "models/ranker_0002_search/model.onnx")
     assert ranker.golden == bert.golden  # the same file here
+
+
+def test_a_surface_is_served_by_the_policy_it_was_given(material: Material, tmp_path: Path) -> None:
+    """One whose floor was searched by that floor's, the other by the default."""
+    chosen = tail_floor(0.4, Surface.SEARCH)
+    given = replace(material, policies=(*material.policies, chosen), active={Surface.SEARCH: chosen.name})
+    read = store.read(tmp_path, publish(tmp_path, given).id)
+    assert read.active_policy == {Surface.ADS: "tail-floor", Surface.SEARCH: "tail-floor-search"}
+    assert read.policies["tail-floor-search"] == chosen
 
 
 def _also_ranker(lists: EvalLists) -> EvalLists:

@@ -38,6 +38,7 @@ def test_every_name_there_is_can_be_chosen() -> None:
         ({"resamplers": ("smite",)}, "resamplers: 'smite' is not known"),
         ({"losses": ("hinge",)}, "losses: 'hinge' is not known"),
         ({"optimisers": ("sgd",)}, "optimisers: 'sgd' is not known"),
+        ({"floors": (0.2, 0.8)}, "floors: must be from 0 to 0.667, since new items get half as much again, got 0.8"),
         ({"calibrators": ()}, "calibrators: need at least one"),
     ],
 )
@@ -45,6 +46,14 @@ def test_names_nobody_knows_are_refused_before_anything_runs(names: dict[str, tu
     """The error names the kind, the name and what is known."""
     with pytest.raises(ValueError, match=message):
         Choices(**names)
+
+
+def test_floors_are_searched_where_they_are_named() -> None:
+    """One more choice in the space and in the grid; without any, lists are ordered by probability."""
+    some = Choices(resamplers=("none",), calibrators=("platt",), floors=(0.0, 0.2, 0.4))
+    assert some.space(0.03, 5)["floor"] == Choice((0.0, 0.2, 0.4))
+    assert some.combinations() == 3
+    assert "floor" not in Choices().space(0.03, 5)
 
 
 def test_first_configurations_stay_within_the_choices() -> None:
