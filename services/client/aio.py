@@ -25,7 +25,7 @@ class RankingClient:
         """As `services.client.client.RankingClient`.
 
         Raises:
-            InvalidField: `timeout_s` is no deadline, or the token would cross the network in plain text.
+            InvalidField: as there.
         """
         self._timeout_s = channel.seconds(timeout_s)
         self._metadata = channel.metadata(address, tls, token)
@@ -51,8 +51,10 @@ class RankingClient:
         """One ranked list.
 
         Raises:
+            InvalidField: something else than a request.
             grpc.aio.AioRpcError: as the proto says; see `services.client.errors`.
         """
+        check.typed("request", request, pb.RankRequest)
         return await self._ranking.Rank(request, timeout=self._seconds(timeout_s), metadata=self._metadata)
 
     async def batch_rank(self, requests: Sequence[pb.RankRequest], *, timeout_s: float | None = None) -> pb.BatchRankResponse:

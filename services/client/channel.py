@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
-import math
+import re
+from collections.abc import Sized
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
 
 from ranking.errors import InvalidField
+from services.client import check
 from services.rpc.ports import is_loopback
 
 RANKING = "longtail.ranking.v1.RankingService"
 FEEDBACK = "longtail.feedback.v1.FeedbackService"
 ONLINE = "longtail.features.v1.OnlineFeatureService"
 _MAX_ANSWER_BYTES = 32 * 1024 * 1024  # more than the largest answer
+_LONGEST_S = 86_400.0  # gRPC counts nanoseconds since 1970 in 64 bits: a deadline in the year 2300 is one that has passed
+_TOKEN = re.compile(r"[!-~]+")
 _OPTIONS: list[tuple[str, str | int]] = [
     ("grpc.initial_reconnect_backoff_ms", 100),  # a gateway that restarts is found again within a second instead of after gRPC's default
     ("grpc.max_reconnect_backoff_ms", 1000),
@@ -31,11 +35,26 @@ class Tls:
         authority: whose certificates gateways have; None: those the machine trusts.
         certificate: the client's own, for mutual TLS, with its `key`.
         key: of that certificate.
+
+    Raises:
+        InvalidField: one is no bytes, or empty, or certificate and key are not given together: gRPC ends the whole process over it.
     """
 
     authority: bytes | None = None
     certificate: bytes | None = None
     key: bytes | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("authority", "certificate", "key"):
+            given = getattr(self, name)
+            if given is not None and not (isinstance(given, bytes) and given):
+                raise InvalidField(f"tls.{name}", f"must be the bytes of a PEM file, got {type(given).__name__} of length {_length(given)}")
+        if (self.certificate is None) != (self.key is None):
+            raise InvalidField("tls.key" if self.key is None else "tls.certificate", "certificate and key go together")
+
+
+def _length(given: object) -> str:
+    return str(len(given)) if isinstance(given, Sized) else "none"
 
 
 def service_config(service: str) -> dict[str, Any]:
@@ -74,7 +93,13 @@ def options(service: str) -> list[tuple[str, str | int]]:
 
 
 def credentials(tls: Tls | None) -> grpc.ChannelCredentials | None:
-    """gRPC's; None: plain text."""
+    """gRPC's; None: plain text.
+
+    Raises:
+        InvalidField: it is something else than `Tls`.
+    """
+    if tls is not None:
+        check.typed("tls", tls, Tls)
     return None if tls is None else grpc.ssl_channel_credentials(tls.authority, tls.key, tls.certificate)
 
 
@@ -82,10 +107,13 @@ def metadata(address: str, tls: Tls | None, token: str) -> tuple[tuple[str, str]
     """What is sent with every call.
 
     Raises:
-        InvalidField: the token would cross the network in plain text.
+        InvalidField: the token would cross the network in plain text, or no metadata can carry it; or the address is no text.
     """
-    if not token:
+    check.text("address", address)
+    if token == "":
         return ()
+    if not isinstance(token, str) or not _TOKEN.fullmatch(token):  # what it is instead is not shown: most of it may be the secret
+        raise InvalidField("token", "must be printable ASCII without blanks or line ends, such as a file's last line brings")
     if tls is None and not is_loopback(address):
         raise InvalidField("token", f"would be sent to {address!r} in plain text; give tls, too")
     return (("authorization", f"Bearer {token}"),)
@@ -97,6 +125,6 @@ def seconds(timeout_s: float) -> float:
     Raises:
         InvalidField: it is none: a call nobody stops waiting for keeps its place at the gateway.
     """
-    if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not math.isfinite(timeout_s) or timeout_s <= 0:
-        raise InvalidField("timeout_s", f"must be a number greater than 0, got {timeout_s!r}")
+    if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not 0 < timeout_s <= _LONGEST_S:
+        raise InvalidField("timeout_s", f"must be a number greater than 0 and at most {_LONGEST_S:g}, got {check.shown(timeout_s)}")
     return float(timeout_s)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, TypeVar
@@ -12,6 +11,8 @@ import numpy as np
 from ranking.errors import InvalidField
 
 T = TypeVar("T")
+_BEYOND = 2**1024  # the least whole number that is no float any more, nor infinite: that is for the server to refuse
+_SHOWN = 100  # characters of a wrong value in an error
 _LONGEST_S = 315_576_000_000.0  # of a google.protobuf.Duration: 10,000 years
 
 
@@ -22,7 +23,7 @@ def typed(field: str, value: object, *types: type) -> None:
         InvalidField: it is not.
     """
     if not isinstance(value, types) or isinstance(value, bool):
-        raise InvalidField(field, f"must be {' or '.join(t.__name__ for t in types)}, got {value!r}")
+        raise InvalidField(field, f"must be {' or '.join(t.__name__ for t in types)}, got {shown(value)}")
 
 
 def text(field: str, value: object) -> None:
@@ -35,7 +36,7 @@ def text(field: str, value: object) -> None:
     try:
         str(value).encode()
     except UnicodeEncodeError as wrong:
-        raise InvalidField(field, f"is no text: {wrong.reason} at {wrong.start}, got {value!r}") from None
+        raise InvalidField(field, f"is no text: {wrong.reason} at {wrong.start}, got {shown(value)}") from None
 
 
 def texts(field: str, values: Iterable[str]) -> list[str]:
@@ -68,9 +69,9 @@ def numbers(field: str, values: Iterable[float], *, whole_below: int = 0) -> lis
     kind: type = Integral if whole_below else Real
     for i, value in enumerate(found):
         if isinstance(value, bool) or not isinstance(value, kind):
-            raise InvalidField(f"{field}[{i}]", f"must be a {'whole ' if whole_below else ''}number, got {value!r}")
-        if whole_below and abs(value) >= whole_below:
-            raise InvalidField(f"{field}[{i}]", f"{value} is beyond what the wire can carry")
+            raise InvalidField(f"{field}[{i}]", f"must be a {'whole ' if whole_below else ''}number, got {shown(value)}")
+        if (whole_below or isinstance(value, int)) and abs(value) >= (whole_below or _BEYOND):
+            raise InvalidField(f"{field}[{i}]", f"{shown(value)} is beyond what the wire can carry")
     return found
 
 
@@ -93,8 +94,33 @@ def several(field: str, values: Any) -> list[Any]:
         InvalidField: it is one thing.
     """
     if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
-        raise InvalidField(field, f"must be a list, got {values!r}")
-    return values.tolist() if isinstance(values, np.ndarray) else list(values)
+        raise InvalidField(field, f"must be a list, got {shown(values)}")
+    if isinstance(values, np.ndarray):
+        if values.ndim != 1:
+            raise InvalidField(field, f"must have one dimension, got an array of shape {values.shape}")
+        found: list[Any] = values.tolist()
+        return found
+    return list(values)
+
+
+def number(field: str, value: object) -> None:
+    """One number that a float can hold, of Python.
+
+    Raises:
+        InvalidField: it is none.
+    """
+    typed(field, value, float, int)
+    if isinstance(value, int) and abs(value) >= _BEYOND:
+        raise InvalidField(field, f"{shown(value)} is beyond what the wire can carry")
+
+
+def shown(value: object) -> str:
+    """A value as an error tells it: of a very long one the beginning."""
+    try:
+        text = repr(value)
+    except ValueError:  # of a whole number with thousands of digits
+        return f"a {type(value).__name__} of thousands of digits"
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
 
 
 def duration_s(field: str, value: object) -> float:
@@ -103,6 +129,6 @@ def duration_s(field: str, value: object) -> float:
     Raises:
         InvalidField: they are none.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or abs(value) > _LONGEST_S:
-        raise InvalidField(field, f"must be a number of seconds, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LONGEST_S:
+        raise InvalidField(field, f"must be a number of seconds, got {shown(value)}")
     return float(value)

@@ -95,7 +95,7 @@ def rank_request(
 
 def _carried(field: str, number: int) -> None:
     if abs(number) >= _WIRE[field]:
-        raise InvalidField(field, f"{number} is beyond what the wire can carry")
+        raise InvalidField(field, f"{check.shown(number)} is beyond what the wire can carry")
 
 
 def _float_columns(columns: Mapping[str, Sequence[float]] | None) -> list[pb.FloatColumn]:
@@ -156,13 +156,16 @@ def event(
             _carried(name, number)
     for name, amount in {"quantity": quantity, "rating": rating}.items():
         if amount is not None:
-            check.typed(name, amount, float, int)
-    when = event_time or datetime.now(UTC)
+            check.number(name, amount)
+    when = datetime.now(UTC) if event_time is None else event_time
     check.typed("event_time", when, datetime)
     if when.tzinfo is None:
         raise InvalidField("event_time", f"needs a time zone, got {when.isoformat()}")
     time = Timestamp()
-    time.FromDatetime(when.astimezone(UTC))
+    try:
+        time.FromDatetime(when.astimezone(UTC))
+    except OverflowError:
+        raise InvalidField("event_time", f"is in none of the years 1 to 9999 of UTC, got {when.isoformat()}") from None
     return feedback_pb.Event(
         event_id=event_id or uuid.uuid4().hex,
         type=feedback_pb.EventType.Value(f"EVENT_TYPE_{kind.name}"),
@@ -194,7 +197,8 @@ class RankingClient:
             token: bearer token, from `longtail tokens create`.
 
         Raises:
-            InvalidField: `timeout_s` is no deadline, or the token would cross the network in plain text.
+            InvalidField: `timeout_s` is no deadline, the token would cross the network in plain text or cannot be sent at all, or an
+                argument is of another type.
         """
         self._timeout_s = channel.seconds(timeout_s)
         self._metadata = channel.metadata(address, tls, token)
@@ -220,8 +224,10 @@ class RankingClient:
         """One ranked list.
 
         Raises:
+            InvalidField: something else than a request.
             grpc.RpcError: as the proto says; `services.client.errors` reads the offending fields, or when to come back, from it.
         """
+        check.typed("request", request, pb.RankRequest)
         return self._ranking.Rank(request, timeout=self._seconds(timeout_s), metadata=self._metadata)
 
     def batch_rank(self, requests: Sequence[pb.RankRequest], *, timeout_s: float | None = None) -> pb.BatchRankResponse:

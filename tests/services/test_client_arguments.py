@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from ranking.errors import InvalidField
 from ranking.features import Entity
 from ranking.types import Surface
 from services.client import aio
+from services.client.channel import Tls
 from services.client.client import RankingClient, event, rank_request
 from services.client.features import features_request
 from services.feedback.types import EventType
@@ -31,7 +33,7 @@ NOWHERE = "127.0.0.1:1"
         ("features[0]", {"features": [None]}),
         ("service", {"service": 1}),
         ("entity", {"entity": "user"}),
-        *(("max_age_s", {"max_age_s": age}) for age in (math.nan, math.inf, 1e30, "x", True)),
+        *(("max_age_s", {"max_age_s": age}) for age in (math.nan, math.inf, 1e30, 10**400, "x", True)),
     ],
 )
 def test_features_names_what_is_wrong(field: str, wrong: dict[str, Any]) -> None:
@@ -61,6 +63,10 @@ def test_what_is_right_is_sent_as_it_is() -> None:
         ("retrieval_scores", {"retrieval_scores": "0.5"}),
         ("retrieval_scores[1]", {"retrieval_scores": [0.5, "0.5"]}),
         ("retrieval_scores[0]", {"retrieval_scores": [True, 0.5]}),
+        ("retrieval_scores[1]", {"retrieval_scores": [0.5, 10**400]}),
+        ("retrieval_scores", {"retrieval_scores": np.array([[0.5, 0.25]])}),
+        ("item_ids", {"item_ids": np.array("ab")}),
+        ("columns['on_display'][0]", {"columns": {"on_display": [-(10**5000), 1]}}),
         ("bid_micros", {"bid_micros": "12"}),
         ("bid_micros[0]", {"bid_micros": [0.5, 1]}),
         ("bid_micros[1]", {"bid_micros": [1, 2**63]}),
@@ -139,3 +145,74 @@ def test_record_takes_events(field: str, events: Any) -> None:
     with pytest.raises(InvalidField) as told:
         asyncio.run(call())
     assert told.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [
+        ("quantity", {"quantity": 10**400}),
+        ("rating", {"rating": -(10**5000)}),
+        ("value_micros", {"value_micros": 10**5000}),
+        ("event_time", {"event_time": 0}),
+        ("event_time", {"event_time": datetime.min.replace(tzinfo=timezone(timedelta(hours=14)))}),
+    ],
+)
+def test_a_number_or_time_of_an_event_can_be_sent(field: str, wrong: dict[str, Any]) -> None:
+    """What is false is not what was left out, and what has no place on the wire is told by its field."""
+    with pytest.raises(InvalidField) as told:
+        event(EventType.CLICK, "1", **wrong)
+    assert told.value.field == field
+
+
+@pytest.mark.parametrize("kind", [RankingClient, aio.RankingClient])
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [
+        *(("timeout_s", {"timeout_s": s}) for s in (0, -1, math.nan, math.inf, True, "1", 10**10, 1e300, 10**400)),
+        *(("token", {"token": token}) for token in ("lt_a_secret\n", "lt a secret", "secrét", 5, b"secret", None)),
+        *(("address", {"address": address}) for address in (None, 50051, "\ud800")),
+        ("tls", {"tls": "ca.pem"}),
+    ],
+)
+def test_a_client_names_what_is_wrong(kind: type[RankingClient | aio.RankingClient], field: str, wrong: dict[str, Any]) -> None:
+    """A deadline that gRPC would take as passed, a token with its file's line end: told at once, and without the secret."""
+    given: dict[str, Any] = {"address": NOWHERE, "timeout_s": 1.0}
+
+    async def make() -> None:
+        kind(**(given | wrong))
+
+    with pytest.raises(InvalidField) as told:
+        asyncio.run(make())
+    assert told.value.field == field
+    assert "secr" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [
+        ("tls.key", {"certificate": b"x"}),
+        ("tls.certificate", {"key": b"x"}),
+        ("tls.authority", {"authority": "ca.pem"}),
+        ("tls.authority", {"authority": b""}),
+        ("tls.key", {"certificate": b"x", "key": b""}),
+    ],
+)
+def test_half_a_pair_is_refused(field: str, wrong: dict[str, Any]) -> None:
+    """gRPC would abort the process over a certificate without its key."""
+    with pytest.raises(InvalidField) as told:
+        Tls(**wrong)
+    assert told.value.field == field
+
+
+@pytest.mark.parametrize("request_", [None, {}, "x"])
+def test_rank_takes_a_request(request_: Any) -> None:
+    """Of both clients; else the error were INTERNAL, as if the gateway's."""
+    with RankingClient(NOWHERE, timeout_s=1.0) as client, pytest.raises(InvalidField, match="RankRequest"):
+        client.rank(request_)
+
+    async def call() -> None:
+        async with aio.RankingClient(NOWHERE, timeout_s=1.0) as client:
+            await client.rank(request_)
+
+    with pytest.raises(InvalidField, match="RankRequest"):
+        asyncio.run(call())
