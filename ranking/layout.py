@@ -52,6 +52,11 @@ class Layout:
         return self.home / "feast"
 
     @property
+    def materialised(self) -> Path:
+        """When we materialised each view last, and up to which instant: JSON, view -> [µs since 1970, µs of the instant]."""
+        return self.feast / "materialised.json"
+
+    @property
     def item_snapshot(self) -> Path:
         """The item features that all gateways of this machine read: one memory-mapped file, made again from Feast."""
         return self.home / "snapshot" / "items"

@@ -6,6 +6,7 @@ models' input with `ranking.assemble.assemble`, the function the gateway calls. 
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from collections.abc import Iterable, Sequence
@@ -179,14 +180,21 @@ def assemble_lists(lists: RankingLists, features: Features, tokens: Tokens) -> A
 def materialised(layout: Layout, views: Iterable[View]) -> dict[str, Online]:
     """What Feast's registry says of materialisations, by view; those that never had one are absent.
 
-    Feast adds the interval to a view once its rows are written, and stamps the view then; it stamps it too when its columns change.
+    Feast adds the interval to a view once its rows are written, and stamps the view then. An `apply` stamps it too, with Redis every one,
+    so that `Layout.materialised` is believed before the stamp, as long as nobody else materialised to another instant since.
 
     Raises:
         FeastError: the registry cannot be read.
     """
+    ours = json.loads(layout.materialised.read_text()) if layout.materialised.exists() else {}
     known = {view.name: view for view in _store(layout).list_feature_views()}
     had = [known[view.name] for view in views if view.name in known and known[view.name].materialization_intervals]
-    return {v.name: Online(_micros(v.last_updated_timestamp), max(_micros(end) for _, end in v.materialization_intervals)) for v in had}
+    found = {}
+    for view in had:
+        ends = [_micros(end) for _, end in view.materialization_intervals]
+        at, until = ours.get(view.name, (0, None))
+        found[view.name] = Online(at if ends[-1] == until else _micros(view.last_updated_timestamp), max(ends))
+    return found
 
 
 def settle(layout: Layout) -> None:

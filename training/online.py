@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -66,9 +67,21 @@ def materialize(layout: Layout, as_of: datetime, views: Sequence[View] = BATCH_V
         FeastError: Feast could not.
     """
     for ttl in (FOREVER, WEEKLY):
-        chosen = [word for view in views if view.ttl == ttl for word in ("--views", view.name)]
+        chosen = [view.name for view in views if view.ttl == ttl]
         if chosen:
-            _feast(layout, "materialize", *chosen, (as_of - ttl).isoformat(), as_of.isoformat())
+            words = [word for name in chosen for word in ("--views", name)]
+            _feast(layout, "materialize", *words, (as_of - ttl).isoformat(), as_of.isoformat())
+            _remember(layout, chosen, as_of)
+
+
+def _remember(layout: Layout, views: Sequence[str], as_of: datetime) -> None:
+    """Write down that views were materialised just now: Feast's own stamp of a view is that of any later `apply`."""
+    known = json.loads(layout.materialised.read_text()) if layout.materialised.exists() else {}
+    now, until = time.time_ns() // 1000, round(as_of.timestamp() * 1e6)
+    known |= {view: [now, until] for view in views}
+    draft = layout.materialised.with_suffix(".part")
+    draft.write_text(json.dumps(known, indent=1))
+    draft.replace(layout.materialised)
 
 
 def serving_time(layout: Layout) -> datetime:

@@ -152,6 +152,8 @@ def test_the_online_store_serves_what_training_joins(applied: Slice, monkeypatch
         v.name: round(AS_OF.timestamp() * 1e6) for v in VIEWS
     }  # nobody's batch has sessions
     assert all(began <= online.at <= ended for online in told.values())
+    remembered = json.loads(applied.layout.materialised.read_text())
+    assert {v.name: [told[v.name].at, told[v.name].until] for v in VIEWS} == {v.name: remembered[v.name] for v in VIEWS}
     from feast import FeatureStore
 
     from training.dataset import REPO

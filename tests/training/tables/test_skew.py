@@ -214,6 +214,20 @@ def test_what_was_answered_before_the_tables_were_online_is_left_out(layout: Lay
     assert verify(layout, rankings=AS_MANY, settle_s=0).online_since is None
 
 
+def test_a_later_apply_passes_for_no_materialisation(layout: Layout, served: list[dict[str, Any]]) -> None:
+    """Feast stamps views then too. What we wrote down counts, unless others materialised to another instant since."""
+    _write(layout, served)
+    made = {view.name: [0, int(ANSWERED.astype(np.int64))] for view in VIEWS}  # before the tables
+    layout.materialised.write_text(json.dumps(made))
+    assert verify(layout, rankings=AS_MANY).online_since is None
+    when = int((ONLINE - 60 * SECOND).astype(np.int64))
+    layout.materialised.write_text(json.dumps({name: [when, until] for name, (_, until) in made.items()}))
+    found = verify(layout, rankings=AS_MANY)
+    assert (found.online_since, found.rankings, found.mismatches) == (when, 8, 0)
+    layout.materialised.write_text(json.dumps({name: [0, until - 1] for name, (_, until) in made.items()}))
+    assert verify(layout, rankings=AS_MANY, settle_s=1e9).online_since == ONLINE.astype(np.int64)
+
+
 def test_what_asked_for_rows_that_were_not_brought_online_is_left_out(layout: Layout, served: list[dict[str, Any]]) -> None:
     """The tables go on beyond what was materialised: of later instants the online store had older rows, of earlier ones the same."""
     instants = sorted({row["as_of"] for row in served})
