@@ -56,9 +56,10 @@ def run(layout: Layout, profile: Profile, trials: int, *, ungated: bool, keep: b
     try:
         now = local.up(layout, ROOT / "feature_repo", release=result.release.id, address="127.0.0.1:0", triton_port=0)
         answered = _ask(now["gateway"]["address"], result.requests)
+        stopped = " (stopped again; --keep leaves it running)" if ours and not keep else ""
         return artefacts(layout, name, result.release.id) | {
             "Triton": f"{now['triton']['grpc']}, its models in {layout.triton_repository}",
-            "gateway": f"{now['gateway']['address']}: {answered}",
+            "gateway": f"{now['gateway']['address']}{stopped}: {answered}",
         }
     finally:
         if ours and not keep:
