@@ -16,7 +16,7 @@ import numpy as np
 
 from ranking.layout import Layout
 from ranking.text import SpecialTokens
-from training.bert import compare, encoder, examples, fusing, transfer, variants
+from training.bert import cold, compare, encoder, examples, fusing, transfer, variants
 from training.bert.fit import Settings
 from training.bert.heads import task
 from training.bert.lists import Lists, esci, shop
@@ -87,6 +87,7 @@ def parts(layout: Layout, *, quick: bool, reviews: Path | None, judgments: Path 
         "transfer": lambda: moved(made, scratch, special, size, judgments),
         "fusion": lambda: fusion(made, special, size),
         "variants": lambda: forms(made, special, size, layout),
+        "cold": lambda: cold.measure(layout),
     }
 
 

@@ -19,6 +19,7 @@ TITLES = {
     "transfer": "Transfer to another domain",
     "fusion": "Texts, numbers and images",
     "variants": "fp32, bf16, int8",
+    "cold": "Cold start with text",
 }
 ABOUT = {
     "sentiment": "Trained on eight tenths of the reviews; thresholds and the blend's share come from one tenth, these figures from the "
@@ -32,6 +33,8 @@ ABOUT = {
     "fusion": "Made-up lists whose truth is known: the style a query asks for is told in four titles of ten and seen in every image. "
     "The encoder is frozen; one image in five is missing in training.",
     "variants": "One ranker; 100 pairs on this host. Where the host does not compute in bf16, the runtime uses fp32.",
+    "cold": "Search lists as the pipeline serves them, ordered without any column about the user, as for a household without a history. "
+    "Queries are derived. Weights come from validation lists, gains are paired, against popularity.",
 }
 _COLOURS = ("#0969da", "#1a7f37", "#8c959f", "#b42318", "#8250df", "#bc4c00")
 
@@ -51,6 +54,7 @@ def write(path: Path, found: Mapping[str, Any], result: Mapping[str, Any]) -> No
         "transfer": _transfer,
         "fusion": _fusion,
         "variants": _variants,
+        "cold": _cold,
     }
     parts = [_head(found, result), marks(result)]
     for name, title in TITLES.items():
@@ -120,11 +124,11 @@ def _rankers(found: Mapping[str, Any]) -> list[str]:
         ]
         out.append(f"<p><b>{escape(one['query'])}</b>: NDCG@10 {one['change']:+.3f}</p>")
         out.append(page.html_table(("item", "tier", "gain", "place", "score"), rows, words=frozenset({0})))
-    rows = [("", (f"{e['by']}: {escape(e['name'])}", str(e["count"]), _n(e["before"]), _n(e["after"]))) for e in found["errors"]]
+    counted = [("", (f"{e['by']}: {escape(e['name'])}", str(e["count"]), _n(e["before"]), _n(e["after"]))) for e in found["errors"]]
     out.append(
         "<h3>Errors by group and tier</h3><p>Of groups the mean NDCG@10, of tiers the share of their gains in the upper half of lists.</p>"
     )
-    return [*out, page.html_table(("of", "count", "before", "after"), rows)]
+    return [*out, page.html_table(("of", "count", "before", "after"), counted)]
 
 
 def _readers(found: Mapping[str, Any]) -> list[str]:
@@ -192,6 +196,25 @@ def _variants(found: Mapping[str, Any]) -> list[str]:
         name, size = f"{escape(v['name'])}, {escape(v['runtime'])}", f"{v['megabytes']:.0f} MB"
         rows.append(("", (name, speed, size, _interval(v["ndcg10"]), _gain(v["loss"]), f"{v['error']:.4f}")))
     return [page.html_table(("variant", "100 pairs", "file", "NDCG@10", "against fp32", "largest difference of a score"), rows)]
+
+
+def _cold(found: Mapping[str, Any]) -> list[str]:
+    rows = [
+        (
+            "",
+            (
+                escape(row["name"]),
+                "" if row["weight"] is None else f"{row['weight']:g}",
+                *(_interval(row["figures"][metric]) for metric in ("ndcg10", "recall50")),
+                *(_gain(row["gains"][metric]) if row["gains"] else "" for metric in ("ndcg10", "recall50")),
+            ),
+        )
+        for row in found["rows"]
+    ]
+    heads = ("order", "weight of the text", "NDCG@10", "recall@50", "gain of NDCG@10", "gain of recall@50")
+    head, tail, new = found["positives_by_tier"]
+    said = f"{found['lists']} lists of {found['candidates']} candidates; bought: {head} of the head, {tail} of the tail, {new} never sold."
+    return [f"<p>{said} Fewest orders before a list: {found['fewest_orders']:g}.</p>", page.html_table(heads, rows)]
 
 
 def _losses(curves: Mapping[str, Sequence[Sequence[float]]], label: str) -> str:

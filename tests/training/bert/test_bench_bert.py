@@ -44,7 +44,7 @@ def test_the_page_needs_nothing_else_and_can_be_written_again(home: Layout, resu
 
 def test_unknown_parts_and_empty_states_are_named(home: Layout, tmp_path: Path) -> None:
     """The message names the parts there are, or the command that measures."""
-    with pytest.raises(UnknownName, match="part: 'tea' is not known; known: fusion, rankers, readers"):
+    with pytest.raises(UnknownName, match="part: 'tea' is not known; known: cold, fusion, rankers, readers"):
         bench.run(home, quick=True, only=("tea",))
     with pytest.raises(FileNotFoundError, match="longtail bench bert"):
         bench.rewrite(Layout(tmp_path))
