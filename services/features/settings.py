@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from services.rpc import settings, tls
 from services.rpc.ports import is_address
-from services.rpc.settings import InvalidSettingError, check_reach, check_redis, moment, variable
+from services.rpc.settings import MOST, InvalidSettingError, check_reach, check_redis, moment, variable
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,7 @@ class Settings:
     def __post_init__(self) -> None:
         for f in fields(self):
             value = getattr(self, f.name)
-            if isinstance(value, int | float) and not isinstance(value, bool) and not (math.isfinite(value) and value > 0):
+            if isinstance(value, int | float) and not isinstance(value, bool) and not 0 < value <= MOST:
                 raise InvalidSettingError(f"{variable(f.name)}: must be finite and greater than 0, got {value!r}")
         if self.feature_metrics_address != "off" and not is_address(self.feature_metrics_address):
             raise InvalidSettingError(f"{variable('feature_metrics_address')}: must be host:port, got {self.feature_metrics_address!r}")

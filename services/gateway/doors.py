@@ -43,9 +43,9 @@ def options(settings: Settings, tokens: Path) -> Options:
     Raises:
         InvalidSettingError: naming the variable, or the file and its key.
     """
-    if settings.tokens and not Path(settings.tokens).exists():
-        raise InvalidSettingError(f"{variable('tokens')}: {settings.tokens!r} is not there; `longtail tokens create` makes it")
     known = Tokens(Path(settings.tokens) if settings.tokens else tokens)
+    if settings.tokens and not known.required(time.monotonic()):
+        raise InvalidSettingError(f"{variable('tokens')}: {settings.tokens!r} is not there; `longtail tokens create` makes it")
     proved = known.required(time.monotonic()) or settings.tls_client_ca
     if not is_loopback(settings.address) and not settings.insecure_beyond_loopback and not (settings.tls_cert and proved):
         lacking = [

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from ranking.release import MOST_PAIRS
 from services.rpc import settings, tls
-from services.rpc.settings import InvalidSettingError, check_reach, check_redis, moment, variable
+from services.rpc.ports import is_address
+from services.rpc.settings import MOST, InvalidSettingError, check_reach, check_redis, moment, variable
 
 _LEAST_ITEMS = 2000
 
@@ -150,8 +150,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name in ("address", "triton", *(("metrics_address",) if self.metrics_address != "off" else ())):
-            host, _, port = getattr(self, name).rpartition(":")
-            if not host or not port.isdigit() or int(port) > 65535:
+            if not is_address(getattr(self, name)):
                 self._refuse(name, "must be host:port")
         if self.triton.endswith(":0"):
             self._refuse("triton", "port must not be 0")
@@ -162,7 +161,7 @@ class Settings:
             if isinstance(value, bool) or not isinstance(value, int | float):
                 continue
             zero_ok = f.name in ("margin_ms", "drain_s", "grace_s", "user_ttl_s", "queue_calls", "queue_ms", "worker")
-            if not math.isfinite(value) or value < 0 or (value == 0 and not zero_ok):
+            if not 0 <= value <= MOST or (value == 0 and not zero_ok):
                 self._refuse(f.name, "must be finite and " + ("not negative" if zero_ok else "greater than 0"))
         for prefix in ("tls", "metrics"):
             tls.named(self, prefix)

@@ -28,7 +28,8 @@ class Call:
     Attributes:
         request_id: the caller's, else made here.
         given: whether the caller gave it.
-        caller: its token's or certificate's name, else the one it gives itself; empty where there is none.
+        caller: its token's or certificate's name, else the one it gives itself; empty where there is none, and until it was let in: who is
+            not must not be counted under somebody's name, nor use up the names that metrics tell apart.
         surface: of a Rank call, once its message was read; empty else.
         traceparent: of the caller, as in W3C Trace Context; empty where there was none or it is malformed.
         trace_id: 32 hexadecimal digits, empty where there is no trace.
@@ -57,7 +58,6 @@ def received(metadata: dict[str, str]) -> Call:
     return Call(
         request_id=id_ if given else new_id(),
         given=given,
-        caller=well_formed(metadata.get(CALLER, "")),
         traceparent=parent.group(0) if parent else "",
         trace_id=parent.group(1) if parent else "",
     )

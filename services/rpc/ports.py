@@ -12,7 +12,7 @@ class PortTakenError(RuntimeError):
 def is_address(text: str) -> bool:
     """Whether this is `host:port`."""
     host, _, port = text.rpartition(":")
-    return bool(host) and port.isdigit() and int(port) <= 65535
+    return bool(host) and port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535
 
 
 def is_loopback(address: str) -> bool:

@@ -10,7 +10,6 @@ Counts are kept in memory: a restart begins a new day. Knows neither gRPC nor wh
 from __future__ import annotations
 
 import json
-import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -21,6 +20,8 @@ from ranking.errors import Overloaded
 from services.rpc.settings import InvalidSettingError
 
 _DAY_S = 86_400
+_LEAST_RATE = 1e-9  # calls a second that are told from none
+_MOST = 1e300  # of any figure; whole numbers beyond are none that can be counted with
 _KEPT = 10_000  # callers remembered; of more than that the one not heard of for longest begins anew
 
 
@@ -95,7 +96,8 @@ class Quotas:
             account.at = now
             if account.tokens < 1.0:
                 why = f"caller {caller!r} is limited to {may.calls_per_s:g} calls per second in this process"
-                raise Overloaded(why, (1.0 - account.tokens) / may.calls_per_s)
+                wait_s = (1.0 - account.tokens) / max(may.calls_per_s, _LEAST_RATE)
+                raise Overloaded(why, min(wait_s, _DAY_S))  # a wait of years has no place in a RetryInfo
         if may.calls_per_day is not None:
             today, second = divmod(self._wall(), _DAY_S)
             if today != account.day:
@@ -126,7 +128,7 @@ def read(path: Path) -> Plan:
     """
     try:
         found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InvalidSettingError(f"{path}: cannot be read as JSON: {error}") from None
     top = _object(path, "", found, ("default", "callers"))
     callers = top.get("callers", {})
@@ -142,7 +144,7 @@ def _allowance(path: Path, at: str, found: Any) -> Allowance:
     known = tuple(f.name for f in fields(Allowance))
     values = _object(path, at, found, known)
     for key, value in values.items():
-        number = not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value)
+        number = not isinstance(value, bool) and isinstance(value, int | float) and abs(value) <= _MOST
         least = 0 if key == "calls_per_s" else 1
         if not number or value < least or value == 0:
             rule = "a number greater than 0" if least == 0 else "a number of at least 1"

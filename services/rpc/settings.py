@@ -19,6 +19,8 @@ from services.rpc.ports import is_loopback
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+MOST = 1e12
+"""Of any number: what is beyond is a slip, and as a time in nanoseconds none any more."""
 _REDIS_URLS = ("redis://", "rediss://", "unix://")
 T = TypeVar("T", bound="DataclassInstance")
 
@@ -55,13 +57,19 @@ def check_redis(name: str, url: str) -> None:
     Raises:
         InvalidSettingError: naming the variable.
     """
-    shown = re.sub(r"//[^@/]*@", "//…@", url)  # a password in a URL is nobody's to read
+    shown = _without_secrets(url)
     if url and not url.startswith(_REDIS_URLS):
         raise InvalidSettingError(f"{variable(name)}: must be empty or begin with {', '.join(_REDIS_URLS)}, got {shown!r}")
     try:
         _ = urlsplit(url).port
     except ValueError:
         raise InvalidSettingError(f"{variable(name)}: must name a port from 0 to 65535, or none, got {shown!r}") from None
+
+
+def _without_secrets(url: str) -> str:
+    """What may be told of a URL, right or wrong: nothing before its last @, as a password may have any sign in it, and no parameters."""
+    shown = re.sub(r"^(\w+:(?=//))?.*@", lambda found: f"{found[1] or ''}//…@", url, flags=re.DOTALL)
+    return re.sub(r"\?.*", "?…", shown, flags=re.DOTALL)
 
 
 def check_reach(name: str, address: str, *, insecure: bool, guarded: bool = False) -> None:

@@ -18,7 +18,7 @@ import grpc
 from services.rpc.settings import InvalidSettingError, variable
 
 log = logging.getLogger(__name__)
-_Stamp = tuple[tuple[int, int], ...]
+_Stamp = tuple[tuple[int, int, int], ...]
 T = TypeVar("T")
 
 
@@ -31,13 +31,13 @@ class Files:
     client_ca: Path | None = None
 
     def stamp(self) -> _Stamp:
-        """Changes whenever one of them does.
+        """Changes whenever one of them does; the size, too, as one that is being written changes within a tick of the file system's clock.
 
         Raises:
             OSError: one is not there.
         """
         paths = (self.certificate, self.key, *([self.client_ca] if self.client_ca else []))
-        return tuple((said.st_mtime_ns, said.st_ino) for said in map(Path.stat, paths))
+        return tuple((said.st_mtime_ns, said.st_size, said.st_ino) for said in map(Path.stat, paths))
 
     def load(self) -> grpc.ServerCertificateConfiguration:
         """What gRPC wants of them.
@@ -81,9 +81,11 @@ class Renewed(Generic[T]):
         Raises:
             InvalidSettingError: naming the file.
         """
-        there = all(p is None or p.exists() for p in (files.certificate, files.key, files.client_ca))
         self._files, self._make = files, make
-        self._seen = files.stamp() if there else ()
+        try:
+            self._seen = files.stamp()
+        except OSError:
+            self._seen = ()  # whatever `make` says of it
         self.value = make()
 
     def changed(self) -> T | None:

@@ -8,13 +8,16 @@ has the id something is compared all the same, so that the time does not tell wh
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import hmac
 import json
 import logging
 import os
+import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -28,6 +31,8 @@ log = logging.getLogger(__name__)
 _PREFIX = "lt"
 _NOBODY = hashlib.sha256(b"").hexdigest()
 _KEYS = ("id", "name", "scopes", "sha256", "created", "expires")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_LONGEST = 128  # characters of a name
 _LOOK_S = 1.0  # a token taken back is of no use this much later
 
 
@@ -70,14 +75,15 @@ def create(path: Path, name: str, good_for: frozenset[Scope], *, now: datetime, 
         ValueError: the name is empty, too long or not printable, or there is no scope.
         InvalidSettingError: the file is not what it should be.
     """
-    if not name or len(name) > 128 or not name.isprintable():
-        raise ValueError(f"name: must be 1 to 128 printable characters, got {name!r}")
+    if not 0 < len(name) <= _LONGEST or not name.isprintable():
+        raise ValueError(f"name: must be 1 to {_LONGEST} printable characters, got {name!r}")
     if not good_for:
         raise ValueError(f"scopes: need at least one of {', '.join(Scope)}")
-    known = read(path) if path.exists() else {}
     own = secrets.token_hex(6)
     text = f"{_PREFIX}_{own}_{secrets.token_urlsafe(32)}"
-    _write(path, {**known, own: Token(own, name, good_for, _digest(text), now, expires)})
+    with _alone(path):
+        known = read(path) if path.exists() else {}
+        _write(path, {**known, own: Token(own, name, good_for, _digest(text), now, expires)})
     return text
 
 
@@ -88,11 +94,13 @@ def revoke(path: Path, which: str) -> list[Token]:
         UnknownName: there is none.
         InvalidSettingError: the file is not what it should be.
     """
-    known = read(path)
-    gone = [token for token in known.values() if which in (token.id, token.name)]
-    if not gone:
-        raise UnknownName("token", which, [t.name for t in known.values()])
-    _write(path, {own: token for own, token in known.items() if token not in gone})
+    read(path)  # a file that is not there gets no lock beside it
+    with _alone(path):
+        known = read(path)
+        gone = [token for token in known.values() if which in (token.id, token.name)]
+        if not gone:
+            raise UnknownName("token", which, [t.name for t in known.values()])
+        _write(path, {own: token for own, token in known.items() if token not in gone})
     return gone
 
 
@@ -104,12 +112,17 @@ def read(path: Path) -> dict[str, Token]:
     """
     try:
         found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InvalidSettingError(f"{path}: cannot be read as JSON: {error}") from None
     if not isinstance(found, dict) or set(found) != {"tokens"} or not isinstance(found["tokens"], list):
         raise InvalidSettingError(f'{path}: must be an object with the one key "tokens", a list')
-    tokens = [_token(f"{path}: tokens[{i}]", entry) for i, entry in enumerate(found["tokens"])]
-    return {token.id: token for token in tokens}
+    known: dict[str, Token] = {}
+    for i, entry in enumerate(found["tokens"]):
+        token = _token(f"{path}: tokens[{i}]", entry)
+        if token.id in known:
+            raise InvalidSettingError(f"{path}: tokens[{i}].id: {token.id!r} is there twice")
+        known[token.id] = token
+    return known
 
 
 class Tokens:
@@ -119,11 +132,14 @@ class Tokens:
         """Read it.
 
         Raises:
-            InvalidSettingError: it is there and not what it should be.
+            InvalidSettingError: it is there and not what it should be, or nobody can say whether it is.
         """
         self._path = path
         self._looked = float("-inf")
-        self._seen = self._stamp()
+        try:
+            self._seen = self._stamp()
+        except OSError as error:  # taken for absent, it would leave the door open
+            raise InvalidSettingError(f"{path}: cannot be read: {error.strerror}") from None
         self._known: Mapping[str, Token] | None = None if self._seen is None else read(path)
 
     def required(self, now: float) -> bool:
@@ -153,7 +169,10 @@ class Tokens:
         return entry
 
     def _follow(self) -> None:
-        stamp = self._stamp()
+        try:
+            stamp = self._stamp()
+        except OSError:
+            stamp = None
         if stamp == self._seen:
             return
         self._seen = stamp
@@ -170,7 +189,7 @@ class Tokens:
     def _stamp(self) -> tuple[int, int, int] | None:
         try:
             said = self._path.stat()
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         return said.st_mtime_ns, said.st_size, said.st_ino
 
@@ -188,8 +207,15 @@ def _token(at: str, entry: Any) -> Token:
     for key in _KEYS[:-1]:
         if key not in entry:
             raise InvalidSettingError(f"{at}.{key}: is required")
+    for key in ("id", "name"):
+        if not isinstance(entry[key], str) or not 0 < len(entry[key]) <= _LONGEST or not entry[key].isprintable():
+            raise InvalidSettingError(f"{at}.{key}: must be 1 to {_LONGEST} printable characters")
+    if not isinstance(entry["sha256"], str) or not _DIGEST.fullmatch(entry["sha256"]):
+        raise InvalidSettingError(f"{at}.sha256: must be 64 hexadecimal digits in lower case")
+    if not isinstance(entry["scopes"], list):
+        raise InvalidSettingError(f"{at}.scopes: must be a list of {', '.join(Scope)}")
     for scope in entry["scopes"]:
-        if scope not in set(Scope):
+        if scope not in list(Scope):
             raise InvalidSettingError(f"{at}.scopes: {scope!r} is not known; known: {', '.join(Scope)}")
     try:
         expires = None if entry.get("expires") is None else datetime.fromisoformat(entry["expires"])
@@ -198,7 +224,16 @@ def _token(at: str, entry: Any) -> Token:
         raise InvalidSettingError(f"{at}: created and expires must be RFC 3339") from None
     if any(moment is not None and moment.tzinfo is None for moment in (created, expires)):
         raise InvalidSettingError(f"{at}: created and expires must say their time zone")
-    return Token(str(entry["id"]), str(entry["name"]), frozenset(map(Scope, entry["scopes"])), str(entry["sha256"]), created, expires)
+    return Token(entry["id"], entry["name"], frozenset(map(Scope, entry["scopes"])), entry["sha256"], created, expires)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Nobody else changes the file meanwhile: of two who do at once the later would undo the earlier, and bring back what was revoked."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _write(path: Path, tokens: Mapping[str, Token]) -> None:
@@ -213,7 +248,6 @@ def _write(path: Path, tokens: Mapping[str, Token]) -> None:
         }
         for t in tokens.values()
     ]
-    path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(f".{os.getpid()}")
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:  # readable by nobody else
         json.dump({"tokens": entries}, out, indent=1)

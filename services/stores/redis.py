@@ -16,7 +16,7 @@ from redis.retry import Retry
 
 from ranking.errors import Unavailable
 
-__all__ = ["Pipeline", "ResponseError", "WatchError", "client", "translated"]
+__all__ = ["Pipeline", "ResponseError", "WatchError", "client", "translated", "understood"]
 
 
 def client(url: str, timeout_s: float) -> redis.Redis:
@@ -36,3 +36,15 @@ def translated(what: str) -> Iterator[None]:
         yield
     except (redis.RedisError, OSError) as error:
         raise Unavailable(f"{what}: Redis: {error or type(error).__name__}") from None
+
+
+@contextmanager
+def understood(what: str) -> Iterator[None]:
+    """An answer that is none becomes `Unavailable`, too: of another program at the address, or of a Redis whose keys another one uses.
+
+    Around calls, since the client takes replies apart too, and around what takes them apart after it; not around what is made of arguments.
+    """
+    try:
+        yield
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise Unavailable(f"{what}: Redis: its answer is none of a Redis, or not to what was asked: {error!r:.200}") from error

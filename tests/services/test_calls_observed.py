@@ -6,22 +6,26 @@ import json
 import logging
 import urllib.request
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from longtail.ranking.v1.ranking_service_pb2_grpc import RankingServiceStub
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client.parser import text_string_to_metric_families
 
+from ranking.layout import Layout
 from services.gateway.served import SCHEMA
 from services.rpc import calls, tracing
 from services.rpc.call_metrics import CALLERS, NOBODY, OTHERS, CallMetrics
 from services.rpc.log import JsonFormatter
 from services.rpc.settings import InvalidSettingError
+from services.rpc.tokens import Scope, create
 from tests.services import fake_triton
 from tests.services.gateway_fakes import Gateway, eventually, gateway, search
 
@@ -241,6 +245,26 @@ def test_invented_callers_are_told_as_one() -> None:
         metrics.ended("s", "M", "", f"caller-{i}", "OK", 0.1)
     calls_ = {s.labels["caller"]: s.value for m in metrics.collect() for s in m.samples if s.name == "longtail_rpc_calls_total"}
     assert calls_ == {f"caller-{i}": 1 for i in range(CALLERS)} | {OTHERS: 5}
+
+
+async def test_who_is_not_let_in_is_not_counted_by_name(home: Path) -> None:
+    """A stranger cannot be counted as somebody else, nor use up the names that are told apart; health asks nobody who they are."""
+    layout = Layout(home)
+    create(layout.tokens, "shop", frozenset({Scope.RANK}), now=datetime.now(UTC))
+    port = _free_port()
+    async with gateway(home, metrics_address=f"127.0.0.1:{port}") as gw:
+        metadata = (("x-caller", "somebody"),)
+        with pytest.raises(grpc.aio.AioRpcError):
+            await RankingServiceStub(gw.channel).Rank(search(3), metadata=metadata)
+        await health_pb2_grpc.HealthStub(gw.channel).Check(health_pb2.HealthCheckRequest(), metadata=metadata)
+
+        async def both_counted() -> bool:
+            return sum(value for (name, _), value in (await _scrape(port)).items() if name == "longtail_rpc_calls_total") >= 2
+
+        await eventually(both_counted)
+        found = await _scrape(port)
+    callers = {dict(labels)["caller"] for name, labels in found if name == "longtail_rpc_calls_total"}
+    assert callers == {NOBODY}
 
 
 def _of(spans: InMemorySpanExporter, trace: str) -> list[ReadableSpan]:

@@ -39,6 +39,10 @@ from services.rpc.settings import InvalidSettingError
         ("LONGTAIL_EVENT_LOG", "redis://localhost:port/0", "must name a port"),
         ("LONGTAIL_EVENT_WAIT_S", "0", "greater than 0"),
         ("LONGTAIL_METRICS_ADDRESS", "9464", "must be host:port"),
+        ("LONGTAIL_ADDRESS", "127.0.0.1:²", "must be host:port"),
+        ("LONGTAIL_TRITON", "127.0.0.1:" + "1" * 5000, "must be host:port"),
+        ("LONGTAIL_WORKERS", "1" + "0" * 400, "must be finite"),
+        ("LONGTAIL_GRACE_S", "1e+300", "must be finite"),
         ("LONGTAIL_SNAPSHOT_STALE_S", "0", "greater than 0"),
         ("LONGTAIL_SNAPSHOT_POLL_S", "-1", "greater than 0"),
     ],
@@ -64,6 +68,24 @@ def test_a_password_is_not_shown() -> None:
     """What is refused is quoted without the credentials in it."""
     with pytest.raises(InvalidSettingError, match=r"LONGTAIL_LEDGER: .*//…@host:port/0") as caught:
         load([], {"LONGTAIL_LEDGER": "redis://user:secret@host:port/0"})
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:pa/secret@host:1",
+        "http://u:p@secret@host",
+        "u:secret@host:1",
+        "redis://:p@secret@h:99999",
+        "http://h?password=secret",
+        "redis://:p\n/secret@h",
+    ],
+)
+def test_a_password_of_any_letters_is_not_shown(url: str) -> None:
+    """A slash or an @ in it, no scheme before it, or as a parameter: typed wrongly it is no less a secret."""
+    with pytest.raises(InvalidSettingError, match="LONGTAIL_LEDGER: ") as caught:
+        load([], {"LONGTAIL_LEDGER": url})
     assert "secret" not in str(caught.value)
 
 

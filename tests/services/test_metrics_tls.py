@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import ssl
 import urllib.request
@@ -101,6 +102,21 @@ def test_files_that_are_no_certificate_are_named(registry: CollectorRegistry, tm
         scraped("127.0.0.1:0", registry, tls.Files(tmp_path / "a.pem", tmp_path / "a.pem")),
     ):
         pass
+
+
+def test_files_that_cannot_even_be_looked_for_are_named(registry: CollectorRegistry, tmp_path: Path) -> None:
+    """Behind a folder of somebody else's, say; here by a name too long for the file system."""
+    nowhere = tmp_path / ("t" * 300)
+    with pytest.raises(InvalidSettingError, match="File name too long"), scraped("127.0.0.1:0", registry, tls.Files(nowhere, nowhere)):
+        pass
+
+
+def test_a_file_that_grew_has_changed(files: tls.Files) -> None:
+    """Though the file system's clock did not move between its first half and its second."""
+    half, at = files.stamp(), files.certificate.stat()
+    files.certificate.write_bytes(files.certificate.read_bytes() + b"\n")
+    os.utime(files.certificate, ns=(at.st_atime_ns, at.st_mtime_ns))
+    assert files.stamp() != half
 
 
 @pytest.mark.parametrize("make", [Settings, FeatureSettings])

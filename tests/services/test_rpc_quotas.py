@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ranking.errors import Overloaded
+from services.rpc.errors import to_status
 from services.rpc.quotas import Allowance, Plan, Quotas, read
 from services.rpc.settings import InvalidSettingError
 
@@ -137,12 +138,14 @@ def test_the_file_is_read_whole(tmp_path: Path) -> None:
     ("content", "why"),
     [
         ("{", "cannot be read as JSON"),
+        ("[" * 100_000, "cannot be read as JSON"),
         ([], "must be an object"),
         ({"defaults": {}}, "defaults: is not known; known: default, callers"),
         ({"callers": []}, "callers: must be an object"),
         ({"callers": {"shop": 5}}, "callers.shop: must be an object"),
         ({"callers": {"shop": {"calls_per_sec": 5}}}, "callers.shop.calls_per_sec: is not known; known: calls_per_s, burst, calls_per_day"),
         ({"default": {"calls_per_s": 0}}, "default.calls_per_s: must be a number greater than 0, got 0"),
+        ({"default": {"calls_per_s": 10**400}}, "default.calls_per_s: must be a number greater than 0, got 1000"),
         ({"default": {"calls_per_s": True}}, "default.calls_per_s: must be a number greater than 0"),
         ({"default": {"calls_per_s": "5"}}, "default.calls_per_s: must be a number greater than 0"),
         ({"default": {"calls_per_s": 5, "burst": 0.5}}, "default.burst: must be a number of at least 1"),
@@ -163,3 +166,14 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     """Limits that cannot be read are not silently none."""
     with pytest.raises(InvalidSettingError, match=r"absent\.json: cannot be read"):
         read(tmp_path / "absent.json")
+
+
+@pytest.mark.parametrize("rate", [1e-12, 1e-300, 5e-324])
+def test_the_wait_is_one_that_can_be_told(rate: float) -> None:
+    """Whoever may call once in an age is told to come back in a day, and not with an error of ours."""
+    quotas = Quotas(Plan(Allowance(rate)), processes=4, clock=Clock(), wall=Clock())
+    quotas.take("shop")
+    with pytest.raises(Overloaded) as caught:
+        quotas.take("shop")
+    assert caught.value.retry_s == 86_400
+    assert to_status(caught.value).code == 8

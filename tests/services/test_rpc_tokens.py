@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from services.rpc.tokens import Scope, Tokens, create, read, revoke
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RANK = frozenset({Scope.RANK})
+NIL = "0" * 64  # nobody's digest
 
 
 @pytest.fixture
@@ -118,9 +120,9 @@ def test_a_file_that_goes_or_breaks_opens_nothing(path: Path, caplog: pytest.Log
         ({"tokens": [5]}, "tokens[0]: must be an object"),
         ({"tokens": [{"scope": "rank"}]}, "tokens[0].scope: is not known; known: id, name, scopes"),
         ({"tokens": [{"id": "a"}]}, "tokens[0].name: is required"),
-        ({"tokens": [{"id": "a", "name": "n", "scopes": ["all"], "sha256": "0", "created": "2026-01-01T00:00:00Z"}]}, "'all' is not known"),
-        ({"tokens": [{"id": "a", "name": "n", "scopes": [], "sha256": "0", "created": "now"}]}, "must be RFC 3339"),
-        ({"tokens": [{"id": "a", "name": "n", "scopes": [], "sha256": "0", "created": "2026-01-01"}]}, "must say their time zone"),
+        ({"tokens": [{"id": "a", "name": "n", "scopes": ["all"], "sha256": NIL, "created": "2026-01-01T00:00:00Z"}]}, "'all' is not known"),
+        ({"tokens": [{"id": "a", "name": "n", "scopes": [], "sha256": NIL, "created": "now"}]}, "must be RFC 3339"),
+        ({"tokens": [{"id": "a", "name": "n", "scopes": [], "sha256": NIL, "created": "2026-01-01"}]}, "must say their time zone"),
     ],
 )
 def test_a_wrong_file_is_refused_and_the_key_named(path: Path, content: Any, why: str) -> None:
@@ -156,3 +158,60 @@ def test_the_command_line_makes_lists_and_takes_back(path: Path, monkeypatch: py
     refused = runner.invoke(app, ["tokens", "create", "shop", "--scope", "all"])
     assert refused.exit_code == 1
     assert "scope: 'all' is not known; known: admin, feedback, rank" in refused.output
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        *(({"scopes": scopes}, r"tokens[0].scopes: ") for scopes in (5, None, [[]], "rank", {"rank": 1})),
+        *(({"sha256": digest}, r"tokens[0].sha256: ") for digest in ("ü" * 64, None, "0" * 63, "A" * 64)),
+        *(({"id": own}, r"tokens[0].id: ") for own in (None, {}, "")),
+        *(({"name": name}, r"tokens[0].name: ") for name in (None, "", "a\nb", "x" * 129)),
+    ],
+)
+def test_an_entry_written_by_hand_is_refused_and_not_tripped_over(path: Path, wrong: dict[str, Any], why: str) -> None:
+    """At the start and while it is followed: what was known before goes on, and the call that found it is answered."""
+    text = create(path, "shop", RANK, now=NOW)
+    tokens = Tokens(path)
+    (entry,) = json.loads(path.read_text())["tokens"]
+    path.write_text(json.dumps({"tokens": [entry | wrong]}))
+    with pytest.raises(InvalidSettingError) as caught:
+        read(path)
+    assert f"{path}: {why}" in str(caught.value)
+    assert tokens.required(1e9)
+    assert tokens.find(text, NOW).name == "shop"
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "{", "[]"])
+def test_a_file_that_is_no_list_of_tokens_changes_nothing(path: Path, content: str) -> None:
+    """However deep it is."""
+    text = create(path, "shop", RANK, now=NOW)
+    tokens = Tokens(path)
+    path.write_text(content)
+    assert tokens.required(1e9)
+    assert tokens.find(text, NOW).name == "shop"
+
+
+def test_an_id_is_one_tokens(path: Path) -> None:
+    """Of two entries one would count for nothing, whichever it is."""
+    create(path, "shop", RANK, now=NOW)
+    (entry,) = json.loads(path.read_text())["tokens"]
+    path.write_text(json.dumps({"tokens": [entry, entry | {"name": "other"}]}))
+    with pytest.raises(InvalidSettingError, match=r"tokens\[1\].id: .* is there twice"):
+        read(path)
+
+
+def test_whoever_changes_the_file_undoes_nothing(path: Path) -> None:
+    """Thirty tokens made at once are all there; a file that is not there gets no lock beside it."""
+    with pytest.raises(InvalidSettingError):
+        revoke(path, "shop")
+    assert list(path.parent.iterdir()) == []
+    with ThreadPoolExecutor(10) as threads:
+        made = list(threads.map(lambda i: create(path, f"c{i}", RANK, now=NOW), range(30)))
+    assert {text.split("_")[1] for text in made} == set(read(path))
+
+
+def test_a_file_nobody_can_look_at_is_not_taken_for_absent(tmp_path: Path) -> None:
+    """Else the door would stand open, e.g. in a folder whose rights are wrong; here the name is too long for the file system."""
+    with pytest.raises(InvalidSettingError, match="cannot be read: File name too long"):
+        Tokens(tmp_path / ("t" * 300))

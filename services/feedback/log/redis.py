@@ -21,7 +21,7 @@ from ranking.errors import Unavailable
 from ranking.privacy import tombstone
 from services.feedback.log.event_log import Head, Row, Unreadable, decoded
 from services.feedback.types import Event, Outcome
-from services.stores.redis import ResponseError, client, translated
+from services.stores.redis import ResponseError, client, translated, understood
 
 log = logging.getLogger(__name__)
 _WHAT = "event log"
@@ -107,32 +107,37 @@ class RedisLog:
         arguments: list[str | bytes] = [_USER, str(time.time_ns())]
         for event in events:
             arguments += (event.event_id, tombstone(event.user_id) if event.user_id else b"", _content(event))
-        return [Outcome(said.decode()) for said in cast("list[bytes]", self._run(self._append, arguments))]
+        with translated(_WHAT), understood(_WHAT):
+            said = cast("list[bytes]", self._run(self._append, arguments))
+            return [Outcome(one.decode()) for one, _ in zip(said, events, strict=True)]
 
     def read(self, after: int, limit: int) -> list[Row]:
         """As `EventLog.read`."""
-        found = cast("list[bytes]", self._run(self._read, [str(after + 1), str(limit)]))
-        rows = zip(found[::3], found[1::3], found[2::3], strict=True)
-        return [Row(int(offset), _read_back(content), int(at) if at and at.isdigit() else 0) for offset, content, at in rows]
+        with translated(_WHAT), understood(_WHAT):
+            found = cast("list[bytes]", self._run(self._read, [str(after + 1), str(limit)]))
+            rows = zip(found[::3], found[1::3], found[2::3], strict=True)
+            return [Row(int(offset), _read_back(content), int(at) if at and at.isdigit() else 0) for offset, content, at in rows]
 
     def forget(self, users: Sequence[str]) -> int:
         """As `EventLog.forget`; Redis writes its append-only file and its snapshot anew, copies made of them elsewhere are not its own."""
-        removed = int(self._run(self._forget, [_USER, *map(tombstone, users)]))
-        with translated(_WHAT):
+        tombstones = list(map(tombstone, users))
+        with translated(_WHAT), understood(_WHAT):
+            removed = int(self._run(self._forget, [_USER, *tombstones]))
             self._rewritten(self._redis.bgrewriteaof, ("aof_rewrite_in_progress", "aof_rewrite_scheduled"), "aof_last_bgrewrite_status")
             self._rewritten(self._redis.bgsave, ("rdb_bgsave_in_progress",), "rdb_last_bgsave_status")
         return removed
 
     def head(self) -> Head:
         """As `EventLog.head`."""
-        identity, given = cast("list[bytes]", self._run(self._head, [secrets.token_hex(16)]))
-        return Head(identity.decode(), int(given))
+        with translated(_WHAT), understood(_WHAT):
+            identity, given = cast("list[bytes]", self._run(self._head, [secrets.token_hex(16)]))
+            return Head(identity.decode(), int(given))
 
     def last(self) -> int:
         """As `EventLog.last`."""
-        with translated(_WHAT):
+        with translated(_WHAT), understood(_WHAT):
             newest = cast("list[tuple[bytes, Any]]", self._redis.xrevrange(_KEYS[0], count=1))
-        return int(newest[0][0].split(b"-")[0]) if newest else 0
+            return int(newest[0][0].split(b"-")[0]) if newest else 0
 
     def close(self) -> None:
         """As `EventLog.close`."""

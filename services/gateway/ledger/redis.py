@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from ranking.errors import Unavailable
 from services.gateway.ledger.store import KINDS, Changes, Entry, Key, Row
-from services.stores.redis import Pipeline, WatchError, client, translated
+from services.stores.redis import Pipeline, WatchError, client, translated, understood
 
 _PREFIX = "longtail:ledger:1"  # 1: of this layout
 _STATES = f"{_PREFIX}:states"  # hash: account -> JSON [state, updated]
@@ -57,13 +57,15 @@ class RedisStore:
     def _try_add(self, pipe: Pipeline, replica: str, sequence: int, entries: Sequence[Entry]) -> None:
         pipe.watch(_REVISION)  # type: ignore[no-untyped-call]  # every batch changes it
         # After `watch` commands answer at once, until `multi`; the client's types do not tell.
-        known, revision = cast("list[bytes | None]", pipe.mget(replica, _REVISION))
-        if known is not None and int(known) >= sequence:
-            pipe.unwatch()
-            return
-        names = [json.dumps((kind.name, *key), ensure_ascii=False) for kind, key, _, _ in entries]
-        found = cast("list[bytes | None]", pipe.hmget(_STATES, names)) if names else []
-        now, after = self._now(), int(revision or 0) + 1
+        with understood("ledger"):
+            known, revision = cast("list[bytes | None]", pipe.mget(replica, _REVISION))
+            if known is not None and int(known) >= sequence:
+                pipe.unwatch()
+                return
+            names = [json.dumps((kind.name, *key), ensure_ascii=False) for kind, key, _, _ in entries]
+            states = cast("list[bytes | None]", pipe.hmget(_STATES, names)) if names else []
+            found = [text for text, _ in zip(states, names, strict=True)]
+            now, after = self._now(), int(revision or 0) + 1
         settled: dict[str, str] = {}
         for name, text, (kind, _, delta, rule) in zip(names, found, entries, strict=True):
             state, updated = (kind.zero, now) if text is None else _parsed(kind, text)
@@ -78,18 +80,18 @@ class RedisStore:
 
     def changes(self, since: int) -> Changes:
         """As `LedgerStore.changes`."""
-        with translated("ledger"):
+        with translated("ledger"), understood("ledger"):
             # The revision first: what changes between the two reads is read again next time, never missed.
             revision = int(cast("bytes | None", self._redis.get(_REVISION)) or 0)
             names = cast("list[bytes]", self._redis.zrange(_CHANGED, f"({since}", "+inf", byscore=True))
             found = cast("list[bytes | None]", self._redis.hmget(_STATES, cast("list[str]", names))) if names else []
             now = self._now()
-        rows: dict[tuple[str, Key], Row] = {}
-        for name, text in zip(names, found, strict=True):
-            kind, *key = json.loads(name)
-            if text is not None and kind in KINDS:
-                state, updated = _parsed(KINDS[kind], text)
-                rows[kind, Key(*key)] = Row(state, now - updated)
+            rows: dict[tuple[str, Key], Row] = {}
+            for name, text in zip(names, found, strict=True):
+                kind, *key = json.loads(name)
+                if text is not None and kind in KINDS:
+                    state, updated = _parsed(KINDS[kind], text)
+                    rows[kind, Key(*key)] = Row(state, now - updated)
         return Changes(revision, rows)
 
     def close(self) -> None:
