@@ -203,11 +203,10 @@ def settle(layout: Layout) -> None:
     Feast keeps absolute paths, and `feast apply` drops the tables under those it no longer declares: the original's.
     """
     from feast.protos.feast.core.Registry_pb2 import Registry
-    from google.protobuf.message import DecodeError
 
     path, own = layout.feast / "registry.db", str(layout.feast.resolve() / "online.db")
     registry: Any = Registry()
-    with suppress(DecodeError, FileNotFoundError):  # what cannot be read is Feast's to refuse
+    with suppress(Exception):  # not there, or no registry: Feast's to make, or to refuse
         registry.ParseFromString(path.read_bytes())
     tables = [one.sqlite_table for one in registry.infra.infra_objects if one.HasField("sqlite_table")]
     if any(table.path != own for table in tables):
