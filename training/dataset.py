@@ -10,7 +10,6 @@ import json
 import os
 import warnings
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -206,8 +205,10 @@ def settle(layout: Layout) -> None:
 
     path, own = layout.feast / "registry.db", str(layout.feast.resolve() / "online.db")
     registry: Any = Registry()
-    with suppress(Exception):  # not there, or no registry: Feast's to make, or to refuse
+    try:
         registry.ParseFromString(path.read_bytes())
+    except Exception:  # noqa: BLE001 - not there, or no registry, whichever way: Feast's to make, or to refuse
+        return
     tables = [one.sqlite_table for one in registry.infra.infra_objects if one.HasField("sqlite_table")]
     if any(table.path != own for table in tables):
         for table in tables:
