@@ -6,7 +6,7 @@ The derived features are vectorised over the candidates; nothing here knows wher
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ from ranking.features import (
     USER_SCALARS,
     stable_key,
 )
+from ranking.lookup import Lookup
 from ranking.types import TIERS, Float32Array, IntArray
 
 _USER_DEFAULTS = {f.name: f.default for v in (USER_PROFILE, USER_BEHAVIOUR) for f in v}
@@ -44,30 +45,6 @@ _WIDTH, _ITEM, _REQUEST, _DERIVED = len(MODEL_COLUMNS), len(USER_SCALARS), len(U
 _REQUEST_DEFAULTS = np.array([f.default or 0.0 for f in REQUEST_COLUMNS], np.float32)
 _RELATION_ODDS = np.array(RELATION_ODDS, np.float32)
 _RELATION_RATES = np.array([_AT[f"promo_rate_{name}"] for name in RELATIONS])
-_NOBODYS = np.iinfo(np.int64).max
-
-
-@dataclass(frozen=True, slots=True)
-class Lookup:
-    """Values by key, k of them and in a last place those of whatever key is not there: looked up by binary search, without a branch."""
-
-    ascending: IntArray  # (k + 1,) the last is larger than any other
-    columns: tuple[Float32Array, ...]  # each (k + 1,)
-
-    @property
-    def keys(self) -> IntArray:
-        """(k,) ascending."""
-        return self.ascending[:-1]
-
-    def find(self, keys: IntArray) -> NDArray[np.intp]:
-        """(n,) the place of each of (n,) keys, k for one that is not there. O(n log k)."""
-        at = self.ascending.searchsorted(keys)
-        at[self.ascending[at] != keys] = len(self.ascending) - 1
-        return at
-
-    def has(self, places: NDArray[np.intp]) -> NDArray[np.bool_]:
-        """(n,) whether what `find` said is a place of a key."""
-        return places < len(self.ascending) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +155,16 @@ def item_features(keys: IntArray, columns: Mapping[str, Sequence[Any] | NDArray[
     )
 
 
+def arrays(features: UserFeatures | ItemFeatures) -> dict[str, NDArray[Any]]:
+    """Everything they are made of, by name, look-ups in their parts: what tells two of them apart, bit by bit."""
+    out: dict[str, NDArray[Any]] = {}
+    for f in fields(features):
+        value = getattr(features, f.name)
+        parts = {"": value} if not isinstance(value, Lookup) else {".keys": value.keys, **{f".{i}": c for i, c in enumerate(value.columns)}}
+        out |= {f.name + part: np.asarray(array) for part, array in parts.items()}
+    return out
+
+
 def relations(user: UserFeatures, items: ItemFeatures) -> IntArray:
     """(n,) what of each item the user had bought, as an index into `RELATIONS`. O(n log h)."""
     bought, maker, kind = user.history.find(items.keys), user.makers.find(items.maker_keys), user.types.find(items.type_keys)
@@ -286,9 +273,7 @@ def _lookup(values: Mapping[str, Any], name: str, keys: str, **absent: float) ->
     sizes = {keys.removeprefix("item_"): len(found), **{part: len(of) for part, of in lists.items()}}
     if len(set(sizes.values())) > 1:
         raise ValueError(f"{name} lists differ in length: {', '.join(f'{part} {size}' for part, size in sizes.items())}")
-    order = np.argsort(found, kind="stable")
-    columns = tuple(np.append(of[order], np.float32(absent[part])) for part, of in lists.items())
-    return Lookup(np.append(found[order], _NOBODYS), columns)
+    return Lookup.of(found, *((of, absent[part]) for part, of in lists.items()))
 
 
 def _vectors(values: Any, n: int) -> Float32Array:

@@ -16,13 +16,12 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ranking.assemble import UserFeatures, item_features, user_features
+from ranking.assemble import UserFeatures, arrays, item_features, user_features
 from ranking.features import TASTE_WIDTH, Entity, Feature, stable_key
 from ranking.layout import Layout
 from ranking.types import TIERS
@@ -143,10 +142,9 @@ def _check(items: Sequence[str], said: dict[str, _Said]) -> None:
     wanted: tuple[Any, Any] = (_user(user), item_features(keys, columns))
     for way, found in said.items():
         for ours, theirs in zip(found, wanted, strict=True):
-            for f in fields(ours):
-                a, b = np.asarray(getattr(ours, f.name)), np.asarray(getattr(theirs, f.name))
+            for (name, a), b in zip(arrays(ours).items(), arrays(theirs).values(), strict=True):
                 if a.dtype != b.dtype or a.tobytes() != b.tobytes():
-                    raise RuntimeError(f"{way}: {f.name} is not what Feast says")
+                    raise RuntimeError(f"{way}: {name} is not what Feast says")
 
 
 def _user(values: Mapping[str, Any]) -> UserFeatures:

@@ -136,6 +136,7 @@ def _fit(
             num_samples=missing,
             search_alg=_InOrder(order, journal, bar, told),
             scheduler=None if halving is None else _halving(halving, journal),
+            reuse_actors=halving is None,  # starting a process takes as long as a short trial; what trains networks has one of its own
             trial_dirname_creator=lambda trial: f"{trial.config[_NUMBER]:04d}-{trial.trial_id}",
         ),
         run_config=tune.RunConfig(
@@ -150,7 +151,7 @@ def _fit(
 
 
 def _trial(config: dict[str, Any], data: Any, work: _Work) -> None:
-    """One trial, in a process of its own."""
+    """One trial."""
     journal, number, chosen = Journal(work.path), int(config[_NUMBER]), config["config"]
     folder = journal.work(number)
     with alone(folder):

@@ -195,7 +195,7 @@ def test_the_command_line_says_whether_the_gate_may_refuse(monkeypatch: pytest.M
     """`longtail train` is gated unless it is told otherwise."""
     asked = []
 
-    def run(layout: object, profile: object, *, ungated: bool) -> SimpleNamespace:
+    def run(layout: object, profile: object, *, ungated: bool, searches: object) -> SimpleNamespace:
         asked.append(ungated)
         return SimpleNamespace(release=SimpleNamespace(id="r0001"), reused=False)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ranking.assemble import ItemFeatures, UserFeatures, item_features, user_features
+from ranking.assemble import ItemFeatures, UserFeatures, arrays, item_features, user_features
 from ranking.features import (
     EMBEDDING_WIDTH,
     ITEM_EMBEDDING,
@@ -148,10 +148,9 @@ def _check_same(found: Features, lists: RankingLists, folder: Path) -> tuple[lis
 
 
 def _check_equal(found: Any, expected: Any, what: Any) -> None:
-    for field in fields(expected):
-        ours, theirs = getattr(found, field.name), getattr(expected, field.name)
-        assert np.array_equal(ours, theirs), (what, field.name)
-        assert np.asarray(ours).dtype == np.asarray(theirs).dtype, (what, field.name)
+    for (name, ours), theirs in zip(arrays(found).items(), arrays(expected).values(), strict=True):
+        assert np.array_equal(ours, theirs), (what, name)
+        assert ours.dtype == theirs.dtype, (what, name)
 
 
 def test_every_value_is_the_independent_joins_at_any_instant(planted: Layout, lists: RankingLists) -> None:
