@@ -119,12 +119,15 @@ def features_verify(
     settle: Annotated[
         float, typer.Option(min=0, help="seconds after a materialisation within which gateways may have answered by what they had before")
     ] = 120.0,
+    visible: Annotated[
+        float, typer.Option(min=0, help="seconds about the push of a row within which the row before it may have answered")
+    ] = 1.0,
 ) -> None:
     """Served against offline features, column by column. Exit status 1 where any value differs; one JSON object last."""
     from training import skew
 
     with explained():
-        found = skew.verify(layout(), rankings=rankings, settle_s=settle)
+        found = skew.verify(layout(), rankings=rankings, settle_s=settle, visible_s=visible)
     table = Table(
         "column", *(Column(name, justify="right") for name in ("rows that differ", "lost", "from nowhere", "symmetric difference"))
     )

@@ -46,21 +46,28 @@ class Pushed:
             for name, event_time in zip(table[key].to_pylist(), table["event_timestamp"].cast("int64").to_pylist(), strict=True):
                 self._batch.setdefault(name, []).append(event_time)
 
-    def standing(self, key: str, at: int, as_of: int) -> Row | None:
-        """The row the online store had of an entity, None where it was the batch's, or none.
+    def stood(self, key: str, since: int, until: int, as_of: int) -> list[Row | None]:
+        """The rows the online store had of an entity within some time, oldest first; None is the batch's, or none. At least one.
 
         The newer one stands, and of two equally old ones the pushed one: it came later. Where the batch has no row of the entity, any does.
 
         Args:
             key: the entity's id.
-            at: the wall clock, µs since 1970.
+            since: the wall clock when that time began, µs since 1970.
+            until: and when it ended; a row of that very moment counts.
             as_of: the instant the store was asked for, µs since 1970: the batch's later rows were not in it.
         """
-        if key not in self._rows:
-            return None
         batch = max((time for time in self._batch.get(key, ()) if time <= as_of), default=None)
-        there = [row for row in self._rows[key] if row.pushed_at <= at and (batch is None or row.event_time >= batch)]
-        return max(there, key=lambda row: row.event_time, default=None)
+        standing: Row | None = None
+        found: list[Row | None] = [None]
+        for row in sorted(self._rows.get(key, ()), key=lambda row: row.pushed_at):
+            if row.pushed_at > until:
+                break
+            newest = batch if standing is None else standing.event_time
+            if newest is None or row.event_time >= newest:
+                standing = row
+                found = [*found, row] if row.pushed_at > since else [row]
+        return found
 
 
 def entities(layout: Layout, view: View) -> set[str]:

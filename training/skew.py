@@ -1,17 +1,16 @@
 """Training-serving skew: whether what the gateways served by is what training would have joined for the same users, items and instants.
 
 Reads the served log's files, which hold the models' input rows, and computes the same rows again from the offline store, by the code that
-makes training frames, and from what the feature process pushed between two runs of the batch: of that, each ranking has what was pushed
-by the wall clock when it was answered. Rankings answered by rows that are not those of the tables are counted and left out. Knows no
-gateway: only the columns of its files.
+makes training frames, and from what the feature process pushed between two runs of the batch. A row is visible some moments after it was
+pushed; so where one was pushed about when a ranking's features were read, the row before it is right too, but no mixture of both.
+Rankings answered by rows that are not those of the tables are counted and left out. Knows no gateway: only the columns of its files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +19,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ranking.assemble import UNKNOWN_USER, UserFeatures, assemble, item_features, user_features
+from ranking.assemble import UNKNOWN_USER, ItemFeatures, UserFeatures, assemble, item_features, user_features
 from ranking.features import (
     ITEM_SCALARS,
     ITEM_STATISTICS,
@@ -39,13 +38,14 @@ from ranking.text import query_text
 from ranking.types import Float32Array, Surface
 from training.dataset import assemble_lists, materialised, point_in_time
 from training.lists.types import RankingLists
-from training.pushed import Pushed, entities
+from training.pushed import Pushed, Row, entities
 from training.tables.tokens import Tokens
 
 _BEHAVIOUR = [USER_SCALARS.index(f.name) for f in USER_BEHAVIOUR if f.name in USER_SCALARS]
 _STATISTICS = [ITEM_SCALARS.index(f.name) for f in ITEM_STATISTICS if f.name in ITEM_SCALARS]
 _REQUEST = tuple(f.name for f in REQUEST_COLUMNS)
 NEVER = 2**63 - 1  # an instant later than all, µs since 1970
+VISIBLE_S = 1.0  # within which of a push every gateway answers by the row: the platform's promise
 SETTLE_S = 120.0  # after a materialisation, until the item snapshot and cached users have followed it
 _READ = ("ranking_id", "time", "as_of", "user", "item_id", "query", "feature_schema_hash", "features")
 
@@ -75,7 +75,7 @@ class Skew:
 
     Attributes:
         rankings, rows: compared.
-        oldest, newest: when the first and the last of them were answered, µs since 1970; None: there are none.
+        oldest, newest: when the features of the first and the last of them were read, µs since 1970; None: there are none.
         left_out: rankings left out since they were answered before the feature tables were made: by others, which are gone.
         not_online: rankings left out since the tables' rows were not in the online store yet, as far as they concern them.
         online_since: when all views that models read were there, µs since 1970; None: some of these tables' are not.
@@ -101,13 +101,14 @@ class Skew:
         return sum(c.mismatches for c in self.columns)
 
 
-def verify(layout: Layout, *, rankings: int, settle_s: float = SETTLE_S) -> Skew:
+def verify(layout: Layout, *, rankings: int, settle_s: float = SETTLE_S, visible_s: float = VISIBLE_S) -> Skew:
     """Compare the latest served rankings with what the offline store says of their users and items at the instants they were served for.
 
     Args:
         layout: the state directory, with features applied and a served log.
         rankings: at most so many, the latest; those of before the feature tables were made and brought online are counted only.
         settle_s: seconds after they were brought online for which gateways may still have answered by what they had.
+        visible_s: seconds about a push for which gateways may have answered by either row.
 
     Raises:
         FileNotFoundError: nothing was served yet, or the log's key or the feature tables are gone.
@@ -126,7 +127,7 @@ def verify(layout: Layout, *, rankings: int, settle_s: float = SETTLE_S) -> Skew
     lists, users = _lists(table, _users(layout))
     served = table["features"].combine_chunks().flatten().to_numpy().reshape(len(table), len(MODEL_COLUMNS))
     moments = table.take(pa.array(lists.offsets[:-1]))["time"].cast("int64").to_pylist()
-    computed = _computed(layout, lists, moments)
+    computed = _computed(layout, lists, moments, served, round(visible_s * 1e6))
     blank = assemble(UNKNOWN_USER, item_features(np.zeros(1, np.int64), {}), query_tokens=np.zeros(0, np.int64), columns={})[0]
     columns = tuple(_compared(name, served[:, j], computed[:, j], blank[j]) for j, name in enumerate(MODEL_COLUMNS) if name not in _REQUEST)
     return Skew(len(lists), len(table), min(moments), max(moments), left_out, early + beyond, online_since, other, users, columns)
@@ -168,48 +169,74 @@ def _tables_made(layout: Layout) -> int:
     return -(-layout.feature_meta.stat().st_mtime_ns // 1000)
 
 
-def _computed(layout: Layout, lists: RankingLists, moments: Sequence[int]) -> Float32Array:
-    """(N, len(MODEL_COLUMNS)) rows of the lists, which were answered at (L,) `moments`, µs since 1970 by the wall clock."""
+def _computed(layout: Layout, lists: RankingLists, moments: Sequence[int], served: Float32Array, visible: int) -> Float32Array:
+    """(N, len(MODEL_COLUMNS)) rows of the lists, whose features were read at (L,) `moments`, µs since 1970 by the wall clock.
+
+    Of what stood within `visible` µs of a moment, the user's row is the one that leaves least of the list different from `served`, and each
+    item's the one that leaves least of its row so.
+    """
     features, tokens = point_in_time(layout, [lists]), Tokens()
     users = Pushed(layout, USER_BEHAVIOUR, lists.user_ids)
     items = Pushed(layout, ITEM_STATISTICS, lists.items)
     x = assemble_lists(lists, features, tokens).x
     for i, (start, end) in enumerate(zip(lists.offsets[:-1].tolist(), lists.offsets[1:].tolist(), strict=True)):
         as_of, codes = lists.times[i], lists.item_codes[start:end]
-        instant = int(as_of.astype(np.int64))
-        behaviour = users.standing(lists.user_ids[i], moments[i], instant)
-        sold = [(k, row) for k, c in enumerate(codes.tolist()) if (row := items.standing(lists.items[c], moments[i], instant))]
-        if behaviour is None and not sold:
+        within = (moments[i] - visible, moments[i] + visible, int(as_of.astype(np.int64)))
+        behaviours = users.stood(lists.user_ids[i], *within)
+        sold = [items.stood(lists.items[c], *within) for c in codes.tolist()]
+        if behaviours == [None] and all(rows == [None] for rows in sold):
             continue
         user = features.users.at(lists.user_ids[i], as_of)
         block = features.items.block.take(features.items.rows(as_of, codes))
-        for k, row in sold:
-            newer = item_features(block.keys[k : k + 1], {name: [value] for name, value in row.values.items()})
-            block.scalars[k, _STATISTICS], block.tiers[k] = newer.scalars[0, _STATISTICS], newer.tiers[0]
-        x[start:end] = assemble(
-            user if behaviour is None else _with_behaviour(user, behaviour.values),
-            block,
-            query_tokens=tokens([lists.queries[i]], MAX_QUERY_TOKENS)[0],
-            columns={name: column[start:end] for name, column in lists.columns.items()},
-        )
+        query = tokens([lists.queries[i]], MAX_QUERY_TOKENS)[0]
+        columns = {name: column[start:end] for name, column in lists.columns.items()}
+        blocks = [_with_statistics(block, [rows[min(n, len(rows) - 1)] for rows in sold]) for n in range(max(map(len, sold)))]
+        possible = [
+            _nearest([assemble(_with_behaviour(user, row), b, query_tokens=query, columns=columns) for b in blocks], served[start:end])
+            for row in behaviours
+        ]
+        x[start:end] = min(possible, key=lambda rows: np.count_nonzero(_differs(served[start:end], rows)))
     return x
 
 
-def _with_behaviour(user: UserFeatures, values: Mapping[str, Any]) -> UserFeatures:
-    """The user with another row of `USER_BEHAVIOUR`."""
-    newer = user_features(values)
+def _nearest(possible: Sequence[Float32Array], served: Float32Array) -> Float32Array:
+    """Of k (n, columns) matrices, each row from the one where it differs least from what was served."""
+    differing = [_differs(served, rows).sum(axis=1) for rows in possible]
+    return np.stack(possible)[np.argmin(differing, axis=0), np.arange(len(served))]
+
+
+def _with_statistics(block: ItemFeatures, rows: Sequence[Row | None]) -> ItemFeatures:
+    """(n,) items with other rows of `ITEM_STATISTICS`; None: the one there is."""
+    newer = block.take(np.arange(len(rows)))
+    for k, row in enumerate(rows):
+        if row is not None:
+            one = item_features(block.keys[k : k + 1], {name: [value] for name, value in row.values.items()})
+            newer.scalars[k, _STATISTICS], newer.tiers[k] = one.scalars[0, _STATISTICS], one.tiers[0]
+    return newer
+
+
+def _with_behaviour(user: UserFeatures, row: Row | None) -> UserFeatures:
+    """The user with another row of `USER_BEHAVIOUR`; None: as they are."""
+    if row is None:
+        return user
+    newer = user_features(row.values)
     scalars = user.scalars.copy()
     scalars[_BEHAVIOUR] = newer.scalars[_BEHAVIOUR]
     return replace(newer, scalars=scalars, taste=user.taste, taste_at=user.taste_at)
 
 
 def _compared(name: str, served: Float32Array, computed: Float32Array, blank: np.float32) -> Column:
-    differs = served.view(np.uint32) != computed.view(np.uint32)
+    differs = _differs(served, computed)
     was, is_ = served.astype(np.float64), computed.astype(np.float64)
     size = (np.abs(was) + np.abs(is_)) / 2
     difference = np.divide(np.abs(was - is_), size, out=np.zeros(len(size)), where=size > 0)
     missing, extra = differs & (served == blank), differs & (computed == blank)
     return Column(name, int(differs.sum()), int(missing.sum()), int(extra.sum()), float(difference.mean()))
+
+
+def _differs(served: Float32Array, computed: Float32Array) -> NDArray[np.bool_]:
+    """Where two arrays of one shape are not the same bits."""
+    return np.ascontiguousarray(served).view(np.uint32) != np.ascontiguousarray(computed).view(np.uint32)
 
 
 def _latest(folder: Path, rankings: int) -> tuple[pa.Table, int]:

@@ -116,15 +116,14 @@ class Pipeline:
         with tracing.span("features"):
             found = await self._features.get(request.user_id, request.candidates.item_ids, until)
         stages.end("features")
+        read_at = time.time()
         made = await self._make(request, plan, found, self._scoring, deadline, stages)
         ranking, ordered = made.ranking, made.ordered
         record(request.surface, ordered, ranking, self._ledger)
         if self._keep is not None:
             scored, kept = made.scored, ordered.auction.kept
             asked = calls.request_id() or request.request_id
-            self._keep(
-                Served(time.time(), found.as_of, asked, request, ranking, scored.members, scored.logits, made.matrix, kept, ordered.key)
-            )
+            self._keep(Served(read_at, found.as_of, asked, request, ranking, scored.members, scored.logits, made.matrix, kept, ordered.key))
         if self._observe is not None:
             fair = ordered.fair
             self._observe(request, ranking, plan.policy, [rule.take(fair.ranking.order) for rule in fair.groups])

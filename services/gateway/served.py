@@ -49,7 +49,7 @@ _STRINGS = (
 )
 SCHEMA = pa.schema(
     [
-        ("time", pa.timestamp("us", "UTC")),
+        ("time", pa.timestamp("us", "UTC")),  # when the features were read
         ("as_of", pa.timestamp("us", "UTC")),  # what the features are of: `time`, unless historical data are replayed
         *((name, pa.string()) for name in _STRINGS),  # the same in all rows of a ranking; `context` is JSON
         ("item_id", pa.string()),
@@ -73,7 +73,7 @@ _DICTIONARY = [*_STRINGS, "item_id", "logits.key_value.key"]
 class Served:
     """One answer and what it was made of: references, nothing is copied. Not to be changed by anyone."""
 
-    time: float  # seconds since 1970
+    time: float  # seconds since 1970, when the features were read: what was pushed later is not in them
     as_of: float  # the same, of the features
     request_id: str  # of the call, as in the log's lines and the trailing metadata; lists of a batch share it
     request: RankRequest

@@ -10,7 +10,7 @@ import pytest
 
 from ranking.features import USER_SESSION
 from ranking.layout import Layout
-from training.pushed import Pushed
+from training.pushed import Pushed, Row
 
 INSTANT = 1_500_000_000_000_000  # of the batch's row, µs since 1970
 SERVED = 1_800_000_000_000_000  # by the wall clock
@@ -36,7 +36,7 @@ def _pushed(home: Path, batch: dict[str, int], rows: dict[str, list[int]]) -> Pu
 @pytest.mark.parametrize("batch", [{}, {"ann": INSTANT - 1}, {"ann": INSTANT}, {"bob": INSTANT + 1, "ann": INSTANT}])
 def test_in_a_replayed_clock_a_first_purchase_is_what_was_served(tmp_path: Path, batch: dict[str, int]) -> None:
     """The clock stands at the batch's instant, and so does a row pushed: it counts, whether the batch has a row of the user or none."""
-    row = _pushed(tmp_path, batch, {"ann": [INSTANT]}).standing("ann", SERVED, INSTANT)
+    (row,) = _pushed(tmp_path, batch, {"ann": [INSTANT]}).stood("ann", SERVED, SERVED, INSTANT)
     assert row is not None
     assert row.event_time == INSTANT
 
@@ -44,9 +44,22 @@ def test_in_a_replayed_clock_a_first_purchase_is_what_was_served(tmp_path: Path,
 def test_the_batchs_newer_row_stands(tmp_path: Path) -> None:
     """The newer row is served, of those there were at the instant asked for; and nothing pushed counts before it was in the store."""
     pushed = _pushed(tmp_path, {"ann": INSTANT + 5, "bob": INSTANT}, {"ann": [INSTANT, INSTANT + 2]})
-    assert pushed.standing("ann", SERVED, INSTANT + 5) is None
-    row = pushed.standing("ann", SERVED, INSTANT + 4)
+    assert pushed.stood("ann", SERVED, SERVED, INSTANT + 5) == [None]
+    (row,) = pushed.stood("ann", SERVED, SERVED, INSTANT + 4)
     assert row is not None
     assert row.event_time == INSTANT + 2
-    assert pushed.standing("ann", SERVED - 2 * 10**6, INSTANT) is None
-    assert pushed.standing("bob", SERVED, INSTANT) is None
+    assert pushed.stood("ann", SERVED - 2 * 10**6, SERVED - 2 * 10**6, INSTANT) == [None]
+    assert pushed.stood("bob", SERVED, SERVED, INSTANT) == [None]
+
+
+def test_all_that_stood_within_some_time(tmp_path: Path) -> None:
+    """The row there was when it began, and each that took its place by its end, the end's own moment with it; none that came too late."""
+    pushed = _pushed(tmp_path, {"ann": INSTANT}, {"ann": [INSTANT + 2, INSTANT + 1, INSTANT + 3]})
+    moment = SERVED - 10**6  # all three came in it, the middle one after a newer one
+    assert _times(pushed.stood("ann", moment - 1, moment, INSTANT)) == [None, INSTANT + 2, INSTANT + 3]
+    assert _times(pushed.stood("ann", moment, moment + 1, INSTANT)) == [INSTANT + 3]
+    assert _times(pushed.stood("ann", moment - 2, moment - 1, INSTANT)) == [None]
+
+
+def _times(rows: list[Row | None]) -> list[int | None]:
+    return [row and row.event_time for row in rows]

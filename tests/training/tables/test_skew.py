@@ -164,14 +164,14 @@ def test_rows_pushed_between_batches_are_what_was_served(layout: Layout, served:
     place, item = next((i, row["item_id"]) for i, row in enumerate(rows) if row["features"][MODEL_COLUMNS.index("purchases_all")] > 0)
     batch = _batch_row(layout, USER_BEHAVIOUR, user, as_of)
     for distinct, event_time, pushed_at in (
-        (70.0, as_of + SECOND, ANSWERED - SECOND),
-        (60.0, as_of, ANSWERED),  # came late: the store kept the newer one
-        (80.0, as_of + 2 * SECOND, ANSWERED + SECOND),  # was not there yet
-        (90.0, as_of - np.timedelta64(60, "D"), ANSWERED),  # older than the batch's
+        (70.0, as_of + SECOND, ANSWERED - 3 * SECOND),
+        (60.0, as_of, ANSWERED - 2 * SECOND),  # came late: the store kept the newer one
+        (80.0, as_of + 2 * SECOND, ANSWERED + 2 * SECOND),  # was not there yet
+        (90.0, as_of - np.timedelta64(60, "D"), ANSWERED - 2 * SECOND),  # older than the batch's
     ):
         _push(layout, USER_BEHAVIOUR, batch | {"distinct_items": distinct}, event_time, pushed_at)
     sold = _batch_row(layout, ITEM_STATISTICS, item, as_of)
-    _push(layout, ITEM_STATISTICS, sold | {"discount_28d": 0.75}, as_of + SECOND, ANSWERED)
+    _push(layout, ITEM_STATISTICS, sold | {"discount_28d": 0.75}, as_of + SECOND, ANSWERED - 2 * SECOND)
 
     fresh = _changed(rows, place, "discount_28d", 0.75)
     for i in range(len(fresh)):
@@ -181,8 +181,35 @@ def test_rows_pushed_between_batches_are_what_was_served(layout: Layout, served:
     _write(layout, rows)
     found = {c.name: c.mismatches for c in verify(layout, rankings=AS_MANY).columns if c.mismatches}
     assert found == {"discount_28d": 1, "distinct_items": len(rows)}
-    _write(layout, [row | {"time": ANSWERED - 2 * SECOND} for row in rows])
+    _write(layout, [row | {"time": ANSWERED - 5 * SECOND} for row in rows])
     assert verify(layout, rankings=AS_MANY).mismatches == 0
+
+
+@pytest.mark.parametrize("after", [-0.9, 0.9])
+def test_about_a_push_either_row_is_right(layout: Layout, served: list[dict[str, Any]], after: float) -> None:
+    """Features were read a moment before or after it: by the user's old row or the new one, and by each item's own; not by half of each."""
+    rows = [row for row in served if row["ranking_id"] == served[-1]["ranking_id"]]
+    user, as_of, pushed_at = rows[0]["owner"], rows[0]["as_of"], ANSWERED - np.timedelta64(round(1000 * after), "ms")
+    sold = [i for i, row in enumerate(rows) if row["features"][MODEL_COLUMNS.index("purchases_all")] > 0][:2]
+    _push(layout, USER_BEHAVIOUR, _batch_row(layout, USER_BEHAVIOUR, user, as_of) | {"distinct_items": 70.0}, as_of + SECOND, pushed_at)
+    for i in sold:
+        batch = _batch_row(layout, ITEM_STATISTICS, rows[i]["item_id"], as_of)
+        _push(layout, ITEM_STATISTICS, batch | {"discount_28d": 0.75}, as_of + SECOND, pushed_at)
+
+    newer = rows
+    for i in range(len(rows)):
+        newer = _changed(newer, i, "distinct_items", 70.0)
+    for right in (rows, newer, _changed(newer, sold[0], "discount_28d", 0.75)):
+        _write(layout, right)
+        assert verify(layout, rankings=AS_MANY).mismatches == 0
+    for wrong, column in (
+        (_changed(rows, 0, "distinct_items", 70.0), "distinct_items"),
+        (_changed(newer, sold[1], "discount_28d", 0.5), "discount_28d"),
+    ):
+        _write(layout, wrong)
+        assert {c.name: c.mismatches for c in verify(layout, rankings=AS_MANY).columns if c.mismatches} == {column: 1}
+    _write(layout, rows if after > 0 else newer)
+    assert verify(layout, rankings=AS_MANY, visible_s=0.1).mismatches > 0
 
 
 def test_a_user_only_events_know_is_found(layout: Layout, served: list[dict[str, Any]]) -> None:
