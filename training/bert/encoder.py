@@ -52,6 +52,11 @@ def untrained(path: Path | None = None, *, seed: int = 0, **changes: Any) -> Any
         return BertModel(config, add_pooling_layer=False)
 
 
+def placement() -> dict[str, bool]:
+    """Where transformers' `TrainingArguments` are to compute and in what: it takes no bf16 on a processor unless told to stay there."""
+    return {"use_cpu": not torch.cuda.is_available(), "bf16": fast_bf16()}
+
+
 def fast_bf16() -> bool:
     """Whether the host multiplies bfloat16 in hardware; elsewhere it is emulated and an order of magnitude slower."""
     if torch.cuda.is_available():

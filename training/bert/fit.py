@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ranking.text import SpecialTokens
 from training.bert.data import Buckets, Collator, Dataset, Pairs
-from training.bert.encoder import fast_bf16
+from training.bert.encoder import placement
 from training.bert.model import Heads
 from training.progress import Bar
 
@@ -233,7 +233,7 @@ def _arguments(settings: Settings, out: Path, steps: int, *, judged: bool) -> An
         learning_rate=settings.learning_rate,
         warmup_steps=max(1, round(settings.warmup * steps)),
         lr_scheduler_type="linear",
-        bf16=fast_bf16(),
+        **placement(),
         logging_steps=max(1, steps // 40),
         eval_strategy="steps" if judged else "no",
         eval_steps=every,

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ranking.text import PAIR_INPUTS, SpecialTokens, pair_tensors
-from training.bert.encoder import fast_bf16, load, pretrained, special_tokens
+from training.bert.encoder import load, placement, pretrained, special_tokens
 from training.bert.segments import compared, pooled
 from training.progress import Bar
 
@@ -124,7 +124,7 @@ def fine_tune(
         weight_decay=0.01,
         warmup_steps=max(1, epochs * len(pairs) // batch_size // 10),
         lr_scheduler_type="linear",
-        bf16=fast_bf16(),
+        **placement(),
         logging_steps=25,
         save_strategy="no",
         report_to=[],
