@@ -155,6 +155,7 @@ def fit(
         for callback in _callbacks(settings, bar, stop_at):
             trainer.add_callback(callback)
         trainer.train(resume_from_checkpoint=last)
+    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # the training's bf16 would stay on it, and get into exports
     model.cpu().eval()
     log = trainer.state.log_history
     return Fitted(

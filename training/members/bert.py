@@ -152,6 +152,7 @@ def fine_tune(
     with Bar(f"fine-tune BERT on {len(pairs)} pairs", epochs * ceil(len(pairs) / batch_size)) as bar:
         trainer.add_callback(_Steps(bar))
         trainer.train()
+    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # the training's bf16 would stay on it, and get into exports
     return model.cpu().eval()
 
 
