@@ -20,6 +20,7 @@ from ranking.errors import Overloaded
 from services.rpc.settings import InvalidSettingError
 
 _DAY_S = 86_400
+_BACK_S = 3600.0  # a clock that is set back by less goes on with the day it had; by more, it was wrong before
 _LEAST_RATE = 1e-9  # calls a second that are told from none
 _MOST = 1e300  # of any figure; whole numbers beyond are none that can be counted with
 _KEPT = 10_000  # callers remembered; of more than that the one not heard of for longest begins anew
@@ -99,8 +100,9 @@ class Quotas:
                 wait_s = (1.0 - account.tokens) / max(may.calls_per_s, _LEAST_RATE)
                 raise Overloaded(why, min(wait_s, _DAY_S))  # a wait of years has no place in a RetryInfo
         if may.calls_per_day is not None:
-            today, second = divmod(self._wall(), _DAY_S)
-            if today != account.day:
+            wall = self._wall()
+            today, second = divmod(wall, _DAY_S)
+            if not account.day * _DAY_S - _BACK_S <= wall < (account.day + 1) * _DAY_S:
                 account.day, account.calls = int(today), 0
             if account.calls >= int(may.calls_per_day):
                 why = f"caller {caller!r} has used its quota of {int(may.calls_per_day)} calls a day in this process"

@@ -20,6 +20,7 @@ from services.rpc.tls import Files, Renewed
 
 log = logging.getLogger(__name__)
 _POLL_S = 0.1  # how soon a stop is noticed
+AT_ONCE = 16  # connections, each with a thread: a scraper or two, and people
 _PATIENCE_S = 10.0  # for a handshake and a request: whoever says nothing must not keep a thread
 
 
@@ -32,6 +33,23 @@ class _Quiet(WSGIRequestHandler):
 
 class _Server(ThreadingWSGIServer):
     guard: Renewed[ssl.SSLContext] | None = None
+
+    def __init__(self, *where: Any) -> None:
+        self._places = threading.BoundedSemaphore(AT_ONCE)
+        super().__init__(*where)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._places.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            log.warning("scrape_refused", extra={"detail": f"{AT_ONCE} connections are open already"})
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
 
     def get_request(self) -> tuple[Any, Any]:
         connection, peer = super().get_request()

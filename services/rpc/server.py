@@ -30,6 +30,9 @@ from services.rpc.tokens import Scope, Tokens
 log = logging.getLogger(__name__)
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024  # a batch of 32 lists × 1,000 candidates with a few columns
+MAX_STREAMS = (
+    1024  # calls of one connection under way, or as many as run and wait in all: a client that opens calls and says nothing holds memory
+)
 MAX_ANSWER_BYTES = 24 * 1024 * 1024  # its answer, with a group for every candidate and as many explanations as a batch may ask for
 
 
@@ -104,6 +107,7 @@ class Server:
             ],
             options=[
                 ("grpc.so_reuseport", int(own.reuse_port)),
+                ("grpc.max_concurrent_streams", max(MAX_STREAMS, own.bounds.most + own.bounds.queue)),
                 ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
                 ("grpc.max_send_message_length", MAX_ANSWER_BYTES),
             ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import struct
 from pathlib import Path
 
 import grpc
@@ -16,6 +17,7 @@ from longtail.ranking.v1 import ranking_service_pb2 as pb
 from longtail.ranking.v1.ranking_service_pb2_grpc import RankingServiceStub
 
 from services.gateway.servicer import NAME
+from services.rpc.server import MAX_STREAMS
 from services.rpc.settings import InvalidSettingError
 from tests.services.gateway_fakes import Gateway, eventually, gateway, search
 
@@ -162,3 +164,17 @@ async def test_an_unknown_service_is_watched_as_unknown(home: Path) -> None:
         stream = health_pb2_grpc.HealthStub(gw.channel).Watch(health_pb2.HealthCheckRequest(service="no.such.Service"))
         assert (await stream.read()).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
         stream.cancel()
+
+
+@pytest.mark.parametrize(("calls", "streams"), [(8, MAX_STREAMS), (3000, 3100)])
+async def test_calls_of_one_connection_are_bounded(home: Path, calls: int, streams: int) -> None:
+    """What the server's first frame says to whoever connects (RFC 9113, section 6.5): so many, or as many as run and wait in all."""
+    async with gateway(home, max_concurrent_rpcs=calls, queue_calls=100) as gw:
+        host, _, port = gw.server.address.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5))  # the preface and no settings of our own
+        head = await reader.readexactly(9)
+        assert head[3] == 4
+        told = dict(struct.iter_unpack("!HI", await reader.readexactly(int.from_bytes(head[:3]))))
+        writer.close()
+        assert told[3] == streams

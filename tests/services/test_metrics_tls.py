@@ -6,8 +6,11 @@ import logging
 import os
 import socket
 import ssl
+import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import cast
 
@@ -17,7 +20,7 @@ from prometheus_client import CollectorRegistry, Counter
 from services.features.settings import Settings as FeatureSettings
 from services.gateway.settings import Settings
 from services.rpc import tls
-from services.rpc.scraping import scraped
+from services.rpc.scraping import AT_ONCE, scraped
 from services.rpc.settings import InvalidSettingError
 from tests.services.certificates import Authority
 
@@ -81,6 +84,25 @@ def test_a_client_that_says_nothing_holds_up_nobody(served: str, tmp_path: Path)
     host, _, port = served.rpartition(":")
     with socket.create_connection((host, int(port))):
         assert "things_total 3.0" in page(served, scraper(tmp_path))
+
+
+def test_only_so_many_are_answered_at_once(registry: CollectorRegistry) -> None:
+    """Silent connections beyond the bound are closed at once; a place that is free again answers a scrape."""
+    with scraped("127.0.0.1:0", registry) as address, ExitStack() as silent:
+        where = (address.rpartition(":")[0], int(address.rpartition(":")[2]))
+        held = [silent.enter_context(socket.create_connection(where)) for _ in range(AT_ONCE)]
+        beyond = silent.enter_context(socket.create_connection(where, timeout=20))
+        assert beyond.recv(1) == b""
+        for one in held[:2]:
+            one.close()
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                with urllib.request.urlopen(f"http://{address}/metrics", timeout=20) as answer:
+                    assert "things_total 3.0" in answer.read().decode()
+                break
+            except (urllib.error.URLError, OSError):  # the threads of those that left have not ended yet
+                assert time.monotonic() < deadline
 
 
 def test_a_renewed_certificate_serves_the_next_scrape(served: str, files: tls.Files, tmp_path: Path) -> None:

@@ -73,6 +73,26 @@ def test_a_day_has_its_quota_from_midnight_to_midnight() -> None:
     assert taken(quotas, "a", 5) == 3
 
 
+def test_a_clock_set_back_over_midnight_gives_nothing_anew() -> None:
+    """What was used of the new day is still used when the clock steps back into the old one and comes by midnight again."""
+    wall = Clock(11 * DAY + 5.0)
+    quotas = Quotas(Plan(Allowance(calls_per_day=3)), clock=Clock(), wall=wall)
+    assert taken(quotas, "a", 5) == 3
+    for wall.now in (11 * DAY - 30.0, 11 * DAY + 1.0):
+        assert taken(quotas, "a", 5) == 0
+    wall.now = 12 * DAY
+    assert taken(quotas, "a", 5) == 3
+
+
+def test_a_clock_that_was_wrong_by_years_is_not_waited_for() -> None:
+    """Once it is right again the day it shows counts."""
+    wall = Clock(40_000 * DAY)
+    quotas = Quotas(Plan(Allowance(calls_per_day=3)), clock=Clock(), wall=wall)
+    assert taken(quotas, "a", 5) == 3
+    wall.now = 10 * DAY
+    assert taken(quotas, "a", 5) == 3
+
+
 def test_callers_do_not_share_and_strangers_have_the_default() -> None:
     """Each has its own bucket; who is not named has the default's figures."""
     quotas = Quotas(Plan(Allowance(1.0, 1.0), {"big": Allowance(10.0, 10.0)}), clock=Clock(), wall=Clock())
