@@ -10,12 +10,21 @@ import torch
 from numpy.typing import NDArray
 
 from tests.training.bert.tiny_bert import SPECIAL, pairs, tiny
+from training.bert import encoder
 from training.bert.data import Pairs
 from training.bert.fit import Fitted, Settings, fit, groups, outputs, steps_of
 from training.bert.heads import task
 from training.bert.model import Heads
 
 FAST = Settings(batch=4, epochs=2, learning_rate=2e-3, head_rate=2.0)
+
+
+@pytest.fixture(params=[False, True], ids=["fp32", "bf16"])
+def bf16(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """The host computes in this precision, whatever it is: a processor without bfloat16 emulates it."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(encoder, "fast_bf16", lambda: request.param)
+    return bool(request.param)
 
 
 def model() -> Heads:
@@ -45,7 +54,19 @@ def test_it_learns_the_rule(tmp_path: Path) -> None:
     assert ran.history[0][1] > ran.history[-1][1]
 
 
-def test_equal_seeds_give_equal_weights(tmp_path: Path) -> None:
+def test_a_trained_model_is_of_fp32_and_scores_in_it(tmp_path: Path, bf16: bool) -> None:
+    """Autocast ends with the training: weights are float32, and the model scores as an untouched one that is given them."""
+    m, p, seen = model(), pairs(8), []
+    m.heads["list"].linear.register_forward_hook(lambda _module, _inputs, out: seen.append((torch.is_grad_enabled(), out.dtype)))
+    fit(m, p, SPECIAL, tmp_path, settings=FAST)
+    assert {dtype for learning, dtype in seen if learning} == {torch.bfloat16 if bf16 else torch.float32}
+    assert {weight.dtype for weight in m.parameters()} == {torch.float32}
+    untouched = model()
+    untouched.load_state_dict(m.state_dict())
+    np.testing.assert_array_equal(outputs(m, p, SPECIAL)["list"], outputs(untouched, p, SPECIAL)["list"])
+
+
+def test_equal_seeds_give_equal_weights(tmp_path: Path, bf16: bool) -> None:
     """Two runs of one seed end bit-equal; another seed ends elsewhere."""
     runs = []
     for i, seed in enumerate((0, 0, 1)):
@@ -57,7 +78,7 @@ def test_equal_seeds_give_equal_weights(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stop_at", [2, 5])
-def test_a_run_that_was_interrupted_ends_like_one_that_was_not(tmp_path: Path, stop_at: int) -> None:
+def test_a_run_that_was_interrupted_ends_like_one_that_was_not(tmp_path: Path, stop_at: int, bf16: bool) -> None:
     """Stopped in the first or in the second epoch and resumed from a checkpoint, the weights are bit-equal to an unbroken run's."""
     settings = replace(FAST, checkpoints=1)
     whole, broken, resumed = model(), model(), model()
@@ -86,7 +107,7 @@ def test_accumulated_batches_count_as_one(tmp_path: Path) -> None:
         torch.testing.assert_close(found[1][name], value, atol=2e-4, rtol=0.0)
 
 
-def test_a_run_that_gets_no_better_stops_and_keeps_the_best(tmp_path: Path) -> None:
+def test_a_run_that_gets_no_better_stops_and_keeps_the_best(tmp_path: Path, bf16: bool) -> None:
     """With a metric that only falls the first evaluation is the best: it stops two later and has the first one's weights."""
     falling = iter(range(100, 0, -1))
     m = model()

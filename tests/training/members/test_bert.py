@@ -3,11 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from tokenizers import Tokenizer
 
-from ranking.text import PAIR_INPUTS, pair_tensors
+from ranking.text import PAIR_INPUTS, SpecialTokens, pair_tensors
+from training.bert import encoder
 from training.members import bert
 
 
@@ -64,6 +66,34 @@ def test_fine_tuning_learns_and_export_keeps_it(tokenizer: Tokenizer, tmp_path: 
     with torch.no_grad():
         torch_scores = model(*(torch.from_numpy(feed[n]) for n in PAIR_INPUTS))["logits"].numpy()
     np.testing.assert_allclose(by_list[0], torch_scores, atol=1e-3)
+
+
+@pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])
+def test_what_was_tuned_in_bf16_is_exported_in_fp32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bf16: bool) -> None:
+    """On a processor with bfloat16 it trains in it; the weights and the ONNX file are of float32 all the same, with torch's scores."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(encoder, "fast_bf16", lambda: bf16)
+    small = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
+    monkeypatch.setattr(bert, "load", lambda path: encoder.untrained(path, **small))
+    special = SpecialTokens(101, 102, 0)
+    tokens = np.random.default_rng(0).integers(1000, 2000, (8, 5)).astype(np.int32)
+    pairs = bert.Pairs(np.zeros(8, np.int64), (np.arange(1000, 1004),), tokens, np.tile([0, 1], 4).astype(np.int8))
+
+    model = bert.fine_tune(pairs, special, tmp_path / "trainer", batch_size=4)
+    untouched = bert.PairRanker.from_pretrained(bert.pretrained())
+    start = untouched.head.weight.clone()
+    untouched.load_state_dict(model.state_dict())
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+    assert not torch.equal(model.head.weight, start)
+
+    bert.export(model, tmp_path / "model.onnx")
+    file = onnx.load(str(tmp_path / "model.onnx"))
+    assert onnx.TensorProto.BFLOAT16 not in {tensor.data_type for tensor in file.graph.initializer}
+    assert onnx.TensorProto.BFLOAT16 not in {a.i for node in file.graph.node if node.op_type == "Cast" for a in node.attribute}
+    feed = pair_tensors(pairs.query_ids[0], tokens, special)
+    with torch.no_grad():
+        scores = [one.eval()(*(torch.from_numpy(feed[n]) for n in PAIR_INPUTS))["logits"] for one in (model, untouched)]
+    torch.testing.assert_close(scores[0], scores[1], atol=0.0, rtol=0.0)
 
 
 def test_without_text_there_is_no_score(tokenizer: Tokenizer, tmp_path: Path) -> None:
