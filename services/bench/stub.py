@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from ranking.types import Float32Array
 from services.gateway.server import running
 from services.gateway.settings import Settings, load
-from services.rpc import log
+from services.rpc import log, loop
 from services.rpc.signals import stop_signal
 
 
@@ -41,6 +40,7 @@ async def serve(settings: Settings) -> None:
     """Answer until told to stop."""
     asked = stop_signal()
     async with running(settings, models=Stub()) as server:
+        loop.started()
         print(server.address, flush=True)
         await asked.wait()
 
@@ -48,4 +48,4 @@ async def serve(settings: Settings) -> None:
 if __name__ == "__main__":
     chosen = load(sys.argv[1:], os.environ)
     log.configure(chosen.log_level)
-    sys.exit(asyncio.run(serve(chosen)))
+    sys.exit(loop.run(serve(chosen)))

@@ -7,7 +7,7 @@ import os
 import sys
 
 from services.gateway.settings import load
-from services.rpc import log, tracing
+from services.rpc import log, loop, tracing
 from services.rpc.ports import PortTakenError
 from services.rpc.settings import InvalidSettingError
 
@@ -29,7 +29,7 @@ def main() -> int:
         from services.gateway.server import serve  # the parent needs none of what it imports
 
         with tracing.exporting("longtail-gateway", os.environ):
-            asyncio.run(serve(settings))
+            loop.run(serve(settings))
     except (InvalidSettingError, PortTakenError) as error:
         print(f"gateway: {error}", file=sys.stderr)
         return 2

@@ -56,7 +56,7 @@ from services.online.read import Reader
 from services.online.servicer import NAME as ONLINE
 from services.online.servicer import OnlineFeatureServicer
 from services.privacy.forgotten import Forgotten
-from services.rpc import status, tls
+from services.rpc import loop, status, tls
 from services.rpc.call_metrics import CallMetrics
 from services.rpc.server import Server
 from services.rpc.signals import stop_signal, stop_without_parent
@@ -295,4 +295,5 @@ async def serve(settings: Settings) -> None:
     if settings.worker:
         stop_without_parent(asked)
     async with running(settings):
+        loop.started()
         await asked.wait()
