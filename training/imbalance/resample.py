@@ -64,6 +64,8 @@ RESAMPLERS: tuple[str, ...] = ("none", *_METHODS)
 QUICK: tuple[str, ...] = ("none", *_EXACT, "smote")
 """Those that take seconds on hundreds of thousands of rows: what a search tries unless told otherwise. The generators' time
 depends on their steps; the others look for neighbours or clusters among all rows, which takes minutes there."""
+UNMOVED: tuple[str, ...] = ("none", "class_weight")
+"""Those that give every row once, whatever the strength."""
 SETS_SHARE: tuple[str, ...] = tuple(name for name in _METHODS if name not in ("tomek", "smote_enn", "smote_tomek"))
 """Those that bring the share of positives to the strength asked for; the cleaning methods end where their neighbourhoods say."""
 

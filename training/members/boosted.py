@@ -46,6 +46,7 @@ def boosting(rows: Rows, *, seed: int, threads: int, learning_rate: float = 0.05
         rounds=rounds,
         seed=seed,
         threads=threads,
+        again=rows.again,
     )
     return Boosted(booster, threads=threads)
 
@@ -76,6 +77,7 @@ def boosting_weighted(
         rounds=rounds,
         seed=seed,
         threads=threads,
+        again=rows.again,
     )
     return Boosted(booster, shift=-float(np.log(heavier)), threads=threads)
 
@@ -144,5 +146,6 @@ def lambdarank(
         threads=threads,
         sizes=sizes,
         depth=depth,
+        again=rows.again,
     )
     return Boosted(booster, log_odds=False, threads=threads)

@@ -24,6 +24,7 @@ class Rows:
         labels: (n,) int8, 0 or 1.
         weights: (n,) float32, finite and above 0.
         lists: (n,) int64 list of each row; -1 for a row that belongs to none, because resampling made it up.
+        again: others will be trained on the same features and labels in this process: what depends on nothing else may be kept for them.
 
     Raises:
         ValueError: shapes that do not fit, labels that are not 0 or 1, a class without rows, weights that are none.
@@ -33,6 +34,7 @@ class Rows:
     labels: NDArray[np.int8]
     weights: NDArray[np.float32]
     lists: NDArray[np.int64]
+    again: bool = False
 
     def __post_init__(self) -> None:
         if self.features.ndim != 2:

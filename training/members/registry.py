@@ -29,6 +29,8 @@ GIVEN: tuple[str, ...] = ("bert", "bm25", "bi_encoder")
 """Members that read texts: their scores come with the lists (see `training.members.bert`, `bm25`, `bi_encoder`)."""
 RANKER = "ranker_"
 """Members so named were found by the search's stage `rankers`; their scores come with the lists like those of `GIVEN`."""
+VECTORS = "vectors_"
+"""The same rankers' encoders as bi-encoders: cosines of the vectors they leave."""
 UNSERVED: Mapping[str, str] = {
     "bm25": "it counts words over a whole corpus, which is no function of one pair of texts that a model server could run",
     "bi_encoder": "its vectors are kept by text and compared outside any model; the cross-encoder starts from the same cosine",
@@ -40,7 +42,7 @@ LIGHTGBM: tuple[str, ...] = ("bagging", "boosting", "boosting_weighted", "lambda
 
 def reads_text(name: str) -> bool:
     """Whether a member's scores come with the lists."""
-    return name in GIVEN or name.startswith(RANKER)
+    return name in GIVEN or name.startswith((RANKER, VECTORS))
 
 
 def check_names(names: tuple[str, ...]) -> None:
@@ -64,8 +66,9 @@ def check_servable(names: tuple[str, ...]) -> None:
         ValueError: naming the first, and why.
     """
     for name in names:
-        if name in UNSERVED:
-            raise ValueError(f"members: {name} cannot be served: {UNSERVED[name]}")
+        why = UNSERVED["bi_encoder"] if name.startswith(VECTORS) else UNSERVED.get(name)
+        if why is not None:
+            raise ValueError(f"members: {name} cannot be served: {why}")
 
 
 def train(name: str, rows: Rows, *, seed: int, threads: int = 1, options: Mapping[str, Any] | None = None) -> Scorer:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from training.members.contract import INPUT, OUTPUT
+
+_BINNED_KEPT = 4  # all rows and those of three folds
+_binned: OrderedDict[str, Any] = OrderedDict()  # this process's latest, by digest of their rows
 
 
 def train(
@@ -24,6 +29,7 @@ def train(
     threads: int = 2,
     sizes: NDArray[np.int64] | None = None,
     depth: int = 30,
+    again: bool = False,
 ) -> Any:
     """Fit a LightGBM booster; deterministic for one seed and any number of threads.
 
@@ -41,13 +47,14 @@ def train(
         threads: of LightGBM.
         sizes: (L,) rows of each list, lists one after the other: with them the objective is lambdarank, without log loss.
         depth: lambdarank's truncation level.
+        again: this process will train on the same rows again: their bins are kept for it.
 
     Returns:
         `lightgbm.Booster` whose thresholds are float32 values (see `_round_thresholds`), raw output = log-odds, or with `sizes` a score.
     """
     import lightgbm
 
-    parameters = {
+    parameters: dict[str, Any] = {
         "objective": "binary",
         "learning_rate": learning_rate,
         "num_leaves": leaves,
@@ -65,8 +72,45 @@ def train(
     if sizes is not None:
         # A list's pairs share one unit of Hessian, a row has a hundredth of what log loss gives it: the floor would forbid every split.
         parameters |= {"objective": "lambdarank", "min_sum_hessian_in_leaf": 1e-3, "lambdarank_truncation_level": depth}
-    data = lightgbm.Dataset(features, labels, weight=weights, group=sizes, free_raw_data=True)
+    # Bins do not depend on row weights; but LightGBM makes weights of lists from them, which do not go when these do, and its `set_weight`
+    # leaves the last training's where there are none.
+    data = _dataset(features, labels, sizes, weights if sizes is not None else None, parameters, again=again)
+    data.set_field("weight", None)
+    data.set_weight(weights)
     return _round_thresholds(lightgbm.train(parameters, data, rounds))
+
+
+def _dataset(
+    features: NDArray[np.float32],
+    labels: NDArray[np.int8],
+    sizes: NDArray[np.int64] | None,
+    weights: NDArray[np.float32] | None,
+    parameters: Mapping[str, Any],
+    *,
+    again: bool,
+) -> Any:
+    """The rows in bins: a third of the time of a short training, and the same for every rate, size of tree and row weight.
+
+    Where rows come again the latest are kept as long as the process, by a digest of all that bins follow from.
+    """
+    import lightgbm
+
+    def made() -> Any:
+        return lightgbm.Dataset(features, labels, weight=weights, group=sizes, params=dict(parameters), free_raw_data=True).construct()
+
+    if not again:
+        return made()
+    found = hashlib.sha256(f"{parameters['objective']} {parameters['seed']}".encode())
+    for name, array in (("features", features), ("labels", labels), ("sizes", sizes), ("weights", weights)):
+        if array is not None:
+            found.update(f"{name} {array.dtype} {array.shape}".encode())
+            found.update(np.ascontiguousarray(array).data)
+    key = found.hexdigest()
+    data = _binned.pop(key, None) or made()
+    _binned[key] = data  # the latest last
+    while len(_binned) > _BINNED_KEPT:
+        _binned.popitem(last=False)
+    return data
 
 
 def predict(booster: Any, features: NDArray[np.float32], *, threads: int = 2) -> NDArray[np.float64]:

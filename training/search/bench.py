@@ -1,14 +1,16 @@
-"""`longtail bench search`: ensemble trials per minute on kept scores, against the same trials when each reads and encodes its texts itself.
+"""`longtail bench search`: ensemble trials per minute on what is kept, against the same trials when each reads and encodes anew.
 
-Both run on the same Ray with the same resources and the same configurations; only where the text members' scores come from differs.
+Both run on the same Ray with the same resources and the same configurations; with nothing kept every trial reads its files, has the text
+members score every list and trains its own members.
 """
 
 from __future__ import annotations
 
+import os
 import pickle
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,14 +20,13 @@ import numpy as np
 from ranking.features import stable_key
 from ranking.layout import Layout
 from ranking.types import Surface
-from training.artefacts import load_ensemble_data
+from training.artefacts import digest, load_ensemble_data
 from training.blends.ensemble import EnsembleData, EvalLists
 from training.host import host
-from training.release.publish import code_revision
 from training.search.choices import Choices
 from training.search.choose import ENSEMBLE
-from training.search.ensemble import once
-from training.search.journal import Journal
+from training.search.fits import FOLDER, Fits, Trial
+from training.search.journal import Journal, Row
 from training.search.order import Order
 from training.search.samplers import sampler
 from training.stage import ROOT
@@ -33,6 +34,27 @@ from training.toolbox.bench import Mark, meets
 
 WANTED: Mapping[str, Mark] = {"trials_ratio": (">=", 20.0)}
 SEARCHED = Choices(members=("boosting+bert", "logistic+bert+bm25"), resamplers=("none", "random_under"), calibrators=("platt",))
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """Trials that ran, and the seconds from the order to the last result."""
+
+    rows: Sequence[Row]
+    seconds: float
+
+    @property
+    def per_minute(self) -> float:
+        return 60.0 * len(self.rows) / self.seconds
+
+    @property
+    def computing(self) -> float:
+        """Mean seconds a trial computed."""
+        return float(np.mean([row["seconds"] for row in self.rows]))
+
+    def beside(self, processes: int) -> float:
+        """Seconds in which a process of the search computed no trial, on average: its start and what Ray does between trials."""
+        return self.seconds - self.computing * len(self.rows) / processes
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +88,28 @@ def run(layout: Layout, *, quick: bool = False) -> dict[str, Any]:
             raise FileNotFoundError(f"{file}: not there; `make demo` or `longtail train` makes it")
     data = _some(load_ensemble_data(files.scores), files.lists)
     rounds, seed = (5, 0) if quick else (50, 0)
-    kept, without = (4, 1) if quick else (24, 2)
+    trials, without = (4, 1) if quick else (24, 2)
+    processes = os.cpu_count() or 1
+    kept = _ran(layout, "kept", None, data, data, trials, rounds, seed)
+    anew = _ran(layout, "without", encoding, files, data, without, rounds, seed)
     figures = {
-        "trials_per_minute": _per_minute(layout, "kept", once, data, data, kept, rounds, seed),
-        "trials_per_minute_without": _per_minute(layout, "without", encoding, files, data, without, rounds, seed),
+        "trials_per_minute": kept.per_minute,
+        "trials_per_minute_without": anew.per_minute,
+        "trials_ratio": kept.per_minute / anew.per_minute,
+        "computing_seconds_mean": kept.computing,
+        "computing_seconds_mean_without": anew.computing,
+        "computing_ratio": anew.computing / kept.computing,  # whatever Ray costs, and however many trials share a start
+        "beside_seconds": kept.beside(processes),
+        "beside_seconds_without": anew.beside(processes),
+        "metrics_apart": apart(kept.rows, anew.rows),
+        "trials": float(trials),
+        "trials_without": float(without),
+        "rows": float(len(data.train.labels)),
+        "lists": float(len(data.calibrate) + len(data.select)),
     }
-    figures["trials_ratio"] = figures["trials_per_minute"] / figures["trials_per_minute_without"]
-    figures["rows"] = float(len(data.train.labels))
-    figures["lists"] = float(len(data.calibrate) + len(data.select))
     return {
         "bench": "search",
-        "revision": code_revision(ROOT),
+        "revision": _revision(),
         "host": host(),
         "quick": quick,
         "figures": {name: round(value, 4) for name, value in figures.items()},
@@ -85,9 +118,16 @@ def run(layout: Layout, *, quick: bool = False) -> dict[str, Any]:
     }
 
 
+def apart(some: Sequence[Row], others: Sequence[Row]) -> float:
+    """Most that a metric of a trial differs between the two, of the trials that both ran."""
+    found = {row["number"]: row["metrics"] for row in others}
+    both = [(row["metrics"], found[row["number"]]) for row in some if row["number"] in found]
+    return max(abs(a[name] - b[name]) for a, b in both for name in a)
+
+
 def encoding(config: Mapping[str, Any], files: Files, seed: int, folder: Path, seen: int) -> Iterator[tuple[dict[str, float], bool]]:
     """The same trial where nothing is kept: the files are read, and every text of the lists is encoded."""
-    yield from once(config, with_scores(files), seed, folder, seen)
+    yield from Trial()(config, with_scores(files), seed, folder, seen)
 
 
 def with_scores(files: Files) -> EnsembleData:
@@ -116,7 +156,8 @@ def with_scores(files: Files) -> EnsembleData:
     return EnsembleData(data.train, scored(data.calibrate, 0), scored(data.select, 1))
 
 
-def _per_minute(layout: Layout, name: str, steps: Any, shared: Any, data: EnsembleData, trials: int, rounds: int, seed: int) -> float:
+def _ran(layout: Layout, name: str, steps: Any, shared: Any, data: EnsembleData, trials: int, rounds: int, seed: int) -> Ran:
+    """Run the first `trials` configurations; without `steps` as the ensemble stage does."""
     from training.search import tuning
 
     path = layout.search / f"bench-{name}"
@@ -124,6 +165,7 @@ def _per_minute(layout: Layout, name: str, steps: Any, shared: Any, data: Ensemb
     path.mkdir(parents=True)
     space = SEARCHED.space(data.train.negatives_rate, rounds)
     order = Order(sampler("random", space, ENSEMBLE, seed), trials, trials, {})
+    steps = steps or Trial(Fits(path / FOLDER, digest(data)))
     with tuning.connected(None):
         start = time.perf_counter()
         rows = tuning.run(steps, shared, order, Journal(path), seed=seed, what=f"bench {name}")
@@ -132,7 +174,13 @@ def _per_minute(layout: Layout, name: str, steps: Any, shared: Any, data: Ensemb
     if failed:
         raise RuntimeError(f"{name}: a trial failed: {failed}")
     shutil.rmtree(path)
-    return 60.0 * trials / spent
+    return Ran(rows, spent)
+
+
+def _revision() -> str:
+    from training.release.publish import code_revision  # with torch, which the trials that keep nothing do not all need
+
+    return code_revision(ROOT)
 
 
 def _some(data: EnsembleData, most: int) -> EnsembleData:

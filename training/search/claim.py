@@ -117,6 +117,6 @@ def _same_question(path: Path, asked: Mapping[str, Any]) -> None:
         if any((path / "trials").glob("*.json")):
             raise ValueError(f"name: {path.name!r} is another search in {path.parent}: {'; '.join(other)}. Choose another name")
     # A search that was stopped before its first trial ended stands for nothing.
-    for left in ("reports", "work", "ray"):
+    for left in ("reports", "work", "ray", "fits"):
         shutil.rmtree(path / left, ignore_errors=True)
     write_durably(file, json.dumps(asked, indent=1, sort_keys=True) + "\n")

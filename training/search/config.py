@@ -43,7 +43,8 @@ class RankersStage:
 @dataclass(frozen=True, slots=True)
 class EnsembleStage:
     """``[ensemble]``. Keys as in `ensemble.run` and `choices.Choices`; ``rankers``: so many of the best rankers of this file's first stage
-    are members beside those named, each ensemble also with each of them in place of ``bert``.
+    are members beside those named, each ensemble also with each of them in place of ``bert``. In ``members`` the word ``vectors`` stands
+    for the cosines of their encoders' vectors, which no release carries: for a search that compares.
     """
 
     data: Path

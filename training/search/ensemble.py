@@ -4,15 +4,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from training.artefacts import digest, write_json
-from training.blends.ensemble import DEFAULT, TREES_ALONE, EnsembleData, objective
-from training.search import logs
+from training.blends.ensemble import DEFAULT, TREES_ALONE, EnsembleData
+from training.search import fits, logs
 from training.search.choices import Choices
 from training.search.choose import ENSEMBLE, SearchResult, choose
 from training.search.claim import check_name, claimed
@@ -86,19 +87,18 @@ def run(
     count = combinations(space) if grid else trials
     points = [within({**config, "rounds": rounds, "negatives_rate": data.train.negatives_rate}, space) for config in first]
     asked = {"stage": "ensemble", "searcher": searcher, "trials": count, "rounds": rounds, "seed": seed, "at_once": at_once}
-    asked |= {"objective_weights": dict(objectives.weights), "first": points, "data": digest(data), **asdict(choices)}
+    of_data = digest(data)
+    asked |= {"objective_weights": dict(objectives.weights), "first": points, "data": of_data, **asdict(choices)}
     with claimed(storage / name, asked) as journal:
         finished = {row["number"]: None if row["error"] else row["metrics"] for row in journal.rows()}
         order = Order(sampler(searcher, space, objectives, seed, [p for p in points if p]), count, at_once, finished)
-        rows = tuning.run(once, data, order, journal, seed=seed, what=name, cpus=cpus, told=partial(logs.board, journal))
+        kept = journal.path / fits.FOLDER
+        steps = fits.Trial(fits.Fits(kept, of_data))
+        rows = tuning.run(steps, data, order, journal, seed=seed, what=name, cpus=cpus, told=partial(logs.board, journal))
         if len(rows) < count:
             raise RuntimeError(f"{name}: stopped after {len(rows)} of {count} trials; the same command goes on")
         result = choose(name, rows, objectives)
         write_json(journal.path / RESULT, result.to_json())
+        shutil.rmtree(kept, ignore_errors=True)
         logs.wandb(journal, name)
     return result
-
-
-def once(config: Mapping[str, Any], data: EnsembleData, seed: int, folder: Path, seen: int) -> Iterator[tuple[dict[str, float], bool]]:
-    """A trial of one rung."""
-    yield objective(config, data, seed, threads=1), True

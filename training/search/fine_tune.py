@@ -32,7 +32,6 @@ from training.search.texts import LABEL, Part, TextData, digest_of
 
 BATCH = 8  # lists per step
 METRIC = "ndcg10"
-EMBEDDED = "embeddings"
 CONFIG: Mapping[str, Any] = {
     "learning_rate": 1e-4,  # of full tuning; the other methods' is `tuning.RATES` times as much
     "epochs": 2,
@@ -138,7 +137,7 @@ class Rankers:
         scores: NDArray[np.float64],
         found: Mapping[str, float],
     ) -> None:
-        """Scores out of fold, scores of the parts (the folds' models on average), the items' embeddings by each fold's model, and these."""
+        """Scores out of fold, scores of the parts (the folds' models on average), the texts' embeddings by each fold's model, and these."""
         limit = int(config["length"])
         arrays: dict[str, NDArray[Any]] = {"scores.train": scores.astype(np.float32)}
         for name, part in data.parts.items():
@@ -146,20 +145,21 @@ class Rankers:
         distinct: dict[bytes, int] = {}
         texts: list[NDArray[np.int64]] = []
 
-        def places(second: Any) -> NDArray[np.int32]:
-            out = np.full(len(second), -1, np.int32)
-            for row, text in enumerate(second):
+        def places(of: Any, most: int | None) -> NDArray[np.int32]:
+            out = np.full(len(of), -1, np.int32)
+            for row, text in enumerate(of):
                 if len(text):
-                    place = distinct.setdefault(text[:limit].tobytes(), len(distinct))
+                    place = distinct.setdefault(text[:most].tobytes(), len(distinct))
                     if place == len(texts):
-                        texts.append(text[:limit])
+                        texts.append(text[:most])
                     out[row] = place
             return out
 
-        arrays["texts.train"] = places(data.train.second)
-        arrays |= {f"texts.{name}": places(part.second) for name, part in data.parts.items()}
+        arrays[f"{kept.TEXTS}train"] = places(data.train.second, limit)
+        arrays |= {kept.TEXTS + name: places(part.second, limit) for name, part in data.parts.items()}
+        arrays |= {kept.QUERIES + name: places(part.first, None) for name, part in data.parts.items()}  # whole, as the ranker reads them
         files = {bagged.FILES.format(f): bagged.packed(models[f]) for f in sorted(models)}
-        arrays[EMBEDDED] = np.stack([encode(models[f].encoder, texts, self.special) for f in sorted(models)]).astype(np.float16)
+        arrays[kept.EMBEDDED] = np.stack([encode(models[f].encoder, texts, self.special) for f in sorted(models)]).astype(np.float16)
         kept.keep(
             folder,
             {"trial": folder.name, "config": dict(config), "metrics": dict(found), "data": digest_of(data), "folds": self.folds},

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from training.artefacts import digest
 from training.blends.ensemble import EnsembleData, EvalLists, member_names
-from training.members.registry import RANKER
+from training.members.registry import RANKER, VECTORS
 from training.search.claim import ASKED
 from training.search.ensemble import RESULT
 from training.search.journal import Row
@@ -76,8 +76,8 @@ def at(path: Path) -> Found:
     path = path.resolve()
     home = _home(path)
     value = json.loads((home / RESULT).read_text())
-    named = {name for row in value["trials"] for name in member_names(row["config"]) if name.startswith(RANKER)}
-    trials = sorted(name.removeprefix(RANKER) for name in named)
+    named = {name for row in value["trials"] for name in member_names(row["config"]) if name.startswith((RANKER, VECTORS))}
+    trials = sorted({name.removeprefix(RANKER).removeprefix(VECTORS) for name in named})
     rankers = {trial: path / "rankers" / "work" / trial for trial in trials}
     return Found(path.name, value["best_trial"], value["trials"], rankers)
 

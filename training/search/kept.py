@@ -20,11 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.blends.ensemble import EnsembleData, EvalLists
-from training.members.registry import RANKER
+from training.members.registry import RANKER, VECTORS
 from training.search.journal import write_durably
 
 ARRAYS, MANIFEST = "arrays.npz", "manifest.json"
 SCORES = "scores."
+EMBEDDED = "embeddings"
+TEXTS, QUERIES = "texts.", "queries."
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +36,9 @@ class Kept:
     Attributes:
         manifest: trial, configuration, metrics, digest of the data and of the arrays.
         arrays: ``scores.train``, out of fold, and ``scores.PART`` of every part, NaN without text; ``embeddings`` (folds, t, width) float16
-            of the t distinct item texts by each fold's model; ``texts.train`` and ``texts.PART``, the place of each pair's text among
-            them, -1 without one; ``fold.train``, whose model has not seen the pair: ``embeddings[fold.train, texts.train]`` is out of fold.
+            of the t distinct texts by each fold's encoder, rows of length 1; ``texts.train`` and ``texts.PART``, the place of each pair's
+            item among them, ``queries.PART`` that of each list's first text, -1 without one; ``fold.train``, whose model has not seen the
+            pair: ``embeddings[fold.train, texts.train]`` is out of fold.
     """
 
     manifest: Mapping[str, Any]
@@ -90,7 +93,7 @@ def file_of(folder: Path, manifest: Mapping[str, Any], name: str) -> bytes:
 
 
 def with_members(data: EnsembleData, rankers: Mapping[str, Kept]) -> EnsembleData:
-    """The same rows and lists, with each ranker's scores as a given member, ``ranker_TRIAL``.
+    """The same rows and lists, with each ranker's scores as a given member, ``ranker_TRIAL``, and its vectors' as ``vectors_TRIAL``.
 
     Raises:
         ValueError: scores that are of other lists.
@@ -112,4 +115,21 @@ def with_member_scores(lists: EvalLists, part: str, rankers: Mapping[str, Kept])
             has = "no" if found is None else str(len(found))
             raise ValueError(f"rankers: {trial} has {has} scores of {part}, whose lists have {len(lists.labels)} rows; it read other data")
         scores[RANKER + trial] = found.astype(np.float64)
+        if QUERIES + part in kept.arrays:  # what older searches left has none
+            scores[VECTORS + trial] = cosines(kept.arrays, part, lists.offsets)
     return replace(lists, given={**lists.given, **scores})
+
+
+def cosines(arrays: Mapping[str, NDArray[Any]], part: str, offsets: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(N,) cosine of each row's item and its list's first text, the encoders of the folds on average; NaN where a text is missing.
+
+    Args:
+        arrays: of a `Kept`.
+        part: of the lists.
+        offsets: (L + 1,) theirs.
+    """
+    items, queries = arrays[TEXTS + part], np.repeat(arrays[QUERIES + part], np.diff(offsets))
+    rows = np.flatnonzero((items >= 0) & (queries >= 0))
+    vectors, out = arrays[EMBEDDED].astype(np.float32), np.full(len(items), np.nan)
+    out[rows] = np.einsum("fnd,fnd->n", vectors[:, items[rows]], vectors[:, queries[rows]]) / len(vectors)
+    return out

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from training.artefacts import load_ensemble_data
-from training.members.registry import RANKER
+from training.members.registry import RANKER, VECTORS
 from training.search.choices import Choices
 from training.search.choose import SearchResult
 from training.search.claim import ASKED
 from training.search.config import Config, EnsembleStage, RankersStage
 
-TEXT = "bert"
+TEXT, VECTOR = "bert", "vectors"
 STAGES = ("rankers", "ensemble")
 
 
@@ -54,15 +55,31 @@ def _ensemble(stage: EnsembleStage, home: Path) -> SearchResult:
     from training.search import ensemble
 
     data, members = load_ensemble_data(stage.data), stage.members
+    if not stage.rankers and any(VECTOR in one.split("+") for one in members):
+        raise ValueError(f"ensemble.members: {VECTOR} are a found ranker's; say how many of these take part (rankers)")
     if stage.rankers:
         from training.search import kept, rankers
 
         best = rankers.best(home / "rankers", stage.rankers)
         data = kept.with_members(data, best)
-        members = tuple(dict.fromkeys([*members, *(with_ranker(one, trial) for one in members for trial in best)]))
+        members = with_rankers(members, tuple(best))
     choices = replace(Choices(), **{f.name: getattr(stage, f.name) for f in fields(Choices)} | {"members": members})
     settings = {name: getattr(stage, name) for name in ("trials", "rounds", "seed", "searcher", "at_once", "objective_weights", "compare")}
     return ensemble.run(data, name="ensemble", storage=home, choices=choices, **settings)
+
+
+def with_rankers(members: Sequence[str], trials: Sequence[str]) -> tuple[str, ...]:
+    """The ensembles named, and each with each found ranker; where one names `vectors` these are the ranker's, and `bert` may stay."""
+    out = [one for one in members if VECTOR not in one.split("+")]
+    for one in members:
+        names = one.split("+")
+        for trial in trials:
+            if VECTOR in names:
+                with_vectors = "+".join(VECTORS + trial if name == VECTOR else name for name in names)
+                out += [with_vectors, with_ranker(with_vectors, trial)] if TEXT in names else [with_vectors]
+            else:
+                out.append(with_ranker(one, trial))
+    return tuple(dict.fromkeys(out))
 
 
 def with_ranker(members: str, trial: str) -> str:

@@ -129,6 +129,8 @@ def _fit(
     files = journal.path / "ray"
     shutil.rmtree(files, ignore_errors=True)  # of a driver that is dead: we hold its name
     missing = order.count - len(journal.rows())
+    # By itself Ray starts one process after the other where a searcher is its own, each when the one before has loaded its libraries.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(1, int(_cpus() / resources["cpu"])))
     trainable = tune.with_resources(tune.with_parameters(_trial, data=data, work=_Work(steps, journal.path, seed)), resources)
     tuner = tune.Tuner(
         trainable,
@@ -241,6 +243,10 @@ class _Ended:
     """As much of Ray's trial as its scheduler looks at."""
 
     trial_id: str
+
+
+def _cpus() -> float:
+    return float(ray.cluster_resources().get("CPU", 1.0))  # type: ignore[no-untyped-call]
 
 
 def _resources(cpus: float, gpus: float) -> dict[str, float]:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import lightgbm
 import numpy as np
 import onnxruntime
@@ -54,6 +56,45 @@ def test_training_is_deterministic(data: tuple[np.ndarray, np.ndarray]) -> None:
     x, y = data
     one, two = (trees.train(x, y, rounds=10, seed=3, threads=t) for t in (1, 2))
     np.testing.assert_array_equal(trees.predict(one, x), trees.predict(two, x))
+
+
+def test_kept_bins_change_no_tree(data: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trained again and again on bins that were kept, with other weights, rates, leaves, labels, lists and seeds between: each model is the
+    one that bins made for it alone give, and the same rows are put in bins once.
+    """
+    x, y = data
+    sizes, weights = np.full(50, 100), np.random.default_rng(1).uniform(0.5, 2.0, len(y)).astype(np.float32)
+    asked = [
+        {"labels": y},
+        {"labels": y, "weights": weights},
+        {"labels": y, "learning_rate": 0.2, "leaves": 7},
+        {"labels": 1 - y},
+        {"labels": y, "sizes": sizes, "weights": weights},
+        {"labels": y, "sizes": sizes},
+        {"labels": y, "rounds": 9},
+        {"labels": y, "seed": 1},
+    ]
+    binned, construct = [], lightgbm.Dataset.construct
+    alone = [trees.train(x, rounds=one.get("rounds", 5), **_without(one, "rounds")).model_to_string() for one in asked]
+
+    def counted(self: lightgbm.Dataset) -> lightgbm.Dataset:
+        if self._handle is None:
+            binned.append(self.num_feature)
+        return construct(self)
+
+    monkeypatch.setattr(lightgbm.Dataset, "construct", counted)
+    monkeypatch.setattr(trees, "_binned", type(trees._binned)())
+    found = [trees.train(x, rounds=one.get("rounds", 5), again=True, **_without(one, "rounds")).model_to_string() for one in asked]
+    assert found == alone
+    assert len(binned) == 5  # the rows, other labels, lists with weights and without, another seed
+    assert len(trees._binned) == 4
+    trees.train(x[::2], y[::2], rounds=1, again=True)
+    trees.train(x, 1 - y, rounds=1, again=True)  # which had been unused for longest when the fifth came
+    assert (len(binned), len(trees._binned)) == (7, 4)
+
+
+def _without(options: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in options.items() if key != name}
 
 
 @pytest.mark.parametrize("value", [0.1, -0.1, 1 / 3, 1e-40, 0.5, 0.0])

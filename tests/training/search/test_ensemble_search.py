@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,12 @@ import pytest
 from tests.training.data import ensemble_data
 from training.artefacts import load_ensemble_data, save_ensemble_data, save_lists
 from training.search.choices import Choices
+from training.search.choose import ENSEMBLE
 from training.search.ensemble import run
+from training.search.journal import Journal
+from training.search.order import Order
+from training.search.samplers import sampler
+from training.search.space import Uniform
 
 
 def test_data_that_are_none_are_named(tmp_path: Path) -> None:
@@ -46,8 +53,23 @@ def test_a_real_search_finishes_and_is_only_read_the_second_time(tmp_path: Path)
     assert (said["trials"], said["best_trial"]) == (2, found["best_trial"])
     assert set(found["front"]) <= {"0000", "0001"}
     assert found["front"]
+    assert not (tmp_path / "ray" / "small" / "fits").exists()
     second = subprocess.run(command, check=True, capture_output=True, text=True, timeout=200)
     assert second.stdout.splitlines()[-1] == first.stdout.splitlines()[-1]
+
+
+@pytest.mark.servers
+def test_a_process_runs_one_trial_after_the_other(tmp_path: Path) -> None:
+    """Without early stopping trials share processes: on one CPU all of them run in one."""
+    from training.search import tuning
+
+    def steps(config: Any, data: Any, seed: int, folder: Path, seen: int) -> Iterator[tuple[dict[str, float], bool]]:
+        yield {"ndcg10": 0.5, "process": float(os.getpid())}, True
+
+    order = Order(sampler("random", {"x": Uniform(0.0, 1.0)}, ENSEMBLE, 0), 4, 4, {})
+    rows = tuning.run(steps, None, order, Journal(tmp_path), seed=0, what="shared", cpus=1)
+    assert [row["error"] for row in rows] == [""] * 4
+    assert len({row["metrics"]["process"] for row in rows}) == 1
 
 
 SMALL = Choices(

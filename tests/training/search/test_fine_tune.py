@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,11 @@ import pytest
 from tests.training.bert.tiny_bert import SPECIAL, pairs, tiny
 from tests.training.data import ensemble_data
 from training.bert.data import Pairs
+from training.members.registry import UNSERVED
+from training.search.choices import Choices
 from training.search.fine_tune import Rankers
-from training.search.kept import ARRAYS, MANIFEST, keep, read, with_members
+from training.search.kept import ARRAYS, MANIFEST, cosines, keep, read, with_member_scores, with_members
+from training.search.stages import with_rankers
 from training.search.texts import Part, TextData, digest_of, load_texts, save_texts
 
 FAST = {"learning_rate": 2e-3, "epochs": 2, "loss": "list", "length": 8}
@@ -51,6 +55,7 @@ def test_a_trial_reports_each_epoch_and_leaves_its_scores(whole: tuple[Path, lis
     folds, distinct, width = kept.arrays["embeddings"].shape
     assert (folds, width) == (2, 32)
     assert kept.arrays["texts.train"].max() < distinct
+    assert kept.arrays["queries.select"].tolist()[-1] == -1
     assert sorted(p.name for p in folder.iterdir()) == [ARRAYS, MANIFEST, "model-0.pt", "model-1.pt"]
 
 
@@ -134,6 +139,46 @@ def test_an_artefact_that_was_changed_is_refused(whole: tuple[Path, list[tuple[d
     (tmp_path / "0000" / MANIFEST).unlink()
     with pytest.raises(FileNotFoundError, match="holds no ranker's scores"):
         read(tmp_path / "0000")
+
+
+def test_kept_vectors_become_members(whole: tuple[Path, list[tuple[dict[str, float], bool]]], tmp_path: Path) -> None:
+    """The cosine of a row's item and its list's first text, each encoder's on average, unknown where one has no text; what older searches
+    left has no place of first texts, and gives no such member.
+    """
+    one, two, even = [1.0, 0.0], [0.0, 1.0], [0.6, 0.8]
+    arrays = {
+        "embeddings": np.array([[one, two, even], [one, even, two]], np.float16),
+        "texts.select": np.array([0, -1, 1, 2, 0], np.int32),
+        "queries.select": np.array([0, 2, -1], np.int32),
+    }
+    found = cosines(arrays, "select", np.array([0, 2, 4, 5]))
+    want = [1.0, np.nan, 0.8, 1.0, np.nan]  # (0.8 + 0.8) / 2: the second fold has the two swapped
+    np.testing.assert_allclose(found, want, atol=1e-3)
+    real, part = read(whole[0]), text_data().parts["select"]
+    lists = replace(ensemble_data(rows=100).select.lists(np.arange(4)), labels=np.zeros(12, np.int8), offsets=part.offsets)
+    given = with_member_scores(lists, "select", {"0003": real}).given
+    assert np.isnan(given["vectors_0003"]).tolist() == np.isnan(given["ranker_0003"]).tolist()
+    assert np.nanmax(np.abs(given["vectors_0003"])) <= 1.0 + 1e-3
+    older = {name: array for name, array in real.arrays.items() if not name.startswith("queries.")}
+    assert "vectors_0003" not in with_member_scores(lists, "select", {"0003": replace(real, arrays=older)}).given
+
+
+def test_kept_vectors_are_tried_by_name_and_compared_only() -> None:
+    """`vectors` in an ensemble's name are each found ranker's; a search whose winner is to be served refuses them, and says why."""
+    named = with_rankers(("boosting+bert", "boosting+bert+vectors", "logistic+vectors"), ("0003", "0001"))
+    assert named == (
+        "boosting+bert",
+        "boosting+ranker_0003",
+        "boosting+ranker_0001",
+        "boosting+bert+vectors_0003",
+        "boosting+ranker_0003+vectors_0003",
+        "boosting+bert+vectors_0001",
+        "boosting+ranker_0001+vectors_0001",
+        "logistic+vectors_0003",
+        "logistic+vectors_0001",
+    )
+    with pytest.raises(ValueError, match=rf"members: vectors_0003 cannot be served: {UNSERVED['bi_encoder']}; a search that is to compare"):
+        Choices(members=named).check_servable()
 
 
 def test_kept_scores_become_members(tmp_path: Path) -> None:

@@ -48,8 +48,8 @@ def found(tmp_path_factory: pytest.TempPathFactory, session: None) -> tuple[Path
         "storage": "searches",
         "rankers": {"data": "texts.npz", "trials": 3, "epochs": 2, "factor": 3.0, **rates},
         "ensemble": {
-            "data": "ads.npz", "trials": 3, "rounds": 3, "searcher": "grid", "rankers": 1, "members": ["boosting+bert"],
-            "resamplers": ["none"], "calibrators": ["platt"],
+            "data": "ads.npz", "trials": 3, "rounds": 3, "searcher": "grid", "rankers": 1, "compare": True,
+            "members": ["boosting+bert", "logistic+vectors"], "resamplers": ["none"], "calibrators": ["platt"],
         },
     }  # fmt: skip
     results = stages.run(parse(file, home), made=(tiny, SPECIAL))
@@ -74,8 +74,9 @@ def test_the_best_ranker_is_a_member_of_ensembles(found: tuple[Path, dict[str, A
     """The ensembles tried are those named and the same with the best ranker for a text member; its scores were not made again."""
     path, results = found
     best = results["rankers"].best_trial
-    assert {row["config"]["members"] for row in results["ensemble"].trials} == {"boosting+bert", f"boosting+ranker_{best}"}
-    assert [row["error"] for row in results["ensemble"].trials] == ["", ""]
+    members = {"boosting+bert", f"boosting+ranker_{best}", f"logistic+vectors_{best}"}
+    assert {row["config"]["members"] for row in results["ensemble"].trials} == members
+    assert [row["error"] for row in results["ensemble"].trials] == [""] * 3
     assert json.loads((path / "ensemble" / "result.json").read_text())["name"] == "ensemble"
 
 
