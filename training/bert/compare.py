@@ -42,8 +42,9 @@ class Tuned:
         gain: the same of the paired difference to full tuning of that head; None for full tuning itself.
         trainable: parameters of the encoder that were trained; the heads are alike for all methods and not counted.
         total: parameters of the encoder.
-        seconds: of training.
-        learning: (step, loss).
+        seconds: of the processor, for one training.
+        learning: (step, loss), of the first seed.
+        seeds: the mean quality of each training, where there are several; `quality` and `gain` are of each list's mean over them.
     """
 
     data: str
@@ -56,6 +57,7 @@ class Tuned:
     total: int
     seconds: float
     learning: list[tuple[int, float]] = field(default_factory=list)
+    seeds: list[float] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -101,19 +103,28 @@ def rankers(
     heads: Sequence[str],
     methods: Sequence[str],
     settings: Settings,
+    seeds: int = 1,
 ) -> list[Tuned]:
-    """Every head by every method, full tuning first, on the same lists; quality is NDCG@10 with intervals over test lists."""
+    """Every head by every method, full tuning first, on the same lists; quality is NDCG@10 with intervals over test lists.
+
+    Each is trained `seeds` times, from `settings.seed` on.
+    """
     rows = []
     for head in heads:
         full: FloatArray | None = None
         for method in _full_first(methods):
-            tasks = [task(name) for name in head.split("+")]
-            model, counted, ran = trained(encoder(), train.pairs, tasks, special, method=method, settings=settings)
-            values = ndcg(ranked(model, test, special), test)
+            tasks, each, runs = [task(name) for name in head.split("+")], [], []
+            for seed in range(settings.seed, settings.seed + seeds):
+                chosen = replace(settings, seed=seed)
+                model, counted, ran = trained(encoder(), train.pairs, tasks, special, method=method, settings=chosen)
+                each.append(ndcg(ranked(model, test, special), test))
+                runs.append(ran)
+            values: FloatArray = np.mean(each, axis=0)
             gain = None if full is None else paired_bootstrap_interval(values, full, _SEED, n=_DRAWS)
             full = values if full is None else full
             quality = bootstrap_interval(values, _SEED, n=_DRAWS)
-            rows.append(_row(data, head, method, "NDCG@10", quality, gain, counted, ran))
+            row = _row(data, head, method, "NDCG@10", quality, gain, counted, runs)
+            rows.append(replace(row, seeds=[round(float(np.nanmean(one)), 5) for one in each] if seeds > 1 else []))
     return rows
 
 
@@ -145,7 +156,7 @@ def readers(
             theirs = np.array([macro_f1(full[d], truth[d]) for d in draws])
             gain = (quality[0] - macro_f1(full, truth), *_ends(values - theirs))
         full = named if full is None else full
-        rows.append(_row("clothing_reviews", "sentiment", method, "macro-F1", quality, gain, counted, ran))
+        rows.append(_row("clothing_reviews", "sentiment", method, "macro-F1", quality, gain, counted, [ran]))
     return rows
 
 
@@ -161,11 +172,11 @@ def _row(
     quality: Sequence[float],
     gain: Sequence[float] | None,
     counted: tuning.Counted,
-    ran: Fitted,
+    runs: Sequence[Fitted],
 ) -> Tuned:
     told = None if gain is None else three(gain)
-    seconds = round(ran.seconds, 2)
-    return Tuned(data, head, method, metric, three(quality), told, counted.trainable, counted.total, seconds, ran.history)
+    seconds = round(sum(ran.processor for ran in runs) / len(runs), 2)
+    return Tuned(data, head, method, metric, three(quality), told, counted.trainable, counted.total, seconds, runs[0].history)
 
 
 def three(values: Sequence[float]) -> tuple[float, float, float]:

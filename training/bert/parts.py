@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,9 @@ from training.toolbox.bench import NotBrought
 Found = tuple[dict[str, Any], dict[str, float]]
 Part = Callable[[], Found]
 SOURCE, TARGET = ("kitchen", "garden", "office", "sports", "clothing"), ("toys", "beauty", "electronics", "pets", "music")
-HEADS = ("click", "list", "click+satisfaction")
+HEADS = ("list", "click", "click+satisfaction")
+MAIN = ("full", "lora", "adalora", "head")
+"""Ways of tuning that are compared where all of them would take too long; the first head on the generated shop has all."""
 _SMALL: dict[str, Any] = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
 
 
@@ -36,11 +39,11 @@ class Size:
     """How much of everything.
 
     Attributes:
-        train: lists that rankers are trained on, and `test` lists they are measured on.
+        train: lists that rankers are trained on, and `test` lists they are measured on, `runs` times over for the first head.
         candidates: of a list.
         reviews: (train, validation, test) of the comparison of readers.
-        pool: of transfer's lists of the target.
-        seeds: of transfer's draws.
+        pool: of transfer's lists of the target, and as many to measure on; `sizes` of them are labelled.
+        seeds: of transfer's draws, on the shop and on real queries.
         epochs: of a ranker, and `reading` those of a reader.
         fusing: (train, test) lists of fusion, and its epochs.
         queries: of ESCI; 0: all.
@@ -48,19 +51,21 @@ class Size:
 
     train: int
     test: int
+    runs: int
     candidates: int
     reviews: tuple[int, int, int]
     pool: int
     sizes: tuple[int, ...]
-    seeds: int
+    seeds: tuple[int, int]
     epochs: int
     reading: int
     fusing: tuple[int, int, int]
     queries: int = 0
 
 
-FULL = Size(300, 300, 10, (4000, 1500, 1500), 200, transfer.SIZES, 3, 3, 2, (300, 300, 8))
-QUICK = Size(6, 6, 4, (40, 20, 20), 6, (2, 4), 1, 1, 1, (6, 6, 1), 8)
+FULL = Size(300, 300, 2, 10, (2000, 800, 1500), 200, transfer.SIZES, (3, 2), 3, 2, (300, 300, 8))
+"""Each part ends in about 15 to 25 minutes of one core that multiplies bfloat16."""
+QUICK = Size(6, 6, 1, 4, (40, 20, 20), 6, (2, 4), (1, 1), 1, 1, (6, 6, 1), 8)
 
 
 def parts(layout: Layout, *, quick: bool, reviews: Path | None, judgments: Path | None) -> Mapping[str, Part]:
@@ -116,13 +121,15 @@ def rankers(made: compare.Encoder, special: SpecialTokens, size: Size, judgments
     settings = Settings(epochs=size.epochs, batch=8)
     every = shop(size.train + size.test, candidates=size.candidates)
     train, test = every.take(np.arange(size.train)), every.take(np.arange(size.train, len(every)))
-    rows = compare.rankers(made, "imbalanced_shop", train, test, special, heads=HEADS, methods=tuple(METHODS), settings=settings)
+    shop_rows = partial(compare.rankers, made, "imbalanced_shop", train, test, special, settings=settings)
+    rows = shop_rows(heads=HEADS[:1], methods=tuple(METHODS), seeds=size.runs)
+    rows += shop_rows(heads=HEADS[1:], methods=MAIN[:2])
     shown = train, test
     if judgments is not None:
         queries = esci(judgments, queries=size.queries, candidates=20)
         held = by_group(np.arange(len(queries)), (2, 1)) == 1
         shown = queries.take(np.flatnonzero(~held)), queries.take(np.flatnonzero(held))
-        rows += compare.rankers(made, "esci", *shown, special, heads=("list",), methods=tuple(METHODS), settings=settings)
+        rows += compare.rankers(made, "esci", *shown, special, heads=("list",), methods=MAIN, settings=settings)
     told = examples.told(made, *shown, special, settings=settings)
     figures: dict[str, float] = {}
     for data in dict.fromkeys(row.data for row in rows):
@@ -143,7 +150,7 @@ def readers(made: compare.Encoder, special: SpecialTokens, size: Size, reviews: 
     part = stratified(np.arange(len(drawn)), drawn.ratings, size.reviews)
     train, valid, test = (tokenised(drawn.take(np.flatnonzero(part == i))) for i in range(3))
     settings = Settings(epochs=size.reading, batch=16, layer_decay=0.85)
-    rows = compare.readers(made, train, valid, test, special, methods=tuple(METHODS), settings=settings)
+    rows = compare.readers(made, train, valid, test, special, methods=MAIN, settings=settings)
     return {"rows": [row.to_json() for row in rows]}, _gap(rows, "peft_sentiment")
 
 
@@ -151,15 +158,17 @@ def moved(made: compare.Encoder, scratch: compare.Encoder, special: SpecialToken
     """Half of the generated shop's departments to the other half, and the shop to real queries where they are brought."""
     settings = Settings(epochs=size.epochs, batch=4)
     source = shop(size.train, candidates=size.candidates, departments=SOURCE)
-    target = shop(size.pool + size.test, candidates=size.candidates, departments=TARGET)
+    target = shop(2 * size.pool, candidates=size.candidates, departments=TARGET)
     pool, test = target.take(np.arange(size.pool)), target.take(np.arange(size.pool, len(target)))
-    runs: list[tuple[tuple[str, str], Lists, Lists]] = [(("five departments of the shop", "the other five"), pool, test)]
+    halves = ("five departments of the shop", "the other five")
+    runs: list[tuple[tuple[str, str], Lists, Lists, int]] = [(halves, pool, test, size.seeds[0])]
     if judgments is not None:
         queries = esci(judgments, queries=size.queries, candidates=20)
         held = by_group(np.arange(len(queries)), (1, 1)) == 1
-        runs.append((("the generated shop", "esci"), queries.take(np.flatnonzero(~held)), queries.take(np.flatnonzero(held))))
+        parts = (queries.take(np.flatnonzero(~held)), queries.take(np.flatnonzero(held)))
+        runs.append((("the generated shop", "esci"), *parts, size.seeds[1]))
     points, figures = [], {}
-    for names, labelled, judged in runs:
+    for names, labelled, judged, seeds in runs:
         found = transfer.curves(
             names,
             source,
@@ -170,7 +179,7 @@ def moved(made: compare.Encoder, scratch: compare.Encoder, special: SpecialToken
             untrained=scratch,
             settings=settings,
             sizes=size.sizes,
-            seeds=size.seeds,
+            seeds=seeds,
         )
         points += found
         prefix = "transfer_esci" if names[1] == "esci" else "transfer"
@@ -204,11 +213,14 @@ def forms(made: compare.Encoder, special: SpecialTokens, size: Size, layout: Lay
     settings = Settings(epochs=size.epochs, batch=8)
     model, *_ = compare.trained(made(), train.pairs, [task("list")], special, settings=settings)
     rows = variants.measure(variants.served(model), layout.training / "bert-variants", test, special)
+    learnt = variants.training(made, train, test, special, settings=settings, seeds=size.runs)
     figures: dict[str, float] = {}
     for row in rows:
         key = f"{row.name}_{row.runtime.replace('-', '_')}"
         figures |= {f"variant_{key}_ms": row.milliseconds, f"variant_{key}_ndcg10": row.ndcg10[0]}
-    return {"rows": [row.to_json() for row in rows]}, figures
+    for one in learnt:
+        figures |= {f"training_{one.name}_seconds_per_step": one.seconds, f"training_{one.name}_ndcg10": one.ndcg10[0]}
+    return {"rows": [row.to_json() for row in rows], "training": [one.to_json() for one in learnt]}, figures
 
 
 def frames() -> SpecialTokens:

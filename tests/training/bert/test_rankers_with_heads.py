@@ -51,6 +51,36 @@ def test_a_table_of_heads_and_methods_holds_each_against_full_tuning(lists: List
     assert full.trainable == full.total > lora.trainable > head.trainable == 0
 
 
+def test_a_row_of_several_seeds_is_of_each_list_s_mean_over_them(lists: Lists) -> None:
+    """Two seeds have two qualities whose mean is the row's; the first seed is that of a row with one."""
+    two, one = (
+        compare.rankers(tiny, "shop", lists, lists, SPECIAL, heads=("list",), methods=(), settings=FAST, seeds=seeds)[0] for seeds in (2, 1)
+    )
+    assert two.quality[0] == pytest.approx(sum(two.seeds) / 2, abs=1e-4)
+    assert two.seeds[0] == pytest.approx(one.quality[0], abs=1e-4)
+    assert one.seeds == []
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_training_in_bf16_is_held_against_fp32_where_the_host_has_it(
+    lists: Lists, monkeypatch: pytest.MonkeyPatch, *, native: bool
+) -> None:
+    """Both precisions are trained as told, whatever the host's own choice; without bfloat16 in hardware there is nothing to compare."""
+    told: list[bool | None] = []
+
+    def spied(*args: object, settings: Settings, **options: object) -> object:
+        told.append(settings.bf16)
+        return compare.trained(*args, settings=settings, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(variants, "fast_bf16", lambda: native)
+    monkeypatch.setattr(variants, "trained", spied)
+    rows = variants.training(tiny, lists, lists, SPECIAL, settings=FAST, seeds=2)
+    assert [row.name for row in rows] == ["fp32", "bf16"][: 1 + native]
+    assert told == [False, True, False, True] if native else [False, False]
+    assert rows[0].loss == (0.0, 0.0, 0.0)
+    assert all(row.seconds > 0 and len(row.seeds) == 2 for row in rows)
+
+
 def test_readers_are_compared_by_macro_f1() -> None:
     """The sentiment head has a row per method, full tuning first."""
     rng = np.random.default_rng(0)
