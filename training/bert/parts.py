@@ -20,6 +20,7 @@ from ranking.text import SpecialTokens
 from training.bert import cold, compare, encoder, examples, fusing, transfer, variants
 from training.bert.fit import Settings
 from training.bert.heads import task
+from training.bert.kept import Kept
 from training.bert.lists import Lists, esci, shop
 from training.bert.tuning import METHODS
 from training.splits import by_group, stratified
@@ -78,6 +79,7 @@ def parts(layout: Layout, *, quick: bool, reviews: Path | None, judgments: Path 
         judgments: the folder of the ESCI files.
     """
     size, special = QUICK if quick else FULL, frames()
+    kept = Kept(layout.home / "reports" / ("bert-quick" if quick else "bert"))
 
     def made() -> Any:
         return encoder.untrained(**_SMALL) if quick else encoder.load()
@@ -87,9 +89,9 @@ def parts(layout: Layout, *, quick: bool, reviews: Path | None, judgments: Path 
 
     return {
         "sentiment": lambda: sentiment(layout),
-        "rankers": lambda: rankers(made, special, size, judgments),
-        "readers": lambda: readers(made, special, size, reviews),
-        "transfer": lambda: moved(made, scratch, special, size, judgments),
+        "rankers": lambda: rankers(made, special, size, judgments, kept),
+        "readers": lambda: readers(made, special, size, reviews, kept),
+        "transfer": lambda: moved(made, scratch, special, size, judgments, kept),
         "fusion": lambda: fusion(made, special, size),
         "variants": lambda: forms(made, special, size, layout),
         "cold": lambda: cold.measure(layout),
@@ -116,12 +118,12 @@ def sentiment(layout: Layout) -> Found:
     return {**told, "complaints": complaints}, figures
 
 
-def rankers(made: compare.Encoder, special: SpecialTokens, size: Size, judgments: Path | None) -> Found:
+def rankers(made: compare.Encoder, special: SpecialTokens, size: Size, judgments: Path | None, kept: Kept) -> Found:
     """Heads × methods on lists of the generated shop and, where it is brought, on real queries; examples and errors of the best."""
     settings = Settings(epochs=size.epochs, batch=8)
     every = shop(size.train + size.test, candidates=size.candidates)
     train, test = every.take(np.arange(size.train)), every.take(np.arange(size.train, len(every)))
-    shop_rows = partial(compare.rankers, made, "imbalanced_shop", train, test, special, settings=settings)
+    shop_rows = partial(compare.rankers, made, "imbalanced_shop", train, test, special, settings=settings, kept=kept)
     rows = shop_rows(heads=HEADS[:1], methods=tuple(METHODS), seeds=size.runs)
     rows += shop_rows(heads=HEADS[1:], methods=MAIN[:2])
     shown = train, test
@@ -129,7 +131,7 @@ def rankers(made: compare.Encoder, special: SpecialTokens, size: Size, judgments
         queries = esci(judgments, queries=size.queries, candidates=20)
         held = by_group(np.arange(len(queries)), (2, 1)) == 1
         shown = queries.take(np.flatnonzero(~held)), queries.take(np.flatnonzero(held))
-        rows += compare.rankers(made, "esci", *shown, special, heads=("list",), methods=MAIN, settings=settings)
+        rows += compare.rankers(made, "esci", *shown, special, heads=("list",), methods=MAIN, settings=settings, kept=kept)
     told = examples.told(made, *shown, special, settings=settings)
     figures: dict[str, float] = {}
     for data in dict.fromkeys(row.data for row in rows):
@@ -137,7 +139,7 @@ def rankers(made: compare.Encoder, special: SpecialTokens, size: Size, judgments
     return {"rows": [row.to_json() for row in rows], **told}, figures
 
 
-def readers(made: compare.Encoder, special: SpecialTokens, size: Size, reviews: Path | None) -> Found:
+def readers(made: compare.Encoder, special: SpecialTokens, size: Size, reviews: Path | None, kept: Kept) -> Found:
     """The sentiment head by every method, on fewer reviews than the model that is kept."""
     if reviews is None:
         raise NotBrought("its data are yours to bring: --reviews, the folder with reviews.csv.gz")
@@ -150,11 +152,11 @@ def readers(made: compare.Encoder, special: SpecialTokens, size: Size, reviews: 
     part = stratified(np.arange(len(drawn)), drawn.ratings, size.reviews)
     train, valid, test = (tokenised(drawn.take(np.flatnonzero(part == i))) for i in range(3))
     settings = Settings(epochs=size.reading, batch=16, layer_decay=0.85)
-    rows = compare.readers(made, train, valid, test, special, methods=MAIN, settings=settings)
+    rows = compare.readers(made, train, valid, test, special, methods=MAIN, settings=settings, kept=kept)
     return {"rows": [row.to_json() for row in rows]}, _gap(rows, "peft_sentiment")
 
 
-def moved(made: compare.Encoder, scratch: compare.Encoder, special: SpecialTokens, size: Size, judgments: Path | None) -> Found:
+def moved(made: compare.Encoder, scratch: compare.Encoder, special: SpecialTokens, size: Size, judgments: Path | None, kept: Kept) -> Found:
     """Half of the generated shop's departments to the other half, and the shop to real queries where they are brought."""
     settings = Settings(epochs=size.epochs, batch=4)
     source = shop(size.train, candidates=size.candidates, departments=SOURCE)
@@ -180,6 +182,7 @@ def moved(made: compare.Encoder, scratch: compare.Encoder, special: SpecialToken
             settings=settings,
             sizes=size.sizes,
             seeds=seeds,
+            kept=kept,
         )
         points += found
         prefix = "transfer_esci" if names[1] == "esci" else "transfer"
