@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from training.bert.data import Pairs, frame
 from training.bert.examples import errors, examples
 from training.bert.fit import Settings
 from training.bert.heads import task
+from training.bert.kept import NOTHING, Kept
 from training.bert.lists import Lists, shop
 from training.bert.model import Heads
 from training.tables.tokens import Tokens
@@ -59,6 +62,28 @@ def test_a_row_of_several_seeds_is_of_each_list_s_mean_over_them(lists: Lists) -
     assert two.quality[0] == pytest.approx(sum(two.seeds) / 2, abs=1e-4)
     assert two.seeds[0] == pytest.approx(one.quality[0], abs=1e-4)
     assert one.seeds == []
+
+
+def test_a_part_that_was_stopped_makes_no_training_twice(lists: Lists, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was kept of an interrupted table is read, the rest is trained, and the table is that of an unbroken run."""
+    made: list[str] = []
+
+    def table(methods: tuple[str, ...], kept: Kept) -> list[dict[str, object]]:
+        rows = compare.rankers(tiny, "shop", lists, lists, SPECIAL, heads=("list",), methods=methods, settings=FAST, kept=kept)
+        return [row.to_json() | {"seconds": None} for row in rows]
+
+    unbroken = table(("head", "lora"), NOTHING)
+    table(("head",), Kept(tmp_path))
+    monkeypatch.setattr(compare, "trained", partial(_counted, compare.trained, made))
+    assert table(("head", "lora"), Kept(tmp_path)) == unbroken
+    assert made == ["lora"]
+    assert table(("head", "lora"), Kept(tmp_path)) == unbroken
+    assert made == ["lora"]
+
+
+def _counted(trained: Callable[..., object], made: list[str], *args: object, **options: object) -> object:
+    made.append(str(options["method"]))
+    return trained(*args, **options)
 
 
 @pytest.mark.parametrize("native", [True, False])
