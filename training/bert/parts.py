@@ -65,7 +65,7 @@ class Size:
 
 
 FULL = Size(300, 300, 2, 10, (2000, 800, 1500), 200, transfer.SIZES, (3, 1), 3, 2, (300, 300, 8))
-"""Each part ends in about 15 to 25 minutes of one core that multiplies bfloat16."""
+"""Planned, from the time of a step, for about 15 to 25 minutes a part on one core that multiplies bfloat16."""
 QUICK = Size(6, 6, 1, 4, (40, 20, 20), 6, (2, 4), (1, 1), 1, 1, (6, 6, 1), 8)
 
 
