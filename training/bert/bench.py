@@ -70,6 +70,7 @@ def run(
             missing[name] = str(error)
             console.print(f"{name}: not measured: {error}", markup=False)
             continue
+        kept = {**kept, **(_read(store)["parts"] if store.exists() else {})}  # another run may have measured other parts meanwhile
         kept[name] = {
             "found": found,
             "figures": {key: round(float(value), 5) for key, value in figures.items()},

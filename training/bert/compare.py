@@ -5,8 +5,9 @@ Knows data as lists or reviews, and no source.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,6 +23,7 @@ from training.bert import tuning
 from training.bert.data import Pairs
 from training.bert.fit import Fitted, Settings, fit, outputs, steps_of
 from training.bert.heads import Task, task
+from training.bert.kept import NOTHING, Kept
 from training.bert.lists import Lists
 from training.bert.model import Heads
 
@@ -42,8 +44,9 @@ class Tuned:
         gain: the same of the paired difference to full tuning of that head; None for full tuning itself.
         trainable: parameters of the encoder that were trained; the heads are alike for all methods and not counted.
         total: parameters of the encoder.
-        seconds: of training.
-        learning: (step, loss).
+        seconds: of the processor, for one training.
+        learning: (step, loss), of the first seed.
+        seeds: the mean quality of each training, where there are several; `quality` and `gain` are of each list's mean over them.
     """
 
     data: str
@@ -56,6 +59,7 @@ class Tuned:
     total: int
     seconds: float
     learning: list[tuple[int, float]] = field(default_factory=list)
+    seeds: list[float] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -101,20 +105,44 @@ def rankers(
     heads: Sequence[str],
     methods: Sequence[str],
     settings: Settings,
+    seeds: int = 1,
+    kept: Kept = NOTHING,
 ) -> list[Tuned]:
-    """Every head by every method, full tuning first, on the same lists; quality is NDCG@10 with intervals over test lists."""
+    """Every head by every method, full tuning first, on the same lists; quality is NDCG@10 with intervals over test lists.
+
+    Each is trained `seeds` times, from `settings.seed` on; trainings that are kept are not made again.
+    """
     rows = []
+    size = [len(train), len(train.gains), len(test), len(test.gains)]
     for head in heads:
         full: FloatArray | None = None
         for method in _full_first(methods):
-            tasks = [task(name) for name in head.split("+")]
-            model, counted, ran = trained(encoder(), train.pairs, tasks, special, method=method, settings=settings)
-            values = ndcg(ranked(model, test, special), test)
+            runs = []
+            for seed in range(settings.seed, settings.seed + seeds):
+                chosen = replace(settings, seed=seed)
+                inputs = {"of": "ranker", "data": data, "size": size, "head": head, "method": method, "settings": asdict(chosen)}
+                runs.append(kept(inputs, partial(_ranker, encoder, train, test, special, head, method, chosen)))
+            each = [np.array(one["values"]) for one in runs]
+            values: FloatArray = np.mean(each, axis=0)
             gain = None if full is None else paired_bootstrap_interval(values, full, _SEED, n=_DRAWS)
             full = values if full is None else full
             quality = bootstrap_interval(values, _SEED, n=_DRAWS)
-            rows.append(_row(data, head, method, "NDCG@10", quality, gain, counted, ran))
+            row = _row(data, head, method, "NDCG@10", quality, gain, runs)
+            rows.append(replace(row, seeds=[round(float(np.nanmean(one)), 5) for one in each] if seeds > 1 else []))
     return rows
+
+
+def _ranker(
+    encoder: Encoder, train: Lists, test: Lists, special: SpecialTokens, head: str, method: str, settings: Settings
+) -> dict[str, Any]:
+    """One training: its test lists' NDCG@10, and what `_row` tells."""
+    tasks = [task(name) for name in head.split("+")]
+    model, counted, ran = trained(encoder(), train.pairs, tasks, special, method=method, settings=settings)
+    return {"values": ndcg(ranked(model, test, special), test).tolist(), **_told(counted, ran)}
+
+
+def _told(counted: tuning.Counted, ran: Fitted) -> dict[str, Any]:
+    return {"trainable": counted.trainable, "total": counted.total, "seconds": ran.processor, "history": ran.history}
 
 
 def readers(
@@ -126,6 +154,7 @@ def readers(
     *,
     methods: Sequence[str],
     settings: Settings,
+    kept: Kept = NOTHING,
 ) -> list[Tuned]:
     """The sentiment head by every method; quality is macro-F1 with offsets found on `valid`, intervals over test reviews."""
     from training.sentiment.decide import best_offsets, decide
@@ -135,9 +164,10 @@ def readers(
     rows: list[Tuned] = []
     full: NDArray[np.int64] | None = None
     for method in _full_first(methods):
-        model, counted, ran = trained(encoder(), train, [task("sentiment")], special, method=method, settings=settings)
-        offsets = best_offsets(outputs(model, valid, special)["sentiment"], known)
-        named = decide(outputs(model, test, special)["sentiment"], offsets)
+        inputs = {"of": "reader", "size": [len(train), len(valid), len(test)], "method": method, "settings": asdict(settings)}
+        run = kept(inputs, partial(_reader, encoder, train, valid, test, special, method, settings))
+        offsets = best_offsets(np.array(run["valid"]), known)
+        named = decide(np.array(run["test"]), offsets)
         values = np.array([macro_f1(named[d], truth[d]) for d in draws])
         quality = (macro_f1(named, truth), *_ends(values))
         gain = None
@@ -145,8 +175,17 @@ def readers(
             theirs = np.array([macro_f1(full[d], truth[d]) for d in draws])
             gain = (quality[0] - macro_f1(full, truth), *_ends(values - theirs))
         full = named if full is None else full
-        rows.append(_row("clothing_reviews", "sentiment", method, "macro-F1", quality, gain, counted, ran))
+        rows.append(_row("clothing_reviews", "sentiment", method, "macro-F1", quality, gain, [run]))
     return rows
+
+
+def _reader(
+    encoder: Encoder, train: Pairs, valid: Pairs, test: Pairs, special: SpecialTokens, method: str, settings: Settings
+) -> dict[str, Any]:
+    """One training: its outputs on validation and test reviews, and what `_row` tells."""
+    model, counted, ran = trained(encoder(), train, [task("sentiment")], special, method=method, settings=settings)
+    read = {name: outputs(model, part, special)["sentiment"].tolist() for name, part in (("valid", valid), ("test", test))}
+    return read | _told(counted, ran)
 
 
 def _full_first(methods: Sequence[str]) -> list[str]:
@@ -160,12 +199,12 @@ def _row(
     metric: str,
     quality: Sequence[float],
     gain: Sequence[float] | None,
-    counted: tuning.Counted,
-    ran: Fitted,
+    runs: Sequence[Mapping[str, Any]],
 ) -> Tuned:
     told = None if gain is None else three(gain)
-    seconds = round(ran.seconds, 2)
-    return Tuned(data, head, method, metric, three(quality), told, counted.trainable, counted.total, seconds, ran.history)
+    first, seconds = runs[0], round(sum(run["seconds"] for run in runs) / len(runs), 2)
+    learning = [(int(step), float(loss)) for step, loss in first["history"]]
+    return Tuned(data, head, method, metric, three(quality), told, first["trainable"], first["total"], seconds, learning)
 
 
 def three(values: Sequence[float]) -> tuple[float, float, float]:

@@ -52,9 +52,13 @@ def untrained(path: Path | None = None, *, seed: int = 0, **changes: Any) -> Any
         return BertModel(config, add_pooling_layer=False)
 
 
-def placement() -> dict[str, bool]:
-    """Where transformers' `TrainingArguments` are to compute and in what: it takes no bf16 on a processor unless told to stay there."""
-    return {"use_cpu": not torch.cuda.is_available(), "bf16": fast_bf16()}
+def placement(bf16: bool | None = None) -> dict[str, Any]:
+    """Where transformers' `TrainingArguments` are to compute and in what: it takes no bf16 on a processor unless told to stay there.
+
+    Args:
+        bf16: compute in bfloat16; None: where the host multiplies it in hardware.
+    """
+    return {"use_cpu": not torch.cuda.is_available(), "bf16": fast_bf16() if bf16 is None else bf16}
 
 
 def fast_bf16() -> bool:

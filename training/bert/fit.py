@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,7 @@ class Settings:
         judge: the metric that patience is about; the best evaluation's weights are kept.
         checkpoints: steps between checkpoints; 0: none.
         seed: of order and dropout.
+        bf16: compute in bfloat16 (weights stay float32); None: where the host multiplies it in hardware.
     """
 
     epochs: float = 1
@@ -63,6 +64,7 @@ class Settings:
     judge: str = ""
     checkpoints: int = 0
     seed: int = 0
+    bf16: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +74,14 @@ class Fitted:
     Attributes:
         steps: of the optimiser.
         seconds: of training, evaluations among them.
+        processor: seconds of it that this process computed, on all its threads: what other work and pauses add to `seconds` is not in it.
         history: (step, loss) as logged.
         evaluations: (step, metrics).
     """
 
     steps: int
     seconds: float
+    processor: float
     history: list[tuple[int, float]]
     evaluations: list[tuple[int, dict[str, float]]]
 
@@ -150,7 +154,7 @@ def fit(
     for callback in (ProgressCallback, PrinterCallback):
         trainer.remove_callback(callback)
     last = get_last_checkpoint(str(out)) if resume and out.is_dir() else None
-    start = perf_counter()
+    start, computed = perf_counter(), process_time()
     with Bar(what, steps) as bar:
         for callback in _callbacks(settings, bar, stop_at):
             trainer.add_callback(callback)
@@ -161,6 +165,7 @@ def fit(
     return Fitted(
         trainer.state.global_step,
         perf_counter() - start,
+        process_time() - computed,
         [(int(line["step"]), float(line["loss"])) for line in log if "loss" in line],
         [(int(line["step"]), _figures(line)) for line in log if "eval_loss" in line],
     )
@@ -234,7 +239,7 @@ def _arguments(settings: Settings, out: Path, steps: int, *, judged: bool) -> An
         learning_rate=settings.learning_rate,
         warmup_steps=max(1, round(settings.warmup * steps)),
         lr_scheduler_type="linear",
-        **placement(),
+        **placement(settings.bf16),
         logging_steps=max(1, steps // 40),
         eval_strategy="steps" if judged else "no",
         eval_steps=every,

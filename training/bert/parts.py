@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ranking.text import SpecialTokens
 from training.bert import cold, compare, encoder, examples, fusing, transfer, variants
 from training.bert.fit import Settings
 from training.bert.heads import task
+from training.bert.kept import Kept
 from training.bert.lists import Lists, esci, shop
 from training.bert.tuning import METHODS
 from training.splits import by_group, stratified
@@ -27,7 +29,9 @@ from training.toolbox.bench import NotBrought
 Found = tuple[dict[str, Any], dict[str, float]]
 Part = Callable[[], Found]
 SOURCE, TARGET = ("kitchen", "garden", "office", "sports", "clothing"), ("toys", "beauty", "electronics", "pets", "music")
-HEADS = ("click", "list", "click+satisfaction")
+HEADS = ("list", "click", "click+satisfaction")
+MAIN = ("full", "lora", "adalora", "head")
+"""Ways of tuning that are compared where all of them would take too long; the first head on the generated shop has all."""
 _SMALL: dict[str, Any] = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
 
 
@@ -36,11 +40,11 @@ class Size:
     """How much of everything.
 
     Attributes:
-        train: lists that rankers are trained on, and `test` lists they are measured on.
+        train: lists that rankers are trained on, and `test` lists they are measured on, `runs` times over for the first head.
         candidates: of a list.
         reviews: (train, validation, test) of the comparison of readers.
-        pool: of transfer's lists of the target.
-        seeds: of transfer's draws.
+        pool: of transfer's lists of the target, and as many to measure on; `sizes` of them are labelled.
+        seeds: of transfer's draws, on the shop and on real queries.
         epochs: of a ranker, and `reading` those of a reader.
         fusing: (train, test) lists of fusion, and its epochs.
         queries: of ESCI; 0: all.
@@ -48,19 +52,21 @@ class Size:
 
     train: int
     test: int
+    runs: int
     candidates: int
     reviews: tuple[int, int, int]
     pool: int
     sizes: tuple[int, ...]
-    seeds: int
+    seeds: tuple[int, int]
     epochs: int
     reading: int
     fusing: tuple[int, int, int]
     queries: int = 0
 
 
-FULL = Size(300, 300, 10, (4000, 1500, 1500), 200, transfer.SIZES, 3, 3, 2, (300, 300, 8))
-QUICK = Size(6, 6, 4, (40, 20, 20), 6, (2, 4), 1, 1, 1, (6, 6, 1), 8)
+FULL = Size(300, 300, 2, 10, (2000, 800, 1500), 200, transfer.SIZES, (3, 1), 3, 2, (300, 300, 8))
+"""Planned, from the time of a step, for about 15 to 25 minutes a part on one core that multiplies bfloat16."""
+QUICK = Size(6, 6, 1, 4, (40, 20, 20), 6, (2, 4), (1, 1), 1, 1, (6, 6, 1), 8)
 
 
 def parts(layout: Layout, *, quick: bool, reviews: Path | None, judgments: Path | None) -> Mapping[str, Part]:
@@ -73,6 +79,7 @@ def parts(layout: Layout, *, quick: bool, reviews: Path | None, judgments: Path 
         judgments: the folder of the ESCI files.
     """
     size, special = QUICK if quick else FULL, frames()
+    kept = Kept(layout.home / "reports" / ("bert-quick" if quick else "bert"))
 
     def made() -> Any:
         return encoder.untrained(**_SMALL) if quick else encoder.load()
@@ -82,9 +89,9 @@ def parts(layout: Layout, *, quick: bool, reviews: Path | None, judgments: Path 
 
     return {
         "sentiment": lambda: sentiment(layout),
-        "rankers": lambda: rankers(made, special, size, judgments),
-        "readers": lambda: readers(made, special, size, reviews),
-        "transfer": lambda: moved(made, scratch, special, size, judgments),
+        "rankers": lambda: rankers(made, special, size, judgments, kept),
+        "readers": lambda: readers(made, special, size, reviews, kept),
+        "transfer": lambda: moved(made, scratch, special, size, judgments, kept),
         "fusion": lambda: fusion(made, special, size),
         "variants": lambda: forms(made, special, size, layout),
         "cold": lambda: cold.measure(layout),
@@ -111,18 +118,20 @@ def sentiment(layout: Layout) -> Found:
     return {**told, "complaints": complaints}, figures
 
 
-def rankers(made: compare.Encoder, special: SpecialTokens, size: Size, judgments: Path | None) -> Found:
+def rankers(made: compare.Encoder, special: SpecialTokens, size: Size, judgments: Path | None, kept: Kept) -> Found:
     """Heads × methods on lists of the generated shop and, where it is brought, on real queries; examples and errors of the best."""
     settings = Settings(epochs=size.epochs, batch=8)
     every = shop(size.train + size.test, candidates=size.candidates)
     train, test = every.take(np.arange(size.train)), every.take(np.arange(size.train, len(every)))
-    rows = compare.rankers(made, "imbalanced_shop", train, test, special, heads=HEADS, methods=tuple(METHODS), settings=settings)
+    shop_rows = partial(compare.rankers, made, "imbalanced_shop", train, test, special, settings=settings, kept=kept)
+    rows = shop_rows(heads=HEADS[:1], methods=tuple(METHODS), seeds=size.runs)
+    rows += shop_rows(heads=HEADS[1:], methods=MAIN[:2])
     shown = train, test
     if judgments is not None:
         queries = esci(judgments, queries=size.queries, candidates=20)
         held = by_group(np.arange(len(queries)), (2, 1)) == 1
         shown = queries.take(np.flatnonzero(~held)), queries.take(np.flatnonzero(held))
-        rows += compare.rankers(made, "esci", *shown, special, heads=("list",), methods=tuple(METHODS), settings=settings)
+        rows += compare.rankers(made, "esci", *shown, special, heads=("list",), methods=MAIN, settings=settings, kept=kept)
     told = examples.told(made, *shown, special, settings=settings)
     figures: dict[str, float] = {}
     for data in dict.fromkeys(row.data for row in rows):
@@ -130,7 +139,7 @@ def rankers(made: compare.Encoder, special: SpecialTokens, size: Size, judgments
     return {"rows": [row.to_json() for row in rows], **told}, figures
 
 
-def readers(made: compare.Encoder, special: SpecialTokens, size: Size, reviews: Path | None) -> Found:
+def readers(made: compare.Encoder, special: SpecialTokens, size: Size, reviews: Path | None, kept: Kept) -> Found:
     """The sentiment head by every method, on fewer reviews than the model that is kept."""
     if reviews is None:
         raise NotBrought("its data are yours to bring: --reviews, the folder with reviews.csv.gz")
@@ -143,23 +152,25 @@ def readers(made: compare.Encoder, special: SpecialTokens, size: Size, reviews: 
     part = stratified(np.arange(len(drawn)), drawn.ratings, size.reviews)
     train, valid, test = (tokenised(drawn.take(np.flatnonzero(part == i))) for i in range(3))
     settings = Settings(epochs=size.reading, batch=16, layer_decay=0.85)
-    rows = compare.readers(made, train, valid, test, special, methods=tuple(METHODS), settings=settings)
+    rows = compare.readers(made, train, valid, test, special, methods=MAIN, settings=settings, kept=kept)
     return {"rows": [row.to_json() for row in rows]}, _gap(rows, "peft_sentiment")
 
 
-def moved(made: compare.Encoder, scratch: compare.Encoder, special: SpecialTokens, size: Size, judgments: Path | None) -> Found:
+def moved(made: compare.Encoder, scratch: compare.Encoder, special: SpecialTokens, size: Size, judgments: Path | None, kept: Kept) -> Found:
     """Half of the generated shop's departments to the other half, and the shop to real queries where they are brought."""
     settings = Settings(epochs=size.epochs, batch=4)
     source = shop(size.train, candidates=size.candidates, departments=SOURCE)
-    target = shop(size.pool + size.test, candidates=size.candidates, departments=TARGET)
+    target = shop(2 * size.pool, candidates=size.candidates, departments=TARGET)
     pool, test = target.take(np.arange(size.pool)), target.take(np.arange(size.pool, len(target)))
-    runs: list[tuple[tuple[str, str], Lists, Lists]] = [(("five departments of the shop", "the other five"), pool, test)]
+    halves = ("five departments of the shop", "the other five")
+    runs: list[tuple[tuple[str, str], Lists, Lists, int]] = [(halves, pool, test, size.seeds[0])]
     if judgments is not None:
         queries = esci(judgments, queries=size.queries, candidates=20)
         held = by_group(np.arange(len(queries)), (1, 1)) == 1
-        runs.append((("the generated shop", "esci"), queries.take(np.flatnonzero(~held)), queries.take(np.flatnonzero(held))))
+        parts = (queries.take(np.flatnonzero(~held)), queries.take(np.flatnonzero(held)))
+        runs.append((("the generated shop", "esci"), *parts, size.seeds[1]))
     points, figures = [], {}
-    for names, labelled, judged in runs:
+    for names, labelled, judged, seeds in runs:
         found = transfer.curves(
             names,
             source,
@@ -170,7 +181,8 @@ def moved(made: compare.Encoder, scratch: compare.Encoder, special: SpecialToken
             untrained=scratch,
             settings=settings,
             sizes=size.sizes,
-            seeds=size.seeds,
+            seeds=seeds,
+            kept=kept,
         )
         points += found
         prefix = "transfer_esci" if names[1] == "esci" else "transfer"
@@ -204,11 +216,14 @@ def forms(made: compare.Encoder, special: SpecialTokens, size: Size, layout: Lay
     settings = Settings(epochs=size.epochs, batch=8)
     model, *_ = compare.trained(made(), train.pairs, [task("list")], special, settings=settings)
     rows = variants.measure(variants.served(model), layout.training / "bert-variants", test, special)
+    learnt = variants.training(made, train, test, special, settings=settings, seeds=size.runs)
     figures: dict[str, float] = {}
     for row in rows:
         key = f"{row.name}_{row.runtime.replace('-', '_')}"
         figures |= {f"variant_{key}_ms": row.milliseconds, f"variant_{key}_ndcg10": row.ndcg10[0]}
-    return {"rows": [row.to_json() for row in rows]}, figures
+    for one in learnt:
+        figures |= {f"training_{one.name}_seconds_per_step": one.seconds, f"training_{one.name}_ndcg10": one.ndcg10[0]}
+    return {"rows": [row.to_json() for row in rows], "training": [one.to_json() for one in learnt]}, figures
 
 
 def frames() -> SpecialTokens:

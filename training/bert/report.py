@@ -25,7 +25,8 @@ ABOUT = {
     "sentiment": "Trained on eight tenths of the reviews; thresholds and the blend's share come from one tenth, these figures from the "
     "last. Intervals, 95 %, over reviews drawn again.",
     "rankers": "Every cell trains the same encoder on the same lists; quality is NDCG@10 on lists of other queries, intervals over "
-    "lists. The gain is paired, against full tuning of the same head. Parameters are the encoder's.",
+    "lists (of each list's mean, where a row has several seeds). The gain is paired, against full tuning of the same head. Parameters are "
+    "the encoder's, seconds the processor's.",
     "readers": "A part of the reviews, smaller than the stored model's. Macro-F1 over negative, neutral and positive, thresholds from "
     "validation.",
     "transfer": "Each start is adapted to the same few labelled lists in the same way. Points are means over seeds, intervals over test "
@@ -142,9 +143,10 @@ def _tuned(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             chosen = [row for row in rows if (row["data"], row["head"]) == (data, head)]
             lines.append(("part", (f"{escape(data)}, head {escape(head)}, {escape(chosen[0]['metric'])}",)))
             for row in chosen:
+                seeds = f"<small>seeds: {', '.join(_n(one) for one in row['seeds'])}</small>" if row.get("seeds") else ""
                 share = f"{row['trainable']:,}<small>{row['trainable'] / row['total']:.2%}</small>"
                 gain = "–" if row["gain"] is None else _gain(row["gain"])
-                lines.append(("", (escape(row["method"]), _interval(row["quality"]), gain, share, f"{row['seconds']:.1f} s")))
+                lines.append(("", (escape(row["method"]), _interval(row["quality"]) + seeds, gain, share, f"{row['seconds']:.1f} s")))
     table = page.html_table(("tuning", "quality", "against full", "trainable parameters", "training"), lines)
     first = (rows[0]["data"], rows[0]["head"])
     return [table, _losses({r["method"]: r["learning"] for r in rows if (r["data"], r["head"]) == first}, f"training loss, {first[1]}")]
@@ -195,7 +197,10 @@ def _variants(found: Mapping[str, Any]) -> list[str]:
         speed = f"{v['milliseconds']:.1f} ms" + ("" if v["native"] else "<small>computed in fp32</small>")
         name, size = f"{escape(v['name'])}, {escape(v['runtime'])}", f"{v['megabytes']:.0f} MB"
         rows.append(("", (name, speed, size, _interval(v["ndcg10"]), _gain(v["loss"]), f"{v['error']:.4f}")))
-    return [page.html_table(("variant", "100 pairs", "file", "NDCG@10", "against fp32", "largest difference of a score"), rows)]
+    out = [page.html_table(("variant", "100 pairs", "file", "NDCG@10", "against fp32", "largest difference of a score"), rows)]
+    learnt = [("", (one["name"], f"{one['seconds']:.3f} s", _interval(one["ndcg10"]), _gain(one["loss"]))) for one in found["training"]]
+    out.append("<h3>Training</h3><p>The list head, tuned in full; processor seconds. Weights are fp32 either way.</p>")
+    return [*out, page.html_table(("computed in", "a step", "NDCG@10", "against fp32"), learnt)]
 
 
 def _cold(found: Mapping[str, Any]) -> list[str]:

@@ -6,8 +6,9 @@ Every start is adapted in the same way on the same lists; what differs is where 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,6 +22,7 @@ from ranking.types import FloatArray
 from training.bert.compare import Encoder, ndcg, ranked, three, trained
 from training.bert.fit import Settings, fit
 from training.bert.heads import task
+from training.bert.kept import NOTHING, Kept
 from training.bert.lists import Lists
 from training.bert.model import Heads
 
@@ -64,6 +66,7 @@ def curves(
     settings: Settings,
     sizes: Sequence[int] = SIZES,
     seeds: int = 3,
+    kept: Kept = NOTHING,
 ) -> list[Point]:
     """Learning curves of the three starts.
 
@@ -78,16 +81,25 @@ def curves(
         settings: of every run, on the source and on the target.
         sizes: labelled lists; those the pool does not have are left out.
         seeds: of the draw and the training.
+        kept: runs that were made before.
     """
-    on_source, *_ = trained(pretrained(), source.pairs, [task("list")], special, settings=settings)
-    starts = {
+
+    @lru_cache(maxsize=1)
+    def on_source() -> Heads:
+        return trained(pretrained(), source.pairs, [task("list")], special, settings=settings)[0]
+
+    starts: dict[str, Callable[[], Heads]] = {
         TRANSFERRED: on_source,
-        PRETRAINED: Heads(pretrained(), [task("list")]),
-        UNTRAINED: Heads(untrained(), [task("list")]),
+        PRETRAINED: lambda: Heads(pretrained(), [task("list")]),
+        UNTRAINED: lambda: Heads(untrained(), [task("list")]),
     }
     points = []
+    of = {"of": "transfer", "names": names, "size": [len(source), len(source.gains), len(pool), len(test), len(test.gains)]}
     for size in (0, *(s for s in sizes if s <= len(pool))):
-        found = {name: _mean_over_seeds(start, pool, test, special, settings, size, seeds) for name, start in starts.items()}
+        found = {
+            name: _mean_over_seeds(start, pool, test, special, settings, size, seeds, kept, of | {"start": name, "lists": size})
+            for name, start in starts.items()
+        }
         for name, values in found.items():
             gains = {other: three(paired_bootstrap_interval(values, found[other], _SEED, n=_DRAWS)) for other in found if other != name}
             points.append(Point(*names, name, size, three(bootstrap_interval(values, _SEED, n=_DRAWS)), gains))
@@ -95,19 +107,26 @@ def curves(
 
 
 def _mean_over_seeds(
-    start: Heads, pool: Lists, test: Lists, special: SpecialTokens, settings: Settings, size: int, seeds: int
+    start: Callable[[], Heads],
+    pool: Lists,
+    test: Lists,
+    special: SpecialTokens,
+    settings: Settings,
+    size: int,
+    seeds: int,
+    kept: Kept,
+    inputs: Mapping[str, Any],
 ) -> FloatArray:
-    if not size:
-        return ndcg(ranked(start, test, special), test)
-    values = []
-    for seed in range(seeds):
-        drawn = pool.take(np.random.default_rng(seed).permutation(len(pool))[:size])
-        model = copy.deepcopy(start)
-        model.requires_grad_(requires_grad=True)
-        adapt(model, drawn, special, replace(settings, seed=seed))
-        values.append(ndcg(ranked(model, test, special), test))
-        del model
-    found: FloatArray = np.mean(values, axis=0)
+    def run(chosen: Settings) -> dict[str, Any]:
+        model = copy.deepcopy(start())
+        if size:
+            drawn = pool.take(np.random.default_rng(chosen.seed).permutation(len(pool))[:size])
+            model.requires_grad_(requires_grad=True)
+            adapt(model, drawn, special, chosen)
+        return {"values": ndcg(ranked(model, test, special), test).tolist()}
+
+    each = [replace(settings, seed=seed) for seed in range(seeds if size else 1)]
+    found: FloatArray = np.mean([kept({**inputs, "settings": asdict(one)}, partial(run, one))["values"] for one in each], axis=0)
     return found
 
 

@@ -6,8 +6,8 @@ Runtimes carry the names that serving knows them by (`deploy/triton/backend_mode
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -19,16 +19,17 @@ from numpy.typing import NDArray
 from ranking.metrics.intervals import bootstrap_interval, paired_bootstrap_interval
 from ranking.text import PAIR_INPUTS, SpecialTokens
 from ranking.types import FloatArray
-from training.bert.compare import ndcg, three
+from training.bert.compare import Encoder, ndcg, ranked, three, trained
 from training.bert.data import frame
 from training.bert.encoder import fast_bf16
-from training.bert.heads import Similarity
+from training.bert.fit import Settings
+from training.bert.heads import Similarity, task
 from training.bert.lists import Lists
 from training.bert.model import Heads
 from training.members.bert import OUTPUT, PairRanker, export
 
 Scorer = Callable[[Mapping[str, NDArray[np.int64]]], FloatArray]
-_TIMED, _REPEATS, _SEED, _DRAWS, _BATCH = 100, 5, 11, 500, 64
+_TIMED, _REPEATS, _SEED, _DRAWS, _BATCH = 100, 15, 11, 500, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,61 @@ class Variant:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """What computing in a precision does to training; weights and the file it ends with are of fp32 either way.
+
+    Attributes:
+        name: precision.
+        seconds: of the processor for a step.
+        ndcg10: value, low, high over lists; each list's value is the mean over seeds.
+        loss: the paired difference to fp32; 0 for that one.
+        seeds: mean quality of each seed.
+    """
+
+    name: str
+    seconds: float
+    ndcg10: tuple[float, float, float]
+    loss: tuple[float, float, float]
+    seeds: list[float]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def training(made: Encoder, train: Lists, test: Lists, special: SpecialTokens, *, settings: Settings, seeds: int) -> list[Learnt]:
+    """The list head tuned in full in fp32 and, where the host computes in it, in bf16, on the same lists and seeds.
+
+    Args:
+        made: makes the encoder.
+        train: lists.
+        test: lists that quality is measured on.
+        special: framing ids.
+        settings: of each run.
+        seeds: runs of each precision, in turns.
+    """
+    precisions = {"fp32": False} | ({"bf16": True} if fast_bf16() else {})
+    values: dict[str, list[FloatArray]] = {name: [] for name in precisions}
+    seconds: dict[str, list[float]] = {name: [] for name in precisions}
+    for seed in range(seeds):
+        for name, bf16 in precisions.items():
+            chosen = replace(settings, seed=seed, bf16=bf16)
+            model, _, ran = trained(made(), train.pairs, [task("list")], special, settings=chosen)
+            values[name].append(ndcg(ranked(model, test, special), test))
+            seconds[name].append(ran.processor / ran.steps)
+    means: dict[str, FloatArray] = {name: np.mean(found, axis=0) for name, found in values.items()}
+    return [
+        Learnt(
+            name,
+            round(float(np.mean(seconds[name])), 4),
+            three(bootstrap_interval(mean, _SEED, n=_DRAWS)),
+            three(paired_bootstrap_interval(mean, means["fp32"], _SEED, n=_DRAWS)),
+            [round(float(np.nanmean(one)), 5) for one in values[name]],
+        )
+        for name, mean in means.items()
+    ]
 
 
 def served(model: Heads, task: str = "list") -> PairRanker:
@@ -113,8 +169,12 @@ def measure(ranker: PairRanker, folder: Path, lists: Lists, special: SpecialToke
     ]
     rows = []
     base: tuple[FloatArray, FloatArray] | None = None
-    for name, runtime, path, native in forms:
-        score = _onnxruntime(path, threads) if runtime == "onnxruntime" else _openvino(path, runtime.removeprefix("openvino-"), threads)
+    scorers = [
+        _onnxruntime(path, threads) if runtime == "onnxruntime" else _openvino(path, runtime.removeprefix("openvino-"), threads)
+        for _, runtime, path, _ in forms
+    ]
+    taken = _median_ms(scorers, lists, special)
+    for (name, runtime, path, native), score, milliseconds in zip(forms, scorers, taken, strict=True):
         scores = _scores(score, lists, special)
         values = ndcg(scores, lists)
         base = base or (scores, values)
@@ -124,7 +184,7 @@ def measure(ranker: PairRanker, folder: Path, lists: Lists, special: SpecialToke
                 name,
                 runtime,
                 round(size, 1),
-                round(_median_ms(score, lists, special), 2),
+                round(milliseconds, 2),
                 native,
                 three(bootstrap_interval(values, _SEED, n=_DRAWS)),
                 three(paired_bootstrap_interval(values, base[1], _SEED, n=_DRAWS)),
@@ -149,15 +209,18 @@ def _feed(lists: Lists, rows: NDArray[np.int64], special: SpecialTokens) -> dict
     return {name: made[name].numpy() for name in PAIR_INPUTS}
 
 
-def _median_ms(score: Scorer, lists: Lists, special: SpecialTokens) -> float:
+def _median_ms(scorers: Sequence[Scorer], lists: Lists, special: SpecialTokens) -> list[float]:
+    """Of each; they take turns, so that other work on the host disturbs all alike."""
     feed = _feed(lists, np.resize(np.arange(len(lists.pairs.first)), _TIMED), special)
-    score(feed)  # the first run of a shape compiles
-    taken = []
+    for score in scorers:
+        score(feed)  # the first run of a shape compiles
+    taken: list[list[float]] = [[] for _ in scorers]
     for _ in range(_REPEATS):
-        start = perf_counter()
-        score(feed)
-        taken.append(1e3 * (perf_counter() - start))
-    return float(np.median(taken))
+        for score, found in zip(scorers, taken, strict=True):
+            start = perf_counter()
+            score(feed)
+            found.append(1e3 * (perf_counter() - start))
+    return [float(np.median(found)) for found in taken]
 
 
 def _onnxruntime(path: Path, threads: int) -> Scorer:

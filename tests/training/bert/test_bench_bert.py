@@ -42,6 +42,23 @@ def test_the_page_needs_nothing_else_and_can_be_written_again(home: Layout, resu
     assert page.read_text("utf-8") == text
 
 
+def test_runs_side_by_side_keep_each_other_s_parts(home: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another run of the benchmark kept while a part was measured is still there afterwards."""
+    store = home.home / "reports" / "bert-quick.json"
+
+    def measured() -> tuple[dict[str, object], dict[str, float]]:
+        kept = json.loads(store.read_text("utf-8"))
+        kept["parts"]["cold"] = kept["parts"]["fusion"] | {"figures": {"other": 1.0}}
+        store.write_text(json.dumps(kept), "utf-8")
+        return {"rows": []}, {"mine": 2.0}
+
+    monkeypatch.setattr(bench, "parts", lambda *_, **__: {"transfer": measured, "fusion": measured, "cold": measured})
+    monkeypatch.setattr(bench.report, "write", lambda *_: None)
+    result = bench.run(home, quick=True, only=("transfer",))
+    assert set(result["parts"]) == {"fusion", "cold", "transfer"}
+    assert (result["figures"]["other"], result["figures"]["mine"]) == (1.0, 2.0)
+
+
 def test_unknown_parts_and_empty_states_are_named(home: Layout, tmp_path: Path) -> None:
     """The message names the parts there are, or the command that measures."""
     with pytest.raises(UnknownName, match="part: 'tea' is not known; known: cold, fusion, rankers, readers"):

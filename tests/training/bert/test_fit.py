@@ -66,6 +66,13 @@ def test_a_trained_model_is_of_fp32_and_scores_in_it(tmp_path: Path, bf16: bool)
     np.testing.assert_array_equal(outputs(m, p, SPECIAL)["list"], outputs(untouched, p, SPECIAL)["list"])
 
 
+@pytest.mark.parametrize("host", [False, True])
+def test_the_precision_can_be_told(monkeypatch: pytest.MonkeyPatch, *, host: bool) -> None:
+    """Told nothing, a run computes as the host does best; told, as told."""
+    monkeypatch.setattr(encoder, "fast_bf16", lambda: host)
+    assert [encoder.placement(told)["bf16"] for told in (None, False, True)] == [host, False, True]
+
+
 def test_equal_seeds_give_equal_weights(tmp_path: Path, bf16: bool) -> None:
     """Two runs of one seed end bit-equal; another seed ends elsewhere."""
     runs = []

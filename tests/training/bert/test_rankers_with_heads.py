@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from training.bert.data import Pairs, frame
 from training.bert.examples import errors, examples
 from training.bert.fit import Settings
 from training.bert.heads import task
+from training.bert.kept import NOTHING, Kept
 from training.bert.lists import Lists, shop
 from training.bert.model import Heads
 from training.tables.tokens import Tokens
@@ -49,6 +52,58 @@ def test_a_table_of_heads_and_methods_holds_each_against_full_tuning(lists: List
         assert row.quality[1] <= row.quality[0] <= row.quality[2]
     full, lora, head = rows
     assert full.trainable == full.total > lora.trainable > head.trainable == 0
+
+
+def test_a_row_of_several_seeds_is_of_each_list_s_mean_over_them(lists: Lists) -> None:
+    """Two seeds have two qualities whose mean is the row's; the first seed is that of a row with one."""
+    two, one = (
+        compare.rankers(tiny, "shop", lists, lists, SPECIAL, heads=("list",), methods=(), settings=FAST, seeds=seeds)[0] for seeds in (2, 1)
+    )
+    assert two.quality[0] == pytest.approx(sum(two.seeds) / 2, abs=1e-4)
+    assert two.seeds[0] == pytest.approx(one.quality[0], abs=1e-4)
+    assert one.seeds == []
+
+
+def test_a_part_that_was_stopped_makes_no_training_twice(lists: Lists, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was kept of an interrupted table is read, the rest is trained, and the table is that of an unbroken run."""
+    made: list[str] = []
+
+    def table(methods: tuple[str, ...], kept: Kept) -> list[dict[str, object]]:
+        rows = compare.rankers(tiny, "shop", lists, lists, SPECIAL, heads=("list",), methods=methods, settings=FAST, kept=kept)
+        return [row.to_json() | {"seconds": None} for row in rows]
+
+    unbroken = table(("head", "lora"), NOTHING)
+    table(("head",), Kept(tmp_path))
+    monkeypatch.setattr(compare, "trained", partial(_counted, compare.trained, made))
+    assert table(("head", "lora"), Kept(tmp_path)) == unbroken
+    assert made == ["lora"]
+    assert table(("head", "lora"), Kept(tmp_path)) == unbroken
+    assert made == ["lora"]
+
+
+def _counted(trained: Callable[..., object], made: list[str], *args: object, **options: object) -> object:
+    made.append(str(options["method"]))
+    return trained(*args, **options)
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_training_in_bf16_is_held_against_fp32_where_the_host_has_it(
+    lists: Lists, monkeypatch: pytest.MonkeyPatch, *, native: bool
+) -> None:
+    """Both precisions are trained as told, whatever the host's own choice; without bfloat16 in hardware there is nothing to compare."""
+    told: list[bool | None] = []
+
+    def spied(*args: object, settings: Settings, **options: object) -> object:
+        told.append(settings.bf16)
+        return compare.trained(*args, settings=settings, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(variants, "fast_bf16", lambda: native)
+    monkeypatch.setattr(variants, "trained", spied)
+    rows = variants.training(tiny, lists, lists, SPECIAL, settings=FAST, seeds=2)
+    assert [row.name for row in rows] == ["fp32", "bf16"][: 1 + native]
+    assert told == [False, True, False, True] if native else [False, False]
+    assert rows[0].loss == (0.0, 0.0, 0.0)
+    assert all(row.seconds > 0 and len(row.seeds) == 2 for row in rows)
 
 
 def test_readers_are_compared_by_macro_f1() -> None:
