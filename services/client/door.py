@@ -49,5 +49,10 @@ def passing(throttle: Throttle | None) -> Iterator[None]:
             throttle.refused(wait_s)
         elif isinstance(error, grpc.Call | grpc.aio.AioRpcError) and error.code() in _LET_IN:
             throttle.accepted()
+        else:
+            throttle.untold()
+        raise
+    except BaseException:  # cancelled, or never sent
+        throttle.untold()
         raise
     throttle.accepted()

@@ -8,7 +8,9 @@ those who ask hold back. So a client counts what was let in and refuses by itsel
 over a window of some seconds: it sends about k calls for every one that is let in. The server's refusals are the only signal; nothing has
 to be told how much the server can do, and clients that know nothing of each other hold back together.
 
-Counted are calls whose end is known, and those refused here: calls under way would look like refused ones wherever answers take long.
+Counted are calls whose end is known, and those refused here. Calls under way would look like refused ones wherever answers take long; but
+where a flood has come and most ends are not known yet they are the news. So, while a server refuses at all, those are counted that answers
+do not explain which take a quarter of a window.
 
 Two rules let a client come back that k close to 1 alone would keep away for minutes (what it sends grows by the k - 1 th part of a
 window's accepts): however much is refused, a call is sent when none was for as long as the server last asked to wait; and once `calm` calls
@@ -65,6 +67,7 @@ class Throttling:
 
 DEFAULT = Throttling()
 _SLICES = 10  # of a window: what is forgotten at a time
+_LONG = 0.25  # of a window: answers that take longer look like calls that are not answered
 
 
 @dataclass(slots=True)
@@ -72,6 +75,7 @@ class _Slice:
     number: int
     requests: int = 0
     accepts: int = 0
+    refusals: int = 0  # the server's
 
 
 class Throttle:
@@ -92,7 +96,8 @@ class Throttle:
         self._clock, self._draw = clock, draw
         self._lock = threading.Lock()
         self._slices: deque[_Slice] = deque()
-        self._requests = self._accepts = 0  # of the slices
+        self._requests = self._accepts = self._refusals = 0  # of the slices
+        self._under_way = 0
         self._streak = 0  # calls let in since the last one that was not
         self._sent = -math.inf  # when a call was sent last
         self._wait_s = 0.0  # as the server asked last
@@ -106,29 +111,35 @@ class Throttle:
         """One more call.
 
         Returns:
-            None: send it, and say how it ended. Otherwise it is refused here: seconds after which to come back.
+            None: send it, and say how it ended: `accepted`, `refused` or `untold`. Otherwise it is refused here: seconds after which to
+            come back.
         """
         with self._lock:
             now = self._clock()
             slice_ = self._now(now)
-            if self._requests >= self.rules.least and now - self._sent < (wait_s := self._probe_s()):
-                refuse = (self._requests - self.rules.k * self._accepts) / (self._requests + 1)
+            requests = self._requests
+            if self._refusals:
+                requests += max(0, self._under_way - self.rules.least - int(_LONG * self._accepts))
+            if requests >= self.rules.least and now - self._sent < (wait_s := self._probe_s()):
+                refuse = (requests - self.rules.k * self._accepts) / (requests + 1)
                 if refuse > 0.0 and self._draw() < refuse:
                     self._refused_here += 1
                     slice_.requests += 1
                     self._requests += 1
                     return wait_s
             self._sent = now
+            self._under_way += 1
             return None
 
     def accepted(self) -> None:
         """A call that was sent was let in, whatever came of it then."""
         with self._lock:
             slice_ = self._now(self._clock())
+            self._under_way -= 1
             self._streak += 1
             if self._streak >= self.rules.calm and self._requests > self.rules.k * self._accepts:
                 self._slices.clear()
-                self._requests = self._accepts = 0
+                self._requests = self._accepts = self._refusals = 0
                 slice_ = self._now(self._clock())
             slice_.requests += 1
             slice_.accepts += 1
@@ -142,9 +153,18 @@ class Throttle:
             wait_s: seconds after which the server said to come back.
         """
         with self._lock:
-            self._now(self._clock()).requests += 1
+            slice_ = self._now(self._clock())
+            self._under_way -= 1
+            slice_.requests += 1
+            slice_.refusals += 1
             self._requests += 1
+            self._refusals += 1
             self._streak, self._wait_s = 0, wait_s
+
+    def untold(self) -> None:
+        """A call that was sent has ended, and that says nothing of the server's load."""
+        with self._lock:
+            self._under_way -= 1
 
     def _probe_s(self) -> float:
         """No longer than a window: then nothing is known any more."""
@@ -157,6 +177,7 @@ class Throttle:
             old = self._slices.popleft()
             self._requests -= old.requests
             self._accepts -= old.accepts
+            self._refusals -= old.refusals
         if not self._slices or self._slices[-1].number < number:
             self._slices.append(_Slice(number))
         return self._slices[-1]

@@ -127,6 +127,8 @@ def test_room_that_is_back_is_used_within_seconds() -> None:
 
 
 def told(throttle: Throttle, accepts: int, refusals: int) -> None:
+    """Ends of calls, as if they had been sent."""
+    throttle._under_way += accepts + refusals
     for _ in range(accepts):
         throttle.accepted()
     for _ in range(refusals):
@@ -165,10 +167,8 @@ def test_what_is_older_than_the_window_is_forgotten(events: list[tuple[float, st
     seen: deque[tuple[float, bool]] = deque()
     for gap, event in events:
         clock.now += gap
-        if event == "refused":
-            throttle.refused(0.1)
-        elif event == "accepted":
-            throttle.accepted()
+        if event != "ask":
+            told(throttle, event == "accepted", event == "refused")
         if event != "ask" or throttle.ask() is not None:
             seen.append((clock.now, event == "accepted"))
         young = [good for at, good in seen if at > clock.now - 0.9 * window_s + 1e-6]
@@ -186,16 +186,38 @@ def test_without_a_refusal_of_the_servers_nothing_is_held_back(answers: list[boo
     throttle = Throttle(clock=Clock(), draw=draws.random)
     for good in answers:
         assert throttle.ask() is None
-        if good:
-            throttle.accepted()
+        throttle.accepted() if good else throttle.untold()
     assert throttle.refused_here == 0
 
 
 def test_calls_under_way_are_not_taken_for_refused_ones() -> None:
-    """A thousand calls whose answers take long, beside twenty answered: the next is sent."""
+    """A thousand calls whose answers take long, beside a hundred answered: the next is sent, as long as the server refuses none."""
     throttle = Throttle(clock=Clock(), draw=lambda: 0.0)
-    told(throttle, DEFAULT.least, 0)
+    told(throttle, 100, 0)
     assert all(throttle.ask() is None for _ in range(1000))
+    told(throttle, 0, 1)
+    assert throttle.ask() is not None
+
+
+@given(accepts=st.integers(100, 400), late=st.integers(0, 400))
+def test_a_flood_is_seen_before_its_calls_have_ended(accepts: int, late: int) -> None:
+    """One refusal: calls under way count as requests beyond `least` and what answers explain that take a quarter of a window."""
+    throttle = Throttle(clock=Clock(), draw=lambda: 0.0)
+    told(throttle, accepts, 0)
+    for _ in range(late):
+        assert throttle.ask() is None
+    told(throttle, 0, 1)
+    requests = accepts + 1 + max(0, late - DEFAULT.least - accepts // 4)
+    assert (throttle.ask() is not None) is (requests > DEFAULT.k * accepts)
+
+
+def test_calls_that_ended_without_telling_anything_are_not_under_way() -> None:
+    """A thousand given up by their callers beside one refusal: nothing is held back."""
+    throttle = Throttle(clock=Clock(), draw=lambda: 0.0)
+    told(throttle, 100, 1)
+    for _ in range(1000):
+        assert throttle.ask() is None
+        throttle.untold()
 
 
 @pytest.mark.parametrize(("server_s", "expected_s"), [(0.1, DEFAULT.probe_s), (3.0, 3.0), (3600.0, DEFAULT.window_s)])
@@ -203,8 +225,8 @@ def test_one_call_is_sent_when_the_server_said_to_come_back(server_s: float, exp
     """However bad the odds: after RetryInfo's time, but not more often than `probe_s` nor later than a window."""
     clock = Clock(0.0)
     throttle = Throttle(clock=clock, draw=lambda: 0.0)
-    assert throttle.ask() is None
     for _ in range(DEFAULT.least):
+        assert throttle.ask() is None
         throttle.refused(server_s)
     clock.now = math.nextafter(expected_s, 0.0)
     assert throttle.ask() == expected_s

@@ -380,3 +380,18 @@ def test_a_refusal_of_the_clients_travels_between_processes() -> None:
     error = pickle.loads(pickle.dumps(refused_here(0.25)))
     assert isinstance(error, RefusedHere)
     assert retry_after_s(error) == 0.25
+
+
+@pytest.mark.parametrize("how", ["deadline", "cancelled"])
+async def test_a_call_that_is_given_up_is_not_under_way_any_more(how: str) -> None:
+    """Else a client whose callers are in a hurry would think that a flood has come."""
+    async with serving(Scripted(hangs=True)) as server, aio.RankingClient(server.address, timeout_s=30.0) as one:
+        throttle = one._throttles[RANKING]
+        assert throttle is not None
+        call = asyncio.create_task(one.rank(pb.RankRequest(), timeout_s=0.3 if how == "deadline" else 30.0))
+        await eventually(lambda: throttle._under_way == 1)
+        if how == "cancelled":
+            call.cancel()
+        await asyncio.wait([call])
+        assert call.cancelled() or isinstance(call.exception(), grpc.aio.AioRpcError)
+        assert throttle._under_way == 0
