@@ -36,7 +36,7 @@ _LISTS, _QUERIES, _ZIPF, _CATALOGUE = 16, 100, 1.1, 5000
 _CONCURRENCY = 8
 _OVERLOAD_SIZE = 500  # candidates: five times as many lists of 100 as one process can rank are more than one Python client can send
 _IN_TIME_MS = 1000.0  # an answer that counts as good under overload
-_COLD_SIZE = 100
+_COLD_SIZE = 25  # candidates: a text model's tenths of a second; with 100 a list alone takes most of the second it has
 _COLD_CROWDS = (1, 2)  # calls under way among which the capacity for cold lists is looked for: more are answered in part
 _DRAIN_S = 30  # longest to wait until Triton has done what nobody waits for any more
 _SHARED = ("releases", "feast", "snapshot", "serving.json")  # what the stub's state directory has of the platform's
@@ -154,7 +154,8 @@ class _Run:
     async def _overload(self, stub: str) -> dict[str, float]:
         """Answers in time at once and at five times the capacity, to the capacity, which is measured before each.
 
-        Five times also by callers who hold back as `RankingClient` does; their throttle knows nothing when a turn begins.
+        Five times also by callers who hold back as `RankingClient` does, with the second as their deadline; their throttle knows nothing
+        when a turn begins.
         """
         lists = self._lists(_OVERLOAD_SIZE)
         capacity: list[float] = []
@@ -163,22 +164,32 @@ class _Run:
             capacity.append((await load.measure(stub, lists, concurrency=_CONCURRENCY, seconds=self._times.block)).rps)
             for name, times in (("1x", 1.0), ("5x", 5.0), ("5x_client", 5.0)):
                 rate, seconds = times * capacity[-1], self._times.open / self._times.rounds
-                throttle = Throttle() if name == "5x_client" else None
-                offered = arrivals.offer(stub, METHOD, _payloads(lists), rate=rate, seconds=seconds, seed=turn, throttle=throttle)
-                runs[name].append(await offered)
+                client = name == "5x_client"
+                runs[name].append(
+                    await arrivals.offer(
+                        stub,
+                        METHOD,
+                        _payloads(lists),
+                        rate=rate,
+                        seconds=seconds,
+                        seed=turn,
+                        timeout_s=_IN_TIME_MS / 1e3 if client else 10.0,
+                        throttle=Throttle() if client else None,
+                    )
+                )
         full = float(np.mean(capacity))
         good = {name: float(np.mean([one.good_per_s(_IN_TIME_MS) for one in some])) for name, some in runs.items()}
-        asked, client = runs["1x"] + runs["5x"], runs["5x_client"]
+        asked, held = runs["1x"] + runs["5x"], runs["5x_client"]
         return {
             "capacity_rps": full,
             **{f"goodput_{name}_rps": rps for name, rps in good.items()},
             **{f"goodput_{name}": rps / full for name, rps in good.items()},
             "overload_refused": float(_refused(asked)),
             "overload_failures": float(_failed(asked)),
-            "client_offered": float(sum(one.offered for one in client)),
-            "client_refused": float(sum(one.held_back for one in client)),
-            "client_refused_by_server": float(_refused(client)),
-            "client_failures": float(_failed(client)),
+            "client_offered": float(sum(one.offered for one in held)),
+            "client_refused": float(sum(one.held_back for one in held)),
+            "client_refused_by_server": float(_refused(held)),
+            "client_failures": float(_failed(held)),
         }
 
     async def _overload_cold(self) -> dict[str, float]:

@@ -27,7 +27,8 @@ def passing(throttle: Throttle | None) -> Iterator[None]:
     An answer is one, and so is an error of the call itself: there was room for it. A refusal for want of room is one. Everything else says
     nothing of the server's load and is not counted. UNAVAILABLE above all: it costs the server nothing, gRPC waits ever longer before it
     connects again, health checks lead calls elsewhere and repeats are throttled already; were it counted, clients would go on refusing
-    for a window after a gateway was restarted. Nor DEADLINE_EXCEEDED, which may be the caller's hurry; nor a quota, which is the caller's.
+    for a window after a gateway was restarted. Nor a quota, which is the caller's. DEADLINE_EXCEEDED may be the caller's hurry and counts
+    only while others are refused: then it is the flood's.
 
     Args:
         throttle: None: every call passes.
@@ -49,6 +50,8 @@ def passing(throttle: Throttle | None) -> Iterator[None]:
             throttle.refused(wait_s)
         elif isinstance(error, grpc.Call | grpc.aio.AioRpcError) and error.code() in _LET_IN:
             throttle.accepted()
+        elif isinstance(error, grpc.Call | grpc.aio.AioRpcError) and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+            throttle.late()
         else:
             throttle.untold()
         raise

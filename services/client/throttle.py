@@ -10,7 +10,7 @@ to be told how much the server can do, and clients that know nothing of each oth
 
 Counted are calls whose end is known, and those refused here. Calls under way would look like refused ones wherever answers take long; but
 where a flood has come and most ends are not known yet they are the news. So, while a server refuses at all, those are counted that answers
-do not explain which take a quarter of a window.
+do not explain which take a quarter of a window, and those whose deadline passed.
 
 Two rules let a client come back that k close to 1 alone would keep away for minutes (what it sends grows by the k - 1 th part of a
 window's accepts): however much is refused, a call is sent when none was for as long as the server last asked to wait; and once `calm` calls
@@ -76,6 +76,7 @@ class _Slice:
     requests: int = 0
     accepts: int = 0
     refusals: int = 0  # the server's
+    late: int = 0  # whose deadline passed
 
 
 class Throttle:
@@ -96,7 +97,7 @@ class Throttle:
         self._clock, self._draw = clock, draw
         self._lock = threading.Lock()
         self._slices: deque[_Slice] = deque()
-        self._requests = self._accepts = self._refusals = 0  # of the slices
+        self._requests = self._accepts = self._refusals = self._late = 0  # of the slices
         self._under_way = 0
         self._streak = 0  # calls let in since the last one that was not
         self._sent = -math.inf  # when a call was sent last
@@ -111,15 +112,15 @@ class Throttle:
         """One more call.
 
         Returns:
-            None: send it, and say how it ended: `accepted`, `refused` or `untold`. Otherwise it is refused here: seconds after which to
-            come back.
+            None: send it, and say how it ended: `accepted`, `refused`, `late` or `untold`. Otherwise it is refused here: seconds
+            after which to come back.
         """
         with self._lock:
             now = self._clock()
             slice_ = self._now(now)
             requests = self._requests
             if self._refusals:
-                requests += max(0, self._under_way - self.rules.least - int(_LONG * self._accepts))
+                requests += self._late + max(0, self._under_way - self.rules.least - int(_LONG * self._accepts))
             if requests >= self.rules.least and now - self._sent < (wait_s := self._probe_s()):
                 refuse = (requests - self.rules.k * self._accepts) / (requests + 1)
                 if refuse > 0.0 and self._draw() < refuse:
@@ -139,7 +140,7 @@ class Throttle:
             self._streak += 1
             if self._streak >= self.rules.calm and self._requests > self.rules.k * self._accepts:
                 self._slices.clear()
-                self._requests = self._accepts = self._refusals = 0
+                self._requests = self._accepts = self._refusals = self._late = 0
                 slice_ = self._now(self._clock())
             slice_.requests += 1
             slice_.accepts += 1
@@ -161,6 +162,13 @@ class Throttle:
             self._refusals += 1
             self._streak, self._wait_s = 0, wait_s
 
+    def late(self) -> None:
+        """The deadline of a call that was sent has passed: a sign of overload if others are refused, else it may be the caller's hurry."""
+        with self._lock:
+            self._under_way -= 1
+            self._now(self._clock()).late += 1
+            self._late += 1
+
     def untold(self) -> None:
         """A call that was sent has ended, and that says nothing of the server's load."""
         with self._lock:
@@ -178,6 +186,7 @@ class Throttle:
             self._requests -= old.requests
             self._accepts -= old.accepts
             self._refusals -= old.refusals
+            self._late -= old.late
         if not self._slices or self._slices[-1].number < number:
             self._slices.append(_Slice(number))
         return self._slices[-1]

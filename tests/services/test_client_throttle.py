@@ -211,6 +211,18 @@ def test_a_flood_is_seen_before_its_calls_have_ended(accepts: int, late: int) ->
     assert (throttle.ask() is not None) is (requests > DEFAULT.k * accepts)
 
 
+def test_deadlines_that_passed_count_only_beside_refusals() -> None:
+    """A hundred passed and a hundred were answered: nothing is held back, until one is refused: 201 requests to 100 accepts."""
+    throttle = Throttle(clock=Clock(), draw=lambda: 0.0)
+    told(throttle, 100, 0)
+    for _ in range(100):
+        assert throttle.ask() is None
+        throttle.late()
+    assert throttle.ask() is None
+    told(throttle, 0, 1)
+    assert throttle.ask() is not None
+
+
 def test_calls_that_ended_without_telling_anything_are_not_under_way() -> None:
     """A thousand given up by their callers beside one refusal: nothing is held back."""
     throttle = Throttle(clock=Clock(), draw=lambda: 0.0)
