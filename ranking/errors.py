@@ -85,6 +85,10 @@ class Overloaded(LongtailError):
         self.retry_s = retry_s
 
 
+class OverQuota(Overloaded):
+    """The caller has had what it may ask for; whether there is room for others is not said."""
+
+
 class Unauthenticated(LongtailError):
     """Nobody knows who calls: there are no credentials, or none that count."""
 

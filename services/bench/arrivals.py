@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -16,6 +16,9 @@ import grpc
 import numpy as np
 
 from ranking.types import FloatArray
+from services.client.door import passing
+from services.client.errors import RefusedHere
+from services.client.throttle import Throttle
 
 _LATE_S = 30.0  # beyond the last arrival, for answers still under way
 
@@ -24,11 +27,13 @@ _LATE_S = 30.0  # beyond the last arrival, for answers still under way
 class Offered:
     """What one run of arrivals measured."""
 
-    latencies_ms: FloatArray  # (answered,) from the moment each was meant to begin
+    latencies_ms: FloatArray  # (answered,) from the moment each was meant to begin; of answers that pass for one
     offered: int
     seconds: float  # in which they were offered
     failures: Counter[str]  # by status
     answers: tuple[bytes, ...]  # the last, at most 64
+    held_back: int = 0  # by the throttle: never sent
+    unfit: int = 0  # answers that do not pass for one
 
     def quantile_ms(self, q: float) -> float:
         """Latency that a share `q` of the answered calls keeps; infinite where none was answered."""
@@ -49,6 +54,8 @@ async def offer(
     seed: int,
     channels: int = 4,
     timeout_s: float = 10.0,
+    throttle: Throttle | None = None,
+    fit: Callable[[bytes], bool] | None = None,
 ) -> Offered:
     """Send serialised requests at random moments.
 
@@ -61,6 +68,8 @@ async def offer(
         seed: of their moments.
         channels: connections they are spread over, which spreads them over workers.
         timeout_s: deadline of each call.
+        throttle: of `RankingClient`: calls it holds back are not sent; None: all are.
+        fit: whether an answer passes for one; None: all do.
     """
     rng = np.random.default_rng(seed)
     gaps = rng.exponential(1.0 / rate, max(int(2 * rate * seconds) + 10, 10))
@@ -68,6 +77,7 @@ async def offer(
     moments = moments[moments < seconds]
     latencies: list[float] = []
     failures: Counter[str] = Counter()
+    held_back = unfit = 0
     answers: deque[bytes] = deque(maxlen=64)
     async with AsyncExitStack() as closing:
         calls: list[grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = []
@@ -78,13 +88,22 @@ async def offer(
             calls.append(channel.unary_unary(method))
 
         async def one(call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes], payload: bytes, meant: float) -> None:
+            nonlocal held_back, unfit
             try:
-                answer = await call(payload, timeout=timeout_s)
+                with passing(throttle):
+                    answer = await call(payload, timeout=timeout_s)
+            except RefusedHere:
+                held_back += 1
+                return
             except grpc.aio.AioRpcError as error:
                 failures[error.code().name] += 1
                 return
-            latencies.append((time.perf_counter() - meant) * 1e3)
+            took_ms = (time.perf_counter() - meant) * 1e3
             answers.append(answer)
+            if fit is None or fit(answer):
+                latencies.append(took_ms)
+            else:
+                unfit += 1
 
         began = time.perf_counter()
         under_way: set[asyncio.Task[None]] = set()
@@ -97,4 +116,4 @@ async def offer(
             task.add_done_callback(under_way.discard)
         if under_way:
             await asyncio.wait(under_way, timeout=min(timeout_s, _LATE_S) + 1.0)
-    return Offered(np.array(latencies), len(moments), seconds, failures, tuple(answers))
+    return Offered(np.array(latencies), len(moments), seconds, failures, tuple(answers), held_back, unfit)

@@ -67,7 +67,13 @@ class RankLoad(Load[pb.RankResponse]):
 
 
 async def measure(
-    address: str, requests: Sequence[pb.RankRequest], *, concurrency: int, calls: int | None = None, seconds: float | None = None
+    address: str,
+    requests: Sequence[pb.RankRequest],
+    *,
+    concurrency: int,
+    calls: int | None = None,
+    seconds: float | None = None,
+    timeout_s: float = 60.0,
 ) -> RankLoad:
     """Send the requests in turn, `concurrency` at a time, until `calls` were sent or `seconds` have passed.
 
@@ -75,12 +81,19 @@ async def measure(
         RuntimeError: not one call succeeded; carries the last error.
     """
     payloads = cycle([r.SerializeToString() for r in requests])
-    sent = await send(address, METHOD, islice(payloads, calls), concurrency=concurrency, seconds=seconds)
+    sent = await send(address, METHOD, islice(payloads, calls), concurrency=concurrency, seconds=seconds, timeout_s=timeout_s)
     return RankLoad(sent.latencies_ms, sent.seconds, sent.failures, tuple(pb.RankResponse.FromString(a) for a in sent.answers))
 
 
 async def send(
-    address: str, method: str, payloads: Iterator[bytes], *, concurrency: int, channels: int = 1, seconds: float | None = None
+    address: str,
+    method: str,
+    payloads: Iterator[bytes],
+    *,
+    concurrency: int,
+    channels: int = 1,
+    seconds: float | None = None,
+    timeout_s: float = 60.0,
 ) -> Load[bytes]:
     """Send serialised requests in turn, `concurrency` at a time, until there are no more or `seconds` have passed.
 
@@ -91,6 +104,7 @@ async def send(
         concurrency: calls under way.
         channels: connections they are spread over.
         seconds: after which no further call begins.
+        timeout_s: deadline of each call.
 
     Raises:
         RuntimeError: not one call succeeded; carries the last error.
@@ -112,7 +126,7 @@ async def send(
                     return
                 at = time.perf_counter()
                 try:
-                    answer = await call(payload, timeout=60)
+                    answer = await call(payload, timeout=timeout_s)
                 except grpc.aio.AioRpcError as error:
                     errors.append(error)
                     continue

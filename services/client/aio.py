@@ -15,13 +15,17 @@ from longtail.ranking.v1 import ranking_service_pb2_grpc as rpc
 from ranking.features import Entity
 from services.client import channel, check
 from services.client.channel import Tls
+from services.client.door import passing
 from services.client.features import OnlineFeatures, features_request, unpacked
+from services.client.throttle import DEFAULT, Throttling
 
 
 class RankingClient:
     """Channels to one or more gateways; use it as an async context manager, on one event loop."""
 
-    def __init__(self, address: str, *, timeout_s: float, tls: Tls | None = None, token: str = "") -> None:
+    def __init__(
+        self, address: str, *, timeout_s: float, tls: Tls | None = None, token: str = "", throttling: Throttling | None = DEFAULT
+    ) -> None:
         """As `services.client.client.RankingClient`.
 
         Raises:
@@ -29,12 +33,13 @@ class RankingClient:
         """
         self._timeout_s = channel.seconds(timeout_s)
         self._metadata = channel.metadata(address, tls, token)
+        self._throttles = channel.throttles(throttling)
         secret = channel.credentials(tls)
         self._channels = {
             service: grpc.aio.insecure_channel(address, options=channel.options(service))
             if secret is None
             else grpc.aio.secure_channel(address, secret, options=channel.options(service))
-            for service in (channel.RANKING, channel.FEEDBACK, channel.ONLINE)
+            for service in channel.SERVICES
         }
         self._ranking = rpc.RankingServiceStub(self._channels[channel.RANKING])
         self._feedback = feedback_rpc.FeedbackServiceStub(self._channels[channel.FEEDBACK])
@@ -47,6 +52,11 @@ class RankingClient:
         for one in self._channels.values():
             await one.close()
 
+    @property
+    def refused_here(self) -> dict[str, int]:
+        """Calls this client did not send because the gateway refuses many, so far, by full name of the service; for your metrics."""
+        return channel.refused_here(self._throttles)
+
     async def rank(self, request: pb.RankRequest, *, timeout_s: float | None = None) -> pb.RankResponse:
         """One ranked list.
 
@@ -55,7 +65,8 @@ class RankingClient:
             grpc.aio.AioRpcError: as the proto says; see `services.client.errors`.
         """
         check.typed("request", request, pb.RankRequest)
-        return await self._ranking.Rank(request, timeout=self._seconds(timeout_s), metadata=self._metadata)
+        with passing(self._throttles[channel.RANKING]):
+            return await self._ranking.Rank(request, timeout=self._seconds(timeout_s), metadata=self._metadata)
 
     async def batch_rank(self, requests: Sequence[pb.RankRequest], *, timeout_s: float | None = None) -> pb.BatchRankResponse:
         """Up to 32 lists, each with an outcome of its own.
@@ -65,7 +76,8 @@ class RankingClient:
             grpc.aio.AioRpcError: as the proto says.
         """
         batch = pb.BatchRankRequest(requests=check.all_of("requests", requests, pb.RankRequest))
-        return await self._ranking.BatchRank(batch, timeout=self._seconds(timeout_s), metadata=self._metadata)
+        with passing(self._throttles[channel.RANKING]):
+            return await self._ranking.BatchRank(batch, timeout=self._seconds(timeout_s), metadata=self._metadata)
 
     async def record(self, events: Sequence[feedback_pb.Event], *, timeout_s: float | None = None) -> feedback_pb.RecordEventsResponse:
         """Have events kept; returns once they are durable.
@@ -75,7 +87,8 @@ class RankingClient:
             grpc.aio.AioRpcError: as the proto says.
         """
         batch = feedback_pb.RecordEventsRequest(events=check.all_of("events", events, feedback_pb.Event))
-        return await self._feedback.RecordEvents(batch, timeout=self._seconds(timeout_s), metadata=self._metadata)
+        with passing(self._throttles[channel.FEEDBACK]):
+            return await self._feedback.RecordEvents(batch, timeout=self._seconds(timeout_s), metadata=self._metadata)
 
     async def features(
         self,
@@ -94,7 +107,9 @@ class RankingClient:
             grpc.aio.AioRpcError: as the proto says.
         """
         request = features_request(entity, ids, features, service=service, max_age_s=max_age_s)
-        return unpacked(await self._online.GetOnlineFeatures(request, timeout=self._seconds(timeout_s), metadata=self._metadata))
+        with passing(self._throttles[channel.ONLINE]):
+            answer = await self._online.GetOnlineFeatures(request, timeout=self._seconds(timeout_s), metadata=self._metadata)
+        return unpacked(answer)
 
     def _seconds(self, timeout_s: float | None) -> float:
         return self._timeout_s if timeout_s is None else channel.seconds(timeout_s)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sized
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,13 @@ import grpc
 
 from ranking.errors import InvalidField
 from services.client import check
+from services.client.throttle import Throttle, Throttling
 from services.rpc.ports import is_loopback
 
 RANKING = "longtail.ranking.v1.RankingService"
 FEEDBACK = "longtail.feedback.v1.FeedbackService"
 ONLINE = "longtail.features.v1.OnlineFeatureService"
+SERVICES = (RANKING, FEEDBACK, ONLINE)
 _MAX_ANSWER_BYTES = 32 * 1024 * 1024  # more than the largest answer
 _LONGEST_S = 86_400.0  # gRPC counts nanoseconds since 1970 in 64 bits: a deadline in the year 2300 is one that has passed
 _TOKEN = re.compile(r"[!-~]+")
@@ -117,6 +119,22 @@ def metadata(address: str, tls: Tls | None, token: str) -> tuple[tuple[str, str]
     if tls is None and not is_loopback(address):
         raise InvalidField("token", f"would be sent to {address!r} in plain text; give tls, too")
     return (("authorization", f"Bearer {token}"),)
+
+
+def throttles(rules: Throttling | None) -> Mapping[str, Throttle | None]:
+    """One for each service, as gateways have a limit for each: one that has no room for lists may have room for events.
+
+    Raises:
+        InvalidField: they are something else than `Throttling`.
+    """
+    if rules is not None:
+        check.typed("throttling", rules, Throttling)
+    return {service: None if rules is None else Throttle(rules) for service in SERVICES}
+
+
+def refused_here(throttles: Mapping[str, Throttle | None]) -> dict[str, int]:
+    """Calls held back so far, by service."""
+    return {service: 0 if one is None else one.refused_here for service, one in throttles.items()}
 
 
 def seconds(timeout_s: float) -> float:

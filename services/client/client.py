@@ -20,7 +20,9 @@ from ranking.features import Entity
 from ranking.types import Explain, Surface
 from services.client import channel, check
 from services.client.channel import Tls
+from services.client.door import passing
 from services.client.features import OnlineFeatures, features_request, unpacked
+from services.client.throttle import DEFAULT, Throttling
 from services.feedback.types import EventType
 
 _SURFACES = {Surface.SEARCH: pb.SURFACE_SEARCH, Surface.ADS: pb.SURFACE_ADS}
@@ -186,7 +188,9 @@ def event(
 class RankingClient:
     """Channels to one or more gateways; use it as a context manager, share it between threads."""
 
-    def __init__(self, address: str, *, timeout_s: float, tls: Tls | None = None, token: str = "") -> None:
+    def __init__(
+        self, address: str, *, timeout_s: float, tls: Tls | None = None, token: str = "", throttling: Throttling | None = DEFAULT
+    ) -> None:
         """Nothing is connected before the first call.
 
         Args:
@@ -195,6 +199,8 @@ class RankingClient:
                 its page can wait, and the gateway answers with what it has by then.
             tls: None: plain text.
             token: bearer token, from `longtail tokens create`.
+            throttling: when calls are refused here, without being sent, because the gateway refuses many for want of room; None: never.
+                `RefusedHere` of `services.client.errors` is their error, of the same code as the gateway's and with when to come back.
 
         Raises:
             InvalidField: `timeout_s` is no deadline, the token would cross the network in plain text or cannot be sent at all, or an
@@ -202,12 +208,13 @@ class RankingClient:
         """
         self._timeout_s = channel.seconds(timeout_s)
         self._metadata = channel.metadata(address, tls, token)
+        self._throttles = channel.throttles(throttling)
         secret = channel.credentials(tls)
         self._channels = {
             service: grpc.insecure_channel(address, options=channel.options(service))
             if secret is None
             else grpc.secure_channel(address, secret, options=channel.options(service))
-            for service in (channel.RANKING, channel.FEEDBACK, channel.ONLINE)
+            for service in channel.SERVICES
         }
         self._ranking = rpc.RankingServiceStub(self._channels[channel.RANKING])
         self._feedback = feedback_rpc.FeedbackServiceStub(self._channels[channel.FEEDBACK])
@@ -220,6 +227,11 @@ class RankingClient:
         for one in self._channels.values():
             one.close()
 
+    @property
+    def refused_here(self) -> dict[str, int]:
+        """Calls this client did not send because the gateway refuses many, so far, by full name of the service; for your metrics."""
+        return channel.refused_here(self._throttles)
+
     def rank(self, request: pb.RankRequest, *, timeout_s: float | None = None) -> pb.RankResponse:
         """One ranked list.
 
@@ -228,7 +240,8 @@ class RankingClient:
             grpc.RpcError: as the proto says; `services.client.errors` reads the offending fields, or when to come back, from it.
         """
         check.typed("request", request, pb.RankRequest)
-        return self._ranking.Rank(request, timeout=self._seconds(timeout_s), metadata=self._metadata)
+        with passing(self._throttles[channel.RANKING]):
+            return self._ranking.Rank(request, timeout=self._seconds(timeout_s), metadata=self._metadata)
 
     def batch_rank(self, requests: Sequence[pb.RankRequest], *, timeout_s: float | None = None) -> pb.BatchRankResponse:
         """Up to 32 lists, each with an outcome of its own.
@@ -238,7 +251,8 @@ class RankingClient:
             grpc.RpcError: as the proto says.
         """
         batch = pb.BatchRankRequest(requests=check.all_of("requests", requests, pb.RankRequest))
-        return self._ranking.BatchRank(batch, timeout=self._seconds(timeout_s), metadata=self._metadata)
+        with passing(self._throttles[channel.RANKING]):
+            return self._ranking.BatchRank(batch, timeout=self._seconds(timeout_s), metadata=self._metadata)
 
     def record(self, events: Sequence[feedback_pb.Event], *, timeout_s: float | None = None) -> feedback_pb.RecordEventsResponse:
         """Have events kept; returns once they are durable. Repeated while the gateway or its event log is away, which is safe.
@@ -255,7 +269,8 @@ class RankingClient:
             grpc.RpcError: as the proto says; INVALID_ARGUMENT: every event was rejected, or there are none or too many.
         """
         batch = feedback_pb.RecordEventsRequest(events=check.all_of("events", events, feedback_pb.Event))
-        return self._feedback.RecordEvents(batch, timeout=self._seconds(timeout_s), metadata=self._metadata)
+        with passing(self._throttles[channel.FEEDBACK]):
+            return self._feedback.RecordEvents(batch, timeout=self._seconds(timeout_s), metadata=self._metadata)
 
     def features(
         self,
@@ -274,7 +289,9 @@ class RankingClient:
             grpc.RpcError: as the proto says.
         """
         request = features_request(entity, ids, features, service=service, max_age_s=max_age_s)
-        return unpacked(self._online.GetOnlineFeatures(request, timeout=self._seconds(timeout_s), metadata=self._metadata))
+        with passing(self._throttles[channel.ONLINE]):
+            answer = self._online.GetOnlineFeatures(request, timeout=self._seconds(timeout_s), metadata=self._metadata)
+        return unpacked(answer)
 
     def _seconds(self, timeout_s: float | None) -> float:
         return self._timeout_s if timeout_s is None else channel.seconds(timeout_s)

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 import grpc
-from google.protobuf import any_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]  # googleapis-common-protos ships no stubs
 
@@ -23,6 +22,7 @@ from ranking.errors import (
     NotReady,
     OutOfTime,
     Overloaded,
+    OverQuota,
     Superseded,
     Unauthenticated,
     Unavailable,
@@ -42,6 +42,7 @@ CODES: dict[type[LongtailError], grpc.StatusCode] = {
     Unavailable: grpc.StatusCode.UNAVAILABLE,
     OutOfTime: grpc.StatusCode.DEADLINE_EXCEEDED,
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    OverQuota: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     Forbidden: grpc.StatusCode.PERMISSION_DENIED,
 }
@@ -81,9 +82,11 @@ def to_status(error: BaseException) -> status_pb2.Status:
     status = status_pb2.Status(code=number, message=_cut(text, _MESSAGE_LIMIT, _percent_encoded))
     details = _details(error)
     if details is not None:
-        packed = any_pb2.Any()
-        packed.Pack(details)
-        status.details.append(packed)
+        status.details.add().Pack(details)
+    if isinstance(error, OverQuota):  # else a client would take it for an overload, and hold back from a server that has room
+        quota: Any = error_details_pb2.QuotaFailure()
+        quota.violations.add(description=_cut(text, _TEXT_LIMIT, _utf8))
+        status.details.add().Pack(quota)
     return status
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from ranking.errors import Overloaded
+from ranking.errors import OverQuota
 from services.rpc.settings import InvalidSettingError
 
 _DAY_S = 86_400
@@ -87,7 +87,7 @@ class Quotas:
         """Count one call.
 
         Raises:
-            Overloaded: it is one too many; nothing was counted.
+            OverQuota: it is one too many; nothing was counted.
         """
         now = self._clock()
         account = self._account(caller, now)
@@ -98,7 +98,7 @@ class Quotas:
             if account.tokens < 1.0:
                 why = f"caller {caller!r} is limited to {may.calls_per_s:g} calls per second in this process"
                 wait_s = (1.0 - account.tokens) / max(may.calls_per_s, _LEAST_RATE)
-                raise Overloaded(why, min(wait_s, _DAY_S))  # a wait of years has no place in a RetryInfo
+                raise OverQuota(why, min(wait_s, _DAY_S))  # a wait of years has no place in a RetryInfo
         if may.calls_per_day is not None:
             wall = self._wall()
             today, second = divmod(wall, _DAY_S)
@@ -106,7 +106,7 @@ class Quotas:
                 account.day, account.calls = int(today), 0
             if account.calls >= int(may.calls_per_day):
                 why = f"caller {caller!r} has used its quota of {int(may.calls_per_day)} calls a day in this process"
-                raise Overloaded(why, _DAY_S - second)
+                raise OverQuota(why, _DAY_S - second)
             account.calls += 1
         account.tokens -= 1.0
 

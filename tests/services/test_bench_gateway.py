@@ -15,7 +15,9 @@ from services.bench import arrivals
 from services.bench import gateway as bench
 from services.bench.arrivals import Offered
 from services.bench.load import METHOD
-from tests.services.gateway_fakes import Gateway, eventually, search
+from services.client.throttle import Throttle
+from services.gateway.servicer import NAME
+from tests.services.gateway_fakes import Gateway, eventually, gateway, search
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,6 +45,32 @@ async def test_failures_are_counted_by_status(gw: Gateway) -> None:
     assert offered.failures == {"INVALID_ARGUMENT": offered.offered}
     assert len(offered.latencies_ms) == 0
     assert offered.quantile_ms(0.5) == float("inf")
+
+
+async def test_calls_the_throttle_holds_back_are_not_sent(home: Path) -> None:
+    """A gateway with room for one call, which hangs: the refusals of the first twenty hold most others back; none of them is a failure."""
+    async with gateway(home, max_concurrent_rpcs=1, queue_calls=0, budget_ms=60_000.0) as gw:
+        gw.models.hung.add("trees")
+        running = asyncio.create_task(gw.rank(search(3)))
+        await eventually(lambda: gw.server.load()[NAME].running == 1)
+        payloads = repeat(search(3).SerializeToString())
+        offered = await arrivals.offer(gw.server.address, METHOD, payloads, rate=200.0, seconds=1.0, seed=0, throttle=Throttle())
+        assert offered.failures == {"RESOURCE_EXHAUSTED": gw.server.load()[NAME].refused}
+        assert offered.held_back == offered.offered - gw.server.load()[NAME].refused > 0
+        gw.models.release.set()
+        await running
+
+
+async def test_answers_that_are_not_whole_are_not_good(gw: Gateway) -> None:
+    """A member that is gone costs an answer its worth; other degradations, as that no features can be read, do not."""
+    gw.store.down = True
+    payloads = repeat(search(3).SerializeToString())
+    whole = await arrivals.offer(gw.server.address, METHOD, payloads, rate=50.0, seconds=0.2, seed=0, fit=bench._whole)
+    assert (len(whole.latencies_ms), whole.unfit) == (whole.offered, 0)
+    assert pb.RankResponse.FromString(whole.answers[0]).degradations
+    gw.models.gone.add("trees")
+    parts = await arrivals.offer(gw.server.address, METHOD, payloads, rate=50.0, seconds=0.2, seed=0, fit=bench._whole)
+    assert (len(parts.latencies_ms), parts.unfit) == (0, parts.offered)
 
 
 def test_good_answers_came_in_time() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,12 +16,13 @@ import pytest
 from longtail.ranking.v1 import ranking_service_pb2 as pb
 from longtail.ranking.v1 import ranking_service_pb2_grpc as pb_grpc
 
-from ranking.errors import InvalidField
+from ranking.errors import InvalidField, OutOfTime, Overloaded, OverQuota, Unavailable
 from ranking.features import Entity
 from services.client import aio, client
 from services.client.channel import FEEDBACK, ONLINE, RANKING, Tls, service_config
 from services.client.client import event
-from services.client.errors import retry_after_s, violations
+from services.client.errors import RefusedHere, refused_here, retry_after_s, violations
+from services.client.throttle import Throttling
 from services.feedback.servicer import NAME as FEEDBACK_NAME
 from services.feedback.types import EventType
 from services.gateway.servicer import NAME
@@ -72,7 +74,7 @@ class Scripted(pb_grpc.RankingServiceServicer):
 
 
 @asynccontextmanager
-async def serving(servicer: Scripted) -> AsyncIterator[Server]:
+async def serving(servicer: pb_grpc.RankingServiceServicer) -> AsyncIterator[Server]:
     """A real server with health on a free port."""
     server = Server(
         "127.0.0.1:0", (NAME,), lambda target: pb_grpc.add_RankingServiceServicer_to_server(servicer, target), Options(drain_s=0, grace_s=0)
@@ -266,3 +268,130 @@ def test_the_service_config_says_what_is_recommended(service: str) -> None:
     assert method["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE"]
     assert 1 < method["retryPolicy"]["maxAttempts"] <= 5
     assert config["retryThrottling"]["maxTokens"] > 0
+
+
+@dataclass
+class Refusing(pb_grpc.RankingServiceServicer):
+    """Refuses every call with an error of the gateway's."""
+
+    error: Exception
+    calls: int = 0
+
+    async def Rank(self, request: pb.RankRequest, context: Any) -> pb.RankResponse:  # noqa: N802
+        self.calls += 1
+        raise self.error
+
+    async def BatchRank(self, request: pb.BatchRankRequest, context: Any) -> pb.BatchRankResponse:  # noqa: N802
+        self.calls += 1
+        raise self.error
+
+
+FIVE = Throttling(least=5, probe_s=3600.0, window_s=3600.0)  # nothing sent by the clock while a test runs
+
+
+async def many(kind: str, address: str, calls: int, method: str, *given: Any, throttling: Throttling | None) -> tuple[list[Any], int]:
+    """Errors of as many calls of one client, and how many it says it refused itself."""
+    errors: list[Any] = []
+    if kind == "aio":
+        async with aio.RankingClient(address, timeout_s=30.0, throttling=throttling) as one:
+            for _ in range(calls):
+                with pytest.raises(grpc.RpcError) as caught:
+                    await getattr(one, method)(*given)
+                errors.append(caught.value)
+            return errors, one.refused_here[RANKING]
+
+    def ask() -> int:
+        with client.RankingClient(address, timeout_s=30.0, throttling=throttling) as one:
+            for _ in range(calls):
+                with pytest.raises(grpc.RpcError) as caught:
+                    getattr(one, method)(*given)
+                errors.append(caught.value)
+            return one.refused_here[RANKING]
+
+    return errors, await asyncio.to_thread(ask)
+
+
+kinds = pytest.mark.parametrize("kind", ["blocking", "aio"])
+
+
+@kinds
+@pytest.mark.parametrize(("method", "given"), [("rank", pb.RankRequest()), ("batch_rank", [pb.RankRequest()])])
+async def test_a_client_of_an_overloaded_gateway_holds_back(kind: str, method: str, given: Any) -> None:
+    """Nothing is let in: after `least` refusals nearly every call is refused here, with the gateway's code, why, and when to come back."""
+    servicer = Refusing(Overloaded("no room", 7.0))
+    async with serving(servicer) as server:
+        errors, held = await many(kind, server.address, 100, method, given, throttling=FIVE)
+    ours = [error for error in errors if isinstance(error, RefusedHere)]
+    assert servicer.calls + len(ours) == 100
+    assert held == len(ours) > 50  # each is sent with probability 1 / (requests + 1), so about log(100 / 5) are
+    assert {error.code() for error in errors} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+    assert "not sent, this client refused it" in ours[0].details()
+    assert retry_after_s(ours[0]) == FIVE.probe_s  # longer than the gateway's 7 s
+    assert violations(ours[0]) == {}
+    assert not any(isinstance(error, RefusedHere) for error in errors[: FIVE.least])
+
+
+@kinds
+@pytest.mark.parametrize(
+    "error", [OverQuota("caller 'a' has had enough", 7.0), Unavailable("away"), InvalidField("query", "is wrong"), OutOfTime("late")]
+)
+async def test_only_an_overload_holds_a_client_back(kind: str, error: Exception) -> None:
+    """The caller's quota, a gateway that is away, a wrong request and a deadline say nothing of how much the gateway can do."""
+    servicer = Refusing(error)
+    async with serving(servicer) as server:
+        _, held = await many(kind, server.address, 30, "rank", pb.RankRequest(), throttling=FIVE)
+    assert held == 0
+    assert servicer.calls >= 30
+
+
+@kinds
+async def test_holding_back_can_be_switched_off(kind: str) -> None:
+    """Every call is sent."""
+    servicer = Refusing(Overloaded("no room", 7.0))
+    async with serving(servicer) as server:
+        errors, held = await many(kind, server.address, 60, "rank", pb.RankRequest(), throttling=None)
+    assert (servicer.calls, held) == (60, 0)
+    assert not any(isinstance(error, RefusedHere) for error in errors)
+
+
+async def test_lists_that_are_refused_hold_no_events_back() -> None:
+    """A gateway has room for each service by itself, and so has the client's throttle."""
+    servicer = Refusing(Overloaded("no room", 7.0))
+    async with serving(servicer) as server, aio.RankingClient(server.address, timeout_s=30.0, throttling=FIVE) as one:
+        for _ in range(60):
+            with pytest.raises(grpc.RpcError):
+                await one.rank(pb.RankRequest())
+        with pytest.raises(grpc.RpcError) as caught:
+            await one.record([], timeout_s=0.5)
+        assert caught.value.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert one.refused_here[RANKING] > 0
+        assert one.refused_here[FEEDBACK] == one.refused_here[ONLINE] == 0
+
+
+@pytest.mark.parametrize("kind", [client.RankingClient, aio.RankingClient])
+async def test_a_throttling_that_is_none_is_named(kind: Any) -> None:
+    """Before anything is connected."""
+    with pytest.raises(InvalidField, match=r"throttling: must be Throttling, got 1\.5"):
+        kind("127.0.0.1:1", timeout_s=1.0, throttling=1.5)
+
+
+def test_a_refusal_of_the_clients_travels_between_processes() -> None:
+    """As any error of grpc.aio's: a task queue may carry it."""
+    error = pickle.loads(pickle.dumps(refused_here(0.25)))
+    assert isinstance(error, RefusedHere)
+    assert retry_after_s(error) == 0.25
+
+
+@pytest.mark.parametrize("how", ["deadline", "cancelled"])
+async def test_a_call_that_is_given_up_is_not_under_way_any_more(how: str) -> None:
+    """Else a client whose callers are in a hurry would think that a flood has come."""
+    async with serving(Scripted(hangs=True)) as server, aio.RankingClient(server.address, timeout_s=30.0) as one:
+        throttle = one._throttles[RANKING]
+        assert throttle is not None
+        call = asyncio.create_task(one.rank(pb.RankRequest(), timeout_s=0.3 if how == "deadline" else 30.0))
+        await eventually(lambda: throttle._under_way == 1)
+        if how == "cancelled":
+            call.cancel()
+        await asyncio.wait([call])
+        assert call.cancelled() or isinstance(call.exception(), grpc.aio.AioRpcError)
+        assert throttle._under_way == 0
