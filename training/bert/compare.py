@@ -23,7 +23,7 @@ from training.bert import tuning
 from training.bert.data import Pairs
 from training.bert.fit import Fitted, Settings, fit, outputs, steps_of
 from training.bert.heads import Task, task
-from training.bert.kept import NOTHING, Kept
+from training.bert.kept import NOTHING, Kept, digest
 from training.bert.lists import Lists
 from training.bert.model import Heads
 
@@ -113,14 +113,14 @@ def rankers(
     Each is trained `seeds` times, from `settings.seed` on; trainings that are kept are not made again.
     """
     rows = []
-    size = [len(train), len(train.gains), len(test), len(test.gains)]
+    lists = [digest(part.pairs) for part in (train, test)]
     for head in heads:
         full: FloatArray | None = None
         for method in _full_first(methods):
             runs = []
             for seed in range(settings.seed, settings.seed + seeds):
                 chosen = replace(settings, seed=seed)
-                inputs = {"of": "ranker", "data": data, "size": size, "head": head, "method": method, "settings": asdict(chosen)}
+                inputs = {"of": "ranker", "data": data, "lists": lists, "head": head, "method": method, "settings": asdict(chosen)}
                 runs.append(kept(inputs, partial(_ranker, encoder, train, test, special, head, method, chosen)))
             each = [np.array(one["values"]) for one in runs]
             values: FloatArray = np.mean(each, axis=0)
@@ -162,9 +162,10 @@ def readers(
     truth, known = (part.labels["sentiment"].astype(np.int64) for part in (test, valid))
     draws = np.random.default_rng(_SEED).integers(0, len(truth), (_DRAWS, len(truth)))
     rows: list[Tuned] = []
+    reviews = [digest(part) for part in (train, valid, test)]
     full: NDArray[np.int64] | None = None
     for method in _full_first(methods):
-        inputs = {"of": "reader", "size": [len(train), len(valid), len(test)], "method": method, "settings": asdict(settings)}
+        inputs = {"of": "reader", "reviews": reviews, "method": method, "settings": asdict(settings)}
         run = kept(inputs, partial(_reader, encoder, train, valid, test, special, method, settings))
         offsets = best_offsets(np.array(run["valid"]), known)
         named = decide(np.array(run["test"]), offsets)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from training.artefacts import write_text
+from training.bert.data import Pairs
 from training.stage import key_of, source_files
 
 _CODE = tuple(f"training/bert/{name}.py" for name in ("data", "encoder", "fit", "fusion", "heads", "lists", "model", "segments", "tuning"))
@@ -34,3 +38,11 @@ class Kept:
 
 
 NOTHING = Kept()
+
+
+def digest(pairs: Pairs) -> str:
+    """32 hex digits over the texts' ids, the lists and the labels: other data of the same size are other inputs."""
+    found = blake2b(np.concatenate([*pairs.first, *pairs.second, [0]]).astype(np.int64).tobytes(), digest_size=16)
+    for part in (pairs.offsets.astype(np.int64), *(pairs.labels[name].astype(np.float32) for name in sorted(pairs.labels))):
+        found.update(part.tobytes())
+    return found.hexdigest()

@@ -198,7 +198,11 @@ def _variants(found: Mapping[str, Any]) -> list[str]:
         name, size = f"{escape(v['name'])}, {escape(v['runtime'])}", f"{v['megabytes']:.0f} MB"
         rows.append(("", (name, speed, size, _interval(v["ndcg10"]), _gain(v["loss"]), f"{v['error']:.4f}")))
     out = [page.html_table(("variant", "100 pairs", "file", "NDCG@10", "against fp32", "largest difference of a score"), rows)]
-    learnt = [("", (one["name"], f"{one['seconds']:.3f} s", _interval(one["ndcg10"]), _gain(one["loss"]))) for one in found["training"]]
+    learnt = [
+        ("", (one["name"], f"{one['seconds']:.3f} s", _interval(one["ndcg10"]), _gain(one["loss"]))) for one in found.get("training", [])
+    ]
+    if not learnt:  # kept by an earlier version
+        return out
     out.append("<h3>Training</h3><p>The list head, tuned in full; processor seconds. Weights are fp32 either way.</p>")
     return [*out, page.html_table(("computed in", "a step", "NDCG@10", "against fp32"), learnt)]
 

@@ -22,7 +22,7 @@ from ranking.types import FloatArray
 from training.bert.compare import Encoder, ndcg, ranked, three, trained
 from training.bert.fit import Settings, fit
 from training.bert.heads import task
-from training.bert.kept import NOTHING, Kept
+from training.bert.kept import NOTHING, Kept, digest
 from training.bert.lists import Lists
 from training.bert.model import Heads
 
@@ -94,7 +94,7 @@ def curves(
         UNTRAINED: lambda: Heads(untrained(), [task("list")]),
     }
     points = []
-    of = {"of": "transfer", "names": names, "size": [len(source), len(source.gains), len(pool), len(test), len(test.gains)]}
+    of = {"of": "transfer", "names": names, "data": [digest(part.pairs) for part in (source, pool, test)]}
     for size in (0, *(s for s in sizes if s <= len(pool))):
         found = {
             name: _mean_over_seeds(start, pool, test, special, settings, size, seeds, kept, of | {"start": name, "lists": size})
