@@ -32,7 +32,7 @@ class Found:
         name: of the search.
         best_trial: by the search's own rule.
         trials: best first.
-        rankers: trial of the stage before -> folder of what it kept, for those that ensembles here have as members.
+        rankers: trial of the stage before -> folder of what it kept, for those that ensembles could have as members.
     """
 
     name: str
@@ -76,7 +76,8 @@ def at(path: Path) -> Found:
     path = path.resolve()
     home = _home(path)
     value = json.loads((home / RESULT).read_text())
-    named = {name for row in value["trials"] for name in member_names(row["config"]) if name.startswith((RANKER, VECTORS))}
+    asked = json.loads((home / ASKED).read_text())  # of its choices, not its trials: all rankers' scores were in the data it was asked of
+    named = {name for one in asked["members"] for name in member_names({"members": one}) if name.startswith((RANKER, VECTORS))}
     trials = sorted({name.removeprefix(RANKER).removeprefix(VECTORS) for name in named})
     rankers = {trial: path / "rankers" / "work" / trial for trial in trials}
     return Found(path.name, value["best_trial"], value["trials"], rankers)

@@ -87,26 +87,28 @@ def test_a_model_that_is_not_what_was_kept_is_refused(trial: Callable[..., Path]
 
 
 def _search(path: Path) -> Path:
-    """A finished search of two stages whose second trial has a ranker for a member."""
+    """A finished search of two stages that could choose either of two rankers, and whose second trial has one for a member."""
     data = ensemble_data(rows=100)
     scores = {f"scores.{part}": np.zeros(len(data.select.labels)) for part in ("calibrate", "select", "test")}
-    keep(path / "rankers" / "work" / "0002", {}, scores)
+    for ranker in ("0001", "0002"):
+        keep(path / "rankers" / "work" / ranker, {}, scores)
     rows = [{"trial": f"000{i}", "config": {**DEFAULT, "members": m}} for i, m in enumerate(("boosting+bert", "boosting+ranker_0002"))]
     write_json(path / "ensemble" / "result.json", {"name": "ensemble", "best_trial": "0001", "trials": rows})
-    both = found.at(path).data(data)
-    write_json(path / "ensemble" / "asked.json", {"data": digest(both)})
+    asked = {"members": ["boosting+bert", "boosting+ranker_0001", "boosting+ranker_0002"]}
+    write_json(path / "ensemble" / "asked.json", asked)
+    write_json(path / "ensemble" / "asked.json", asked | {"data": digest(found.at(path).data(data))})
     return path
 
 
-def test_a_search_is_taken_with_the_rankers_its_ensembles_name(tmp_path: Path) -> None:
-    """Their scores stand beside the lists' own; the same is read back from what a stage writes down; other data are refused."""
+def test_a_search_is_taken_with_the_rankers_its_ensembles_could_name(tmp_path: Path) -> None:
+    """All of them, though no trial came by one: its scores were in the data. Written down and read back alike; other data are refused."""
     path, data = _search(tmp_path / "demo"), ensemble_data(rows=100)
     search = found.at(path)
-    assert (search.name, search.best_trial, set(search.rankers)) == ("demo", "0001", {"0002"})
+    assert (search.name, search.best_trial, set(search.rankers)) == ("demo", "0001", {"0001", "0002"})
     assert found.Found.from_json(json.loads(json.dumps(search.to_json()))) == search
-    assert set(search.data(data).select.given) == {"bert", "bm25", "ranker_0002"}
+    assert set(search.data(data).select.given) == {"bert", "bm25", "ranker_0001", "ranker_0002"}
     assert "ranker_0002" in search.lists(data.select, "test").given
-    with pytest.raises(ValueError, match="rankers: 0002 has no scores of week, whose lists"):
+    with pytest.raises(ValueError, match="rankers: 0001 has no scores of week, whose lists"):
         search.lists(data.select, "week")
     found.check_data(path, search, data)
     with pytest.raises(ValueError, match=r"search: .*demo searched the data \w{12}, a release is made of \w{12} here"):
@@ -126,5 +128,6 @@ def test_what_is_no_finished_search_is_named(tmp_path: Path) -> None:
     """An empty folder holds none; a search of ensembles alone is one, without rankers."""
     with pytest.raises(FileNotFoundError, match="holds no finished search of ensembles"):
         found.at(tmp_path)
+    write_json(tmp_path / "asked.json", {"members": ["boosting+bert"]})
     write_json(tmp_path / "result.json", {"name": "x", "best_trial": "0000", "trials": [{"trial": "0000", "config": DEFAULT}]})
     assert found.at(tmp_path).rankers == {}
