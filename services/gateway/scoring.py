@@ -25,6 +25,7 @@ from ranking.errors import Unavailable
 from ranking.release import Member
 from ranking.text import pair_tensors
 from ranking.types import Degradation, Float32Array, FloatArray, IntArray
+from services.gateway.pace import Pace
 from services.gateway.ports import ModelServer
 from services.gateway.releases import LoadedRelease
 from services.gateway.scores.elsewhere import awaited
@@ -80,7 +81,7 @@ class Scoring:
             server: runs the models.
             cache: of text scores.
             chunk: most pairs in one request.
-            backlog: pairs under way beyond which new ones are not sent, so that a slow model cannot pile up work nobody waits for.
+            backlog: pairs under way beyond which new ones are not sent, whatever their callers' deadlines.
             timeout_s: longest one text request may take, whatever the caller's deadline.
         """
         self._server = server
@@ -89,7 +90,7 @@ class Scoring:
         self._backlog = backlog
         self._timeout_s = timeout_s
         self._under_way: dict[Asked, dict[int, asyncio.Task[_Told]]] = {}
-        self._pairs_under_way = 0
+        self._pace = Pace(time.monotonic)
         self._hits = self._misses = 0
 
     @property
@@ -238,7 +239,7 @@ class Scoring:
         asked = _asked(member, text)
         row = self._known(asked, items)
         missing = np.flatnonzero(np.isnan(row) & (items.text_digests != 0))
-        tasks, refused = self._ask(loaded, member, asked, items, missing, began + _PATIENCE * (deadline - began))
+        tasks, refused = self._ask(loaded, member, asked, items, missing, began, deadline)
         pending: set[asyncio.Task[_Told]] = set()
         if tasks:
             _, pending = await asyncio.wait(tasks, timeout=max(deadline - time.monotonic(), 0.0))
@@ -249,9 +250,13 @@ class Scoring:
         return _Outcome(row, degradation, (time.monotonic() - began) * 1e3)
 
     def _ask(
-        self, loaded: LoadedRelease, member: Member, asked: Asked, items: ItemFeatures, missing: IntArray, patient_until: float
+        self, loaded: LoadedRelease, member: Member, asked: Asked, items: ItemFeatures, missing: IntArray, now: float, deadline: float
     ) -> tuple[set[asyncio.Task[_Told]], bool]:
-        """The tasks that will bring the missing scores, new ones and those already under way; and whether some were not sent."""
+        """The tasks that will bring the missing scores, new ones and those already under way; and whether some were not sent.
+
+        A list's new texts are sent together or, where they would not be scored by the deadline, not at all: half a list helps nobody and
+        takes the place of one that would have been whole. Where nothing else waits they are sent all the same, for the next who asks.
+        """
         tasks: set[asyncio.Task[_Told]] = set()
         if under_way := self._under_way.get(asked):
             found = [under_way.get(digest) for digest in items.text_digests[missing].tolist()]
@@ -259,12 +264,14 @@ class Scoring:
             missing = missing[[task is None for task in found]]
         _, first = np.unique(items.text_digests[missing], return_index=True)
         new = missing[np.sort(first)]  # a candidate for each distinct text
-        send = new[: max(self._backlog - self._pairs_under_way, 0)]
+        room = self._backlog - self._pace.under_way
+        late = self._pace.under_way > 0 and (len(new) > room or not self._pace.in_time(len(new), deadline - now))
+        send = new[: 0 if late else room]
         elsewhere = self._cache.claimants(asked, items.text_digests[send]) > 0
         if len(send) > self._chunk:  # texts of like length together: a batch is as long as its longest
             by_length = np.argsort((items.token_ids[send] != 0).sum(axis=1), kind="stable")
             send, elsewhere = send[by_length], elsewhere[by_length]
-        for part, until in ((send[~elsewhere], 0.0), (send[elsewhere], patient_until)):
+        for part, until in ((send[~elsewhere], 0.0), (send[elsewhere], now + _PATIENCE * (deadline - now))):
             for at in range(0, len(part), self._chunk):
                 tasks.add(self._start(loaded, member, asked, items.take(part[at : at + self._chunk]), until))
         return tasks, len(send) < len(new)
@@ -290,7 +297,7 @@ class Scoring:
             if error is not None and not isinstance(error, Unavailable | TimeoutError):
                 log.error("member_failed", exc_info=error, extra={"member": member.name})  # here: once, however many calls wait for it
             self._cache.disclaim(asked, digests)  # of what brought no score
-            self._pairs_under_way -= len(digests)
+            self._pace.ended(len(digests), answered=not task.cancelled() and error is None)
             waiting = self._under_way[asked]
             for digest in digests.tolist():
                 del waiting[digest]
@@ -298,7 +305,7 @@ class Scoring:
                 del self._under_way[asked]
 
         task = asyncio.create_task(fetch())
-        self._pairs_under_way += len(digests)
+        self._pace.began(len(digests))
         self._under_way.setdefault(asked, {}).update(dict.fromkeys(digests.tolist(), task))
         task.add_done_callback(done)
         return task
@@ -318,7 +325,7 @@ class Scoring:
         elif pending or failures:
             reason, why = "DEADLINE", "not scored in time"
         elif refused:
-            reason, why = "OVERLOADED", "too many texts are waiting to be scored"
+            reason, why = "OVERLOADED", "too many texts are waiting to be scored in time"
         else:
             reason, why = "UNAVAILABLE", "the model gave no finite score"
         return Degradation(_component(member), reason, f"{absent} of the list's texts have no score: {why}")

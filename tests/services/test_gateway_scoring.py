@@ -16,6 +16,7 @@ from ranking.features import MODEL_COLUMNS
 from ranking.layout import Layout
 from ranking.release import Release
 from ranking.types import Surface
+from services.gateway.pace import Pace
 from services.gateway.releases import LoadedRelease, load
 from services.gateway.scores.table import CLAIM_S, WAYS, WORDS, ScoreTable
 from services.gateway.scoring import Scores, Scoring, _asked
@@ -148,6 +149,28 @@ async def test_texts_beyond_the_backlog_are_not_sent(loaded: LoadedRelease) -> N
     assert int(np.isnan(found.logits).sum()) == 5
     assert [(d.component, d.reason) for d in found.degradations] == [("member:bert", "OVERLOADED")]
     assert not (await ask(scorer, loaded, distinct(15))).degradations
+
+
+async def test_a_list_that_would_be_late_is_not_sent_in_part(loaded: LoadedRelease) -> None:
+    """At a tenth of a second a pair, behind ten others, ten more take 2 s and a quarter to be sure: sent with 3 s left, not with 1 s."""
+    models, seconds = FakeModels(), [0.0]
+    scorer = scoring(models)
+    scorer._pace = Pace(lambda: seconds[0])
+    scorer._pace.began(10)
+    seconds[0] = 1.0
+    scorer._pace.ended(10, answered=True)
+    models.hung.add("bert")
+    before = asyncio.create_task(ask(scorer, loaded, distinct(10), text="milk"))
+    await eventually(lambda: scorer._pace.under_way == 10)
+    found = await ask(scorer, loaded, distinct(10), seconds=1.0)
+    assert np.isnan(found.logits).all()
+    assert [d.reason for d in found.degradations] == ["OVERLOADED"]
+    assert scorer._pace.under_way == 10
+    inside = asyncio.create_task(ask(scorer, loaded, distinct(10), seconds=3.0))
+    await eventually(lambda: scorer._pace.under_way == 20)
+    models.release.set()
+    assert not (await before).degradations
+    assert not (await inside).degradations
 
 
 async def test_what_arrives_in_time_is_used(loaded: LoadedRelease) -> None:
