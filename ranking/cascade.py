@@ -45,5 +45,6 @@ def continued(probabilities: FloatArray, chosen: Mask) -> FloatArray:
     out = probabilities.copy()
     below = np.nextafter(last, 0.0)  # on a tie the one that came first would stand first
     low, high = logit(np.array([last, first]))
-    out[~chosen] = np.minimum(sigmoid(logit(beyond) - (high - low)), below)
+    lowered = np.minimum(sigmoid(logit(beyond) - (high - low)), beyond)  # on a tie nothing is lowered, and rounding must not raise it
+    out[~chosen] = np.minimum(lowered, below)
     return out

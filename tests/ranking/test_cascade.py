@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ranking.calibrate import logit
@@ -39,6 +39,7 @@ def test_where_nobody_would_pass_nothing_changes() -> None:
     assert continued(p, np.array([True, True, False, False])) is p
 
 
+@example([(0.5, False), (0.5, True), (0.25, False)])  # lowered by nothing, a quarter comes back from its log-odds a little larger
 @given(st.lists(st.tuples(maybe, st.booleans()), min_size=1, max_size=40))
 def test_nobody_beyond_stands_above_somebody_within(candidates: list[tuple[float, bool]]) -> None:
     """Whatever the scores: sorted, all with a score within come before those beyond, who keep their order; those within keep their

@@ -93,8 +93,9 @@ def test_a_fusion_is_compared_and_never_served(data: EnsembleData, name: str) ->
     found = objective({**CONFIG, "blend": name}, data, 0)
     assert np.isnan([found["ne"], found["predicted_over_actual"]]).all()
     fitted = fit({**CONFIG, "blend": "equal"}, data, 0)
-    fused = fuse(name, fitted, data.select)
-    np.testing.assert_allclose(fused[40:80], FUSIONS[name](fitted.logits(data.select)[:, 40:80]))
+    logits = fitted.logits(data.select)
+    fused = fuse(name, logits, data.select)
+    np.testing.assert_allclose(fused[40:80], FUSIONS[name](logits[:, 40:80]))
     assert found["ndcg10"] == pytest.approx(np.nanmean(ndcg(fused, data.select)))
     random = np.nanmean(ndcg(np.random.default_rng(0).random(len(fused)), data.select))
     assert found["ndcg10"] > random
