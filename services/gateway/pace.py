@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 _MEMORY = 0.8  # of what was measured stays when another answer comes: a minute's stall is forgotten within two dozen
-_SURE = 1.25  # of the expected wait has to fit: texts differ in length
+_SURE = 2.0  # expected waits have to fit: texts differ in length, processors are shared, and a short queue costs a busy model nothing
 
 
 class Pace:

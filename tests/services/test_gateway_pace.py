@@ -43,8 +43,8 @@ def test_a_pair_takes_what_it_took_while_the_model_was_busy() -> None:
         clock.now = start + 2.0
         pace.ended(10, answered=True)
     pace.began(10)
-    assert pace.in_time(10, 1.25 * 2.0 + 1e-9)
-    assert not pace.in_time(10, 1.25 * 2.0 - 1e-9)
+    assert pace.in_time(10, 2.0 * 2.0 + 1e-9)
+    assert not pace.in_time(10, 2.0 * 2.0 - 1e-9)
 
 
 def test_what_brings_no_answer_tells_nothing_of_the_pace() -> None:
@@ -59,7 +59,7 @@ def test_what_brings_no_answer_tells_nothing_of_the_pace() -> None:
     pace.ended(10, answered=False)
     assert pace.under_way == 0
     pace.began(10)
-    assert pace.in_time(10, 2.5)
+    assert pace.in_time(10, 4.0)
 
 
 def test_a_stall_is_forgotten() -> None:
