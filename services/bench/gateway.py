@@ -241,7 +241,7 @@ class _Run:
         """Wait until a cold list is answered whole again: what was asked for is scored although its caller has left."""
         for _ in range(_DRAIN_S):
             asked = await load.measure(self._platform.address, [self._list(_COLD_SIZE, self._unseen())], concurrency=1, calls=1)
-            if _whole(asked.answers[0].SerializeToString()):
+            if not _lacks(asked.answers[0]):
                 return
             await asyncio.sleep(1.0)
 
@@ -295,7 +295,7 @@ class _Run:
         }
 
     async def _zipf(self) -> dict[str, float]:
-        """Lists per second of queries as users ask them, all asked before, and of queries nobody asked before."""
+        """Lists per second of queries as users ask them, all asked before, and of queries nobody asked before, as far as they are whole."""
         address, times = self._platform.address, self._times
         lists = [self._list(100, f"{self._platform.queries[i % len(self._platform.queries)]} {i}") for i in range(_QUERIES)]
         for _ in range(2):  # what is late the first time is known the second
@@ -307,13 +307,15 @@ class _Run:
             zipf.append(await load.measure(address, drawn, concurrency=_CONCURRENCY, seconds=times.block))
             unseen = [self._list(100, self._unseen()) for _ in range(max(times.cold, _CONCURRENCY))]
             cold.append(await load.measure(address, unseen, concurrency=_CONCURRENCY, calls=len(unseen)))
-        zipf_rps, cold_rps = (float(np.mean([one.rps for one in some])) for some in (zipf, cold))
+        lacking = [float(np.mean([_lacks(answer) for answer in one.answers])) for one in cold]
+        zipf_rps = float(np.mean([one.rps for one in zipf]))
+        cold_rps = float(np.mean([one.rps * (1.0 - share) for one, share in zip(cold, lacking, strict=True)]))
         return {
             "zipf_rps": zipf_rps,
             "zipf_p50_ms": float(np.median([one.p50_ms for one in zipf])),
             "cold_rps": cold_rps,
-            "cold_degraded": float(np.mean([one.degraded_share() for one in cold])),
-            "zipf_vs_cold": zipf_rps / cold_rps,
+            "cold_lacking": float(np.mean(lacking)),
+            "zipf_vs_cold": zipf_rps / max(cold_rps, 1e-9),
         }
 
     def _lists(self, n: int) -> list[pb.RankRequest]:
@@ -359,9 +361,14 @@ async def _settled(pid: int) -> None:
             return
 
 
+def _lacks(answer: pb.RankResponse) -> bool:
+    """Whether some member's scores are missing."""
+    return any(d.component.startswith("member:") for d in answer.degradations)
+
+
 def _whole(answer: bytes) -> bool:
     """Whether every member said what it could of the list."""
-    return not any(d.component.startswith("member:") for d in pb.RankResponse.FromString(answer).degradations)
+    return not _lacks(pb.RankResponse.FromString(answer))
 
 
 def _refused(runs: Sequence[Offered]) -> int:
