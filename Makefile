@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export LONGTAIL_HOME ?= $(CURDIR)/.longtail
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help install demo rollout test exhaustive lint types audit sbom proto proto-check format bench soak up down status clean
+.PHONY: help install demo rollout test exhaustive lint types alerts audit sbom proto proto-check format bench soak up down status clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ lint: install ## ruff, format, buf, import arrows
 
 types: install ## mypy, strict
 	$(BIN)/mypy
+
+alerts: install ## alert rules and their tests through promtool, from the PATH or Debian's package
+	@$(BIN)/python -m deploy.promtool
 
 audit: install ## known advisories against the pinned set; asks PyPI, and says so when it cannot
 	@$(BIN)/python -m deploy.audit

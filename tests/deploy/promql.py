@@ -1,6 +1,6 @@
 """As much of Prometheus as our alert rules need: expressions over series written as in promtool's unit tests, and alerts with their `for`.
 
-promtool itself comes in no package that CI can install, so the same file of tests that promtool takes is run here: the syntax by
+promtool itself comes in no Python package (`make alerts` fetches it where it can), so its file of tests is run here as well: the syntax by
 promql-parser, the meaning by these lines, after promql/functions.go (rates are extrapolated as there). What a rule uses and this does not
 know is an error.
 """
