@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +24,7 @@ import numpy as np
 from training.blends.ensemble import EnsembleData, Scores, objective
 from training.search.claim import alone
 
+log = logging.getLogger(__name__)
 FOLDER = "fits"
 _DIGEST = hashlib.sha256().digest_size
 
@@ -49,7 +51,10 @@ class Fits:
                 found = _read(home / "scores")  # who held the lock may have made them
                 if found is None:
                     found = make()
-                    _write(home / "scores", found)
+                    try:
+                        _write(home / "scores", found)
+                    except OSError as wrong:  # a full disk costs the next trial a training, and not this one its figures
+                        log.warning("scores not kept: %s", wrong)
         return found
 
 
@@ -83,6 +88,9 @@ def _write(file: Path, scores: Scores) -> None:
     made = io.BytesIO()
     np.savez(made, **{f"{i}": array for i, array in enumerate(scores)})
     handle, beside = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    with os.fdopen(handle, "wb") as out:
-        out.write(hashlib.sha256(made.getvalue()).digest() + made.getvalue())
-    Path(beside).replace(file)
+    try:
+        with os.fdopen(handle, "wb") as out:
+            out.write(hashlib.sha256(made.getvalue()).digest() + made.getvalue())
+        Path(beside).replace(file)
+    finally:
+        Path(beside).unlink(missing_ok=True)

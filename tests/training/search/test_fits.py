@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
@@ -192,6 +193,28 @@ def test_a_killed_process_keeps_nobody_waiting(tmp_path: Path) -> None:
             _until(tmp_path / "making-b")
             (tmp_path / "go").touch()
             assert b.communicate()[0] == "[0.0, 1.0, 2.0]\n"
+
+
+def test_a_disk_that_takes_no_more_costs_no_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scores are given, nothing is left half written, and the next that asks makes them again."""
+    asked, scores = [], (np.arange(3.0),)
+
+    def make() -> Any:
+        asked.append(1)
+        return scores
+
+    def full(_: Path, __: Path) -> Path:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", full)
+        for _ in range(2):
+            assert Fits(tmp_path, "data")({"member": "a"}, make) is scores
+    assert len(asked) == 2
+    assert not [file for file in tmp_path.rglob("*scores*") if file.is_file()]
+    Fits(tmp_path, "data")({"member": "a"}, make)
+    np.testing.assert_array_equal(Fits(tmp_path, "data")({"member": "a"}, make)[0], scores[0])
+    assert len(asked) == 3
 
 
 @pytest.mark.parametrize("name", UNMOVED)
