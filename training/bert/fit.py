@@ -101,6 +101,7 @@ def fit(
     valid: Pairs | None = None,
     metric: Metric | None = None,
     common: NDArray[np.bool_] | None = None,
+    collator: Collator | None = None,
     resume: bool = False,
     stop_at: int = 0,
     what: str = "train BERT",
@@ -116,6 +117,7 @@ def fit(
         valid: lists the run is judged by on the way.
         metric: of `valid`.
         common: (L,) lists of which an epoch reads `settings.share`.
+        collator: what makes batches of the pairs; default: their texts and labels as they are.
         resume: go on from the newest checkpoint in `out`; without one it starts.
         stop_at: give up after that step, as if interrupted; 0: go to the end.
         what: name of the progress bar.
@@ -147,7 +149,7 @@ def fit(
         args=_arguments(settings, out, steps, judged=judged),
         train_dataset=Dataset(pairs),
         eval_dataset=None if valid is None else Dataset(valid),
-        data_collator=Collator(pairs, special),
+        data_collator=collator or Collator(pairs, special),
         compute_metrics=(lambda found: dict(metric(found.predictions, valid))) if judged else None,
         optimizers=(torch.optim.AdamW(groups(model, settings), lr=settings.learning_rate, fused=True), None),
     )

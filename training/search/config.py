@@ -38,6 +38,7 @@ class RankersStage:
     lengths: tuple[int, ...] = (32, 64)
     methods: tuple[str, ...] = ("full", "lora")
     ranks: tuple[int, ...] = (4, 8)
+    adaptations: tuple[str, ...] = ("none",)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from training.bert import tuning
 from training.bert.data import Pairs
 from training.bert.fit import Settings, fit, outputs, steps_of
 from training.bert.heads import Loss, Similarity, Task, binary, listwise
+from training.bert.masked import ADAPTATIONS
 from training.bert.model import Heads
 from training.blends.folds import by_group
 from training.imbalance.losses import focal
@@ -40,6 +41,7 @@ CONFIG: Mapping[str, Any] = {
     "length": 64,  # tokens of an item's text
     "method": "full",
     "rank": 8,  # of low-rank additions, or the adapters' width
+    "adaptation": "none",  # `masked`: the encoder first reads the fold's items as a masked language model
 }
 """What a configuration does not name is as here."""
 
@@ -110,9 +112,12 @@ class Rankers:
         options = {_RANKED[method]: int(config["rank"])} if method in _RANKED else {}
         if method == "adalora":
             options["start"] = 2 * options["rank"]
+        encoder = self.encoder()
+        if rung == 1:  # later ones read all weights from the checkpoint of the one before
+            ADAPTATIONS[str(config["adaptation"])](encoder, pairs.second, self.special, folder / "adaptation", seed)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            model = untrained(tuning.apply(method, self.encoder(), steps_of(settings, len(pairs)), seed=seed, **options), config)
+            model = untrained(tuning.apply(method, encoder, steps_of(settings, len(pairs)), seed=seed, **options), config)
         _forget_beyond(folder, (rung - 1) * per_epoch)
         settings = replace(settings, checkpoints=per_epoch)
         fit(model, pairs, self.special, folder, settings=settings, resume=rung > 1, stop_at=rung * per_epoch, what=f"rung {rung}")
@@ -178,7 +183,7 @@ def _checked(config: Mapping[str, Any]) -> dict[str, Any]:
         if key not in CONFIG:
             raise ValueError(f"{key}: unknown; known: {', '.join(CONFIG)}")
     config = {**CONFIG, **config}
-    for key, known in (("loss", LOSSES), ("method", tuning.METHODS)):
+    for key, known in (("loss", LOSSES), ("method", tuning.METHODS), ("adaptation", ADAPTATIONS)):
         if config[key] not in known:
             raise ValueError(f"{key}: {config[key]!r} is not known; known: {', '.join(known)}")
     for key, most in (("epochs", 100), ("length", 512), ("rank", 512)):

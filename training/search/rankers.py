@@ -16,6 +16,7 @@ from ranking.errors import UnknownName
 from ranking.text import SpecialTokens
 from training.artefacts import write_json
 from training.bert import encoder
+from training.bert.masked import ADAPTATIONS
 from training.bert.tuning import METHODS
 from training.search import logs
 from training.search.choose import SearchResult, front, ranked
@@ -44,6 +45,7 @@ class Tunings:
         lengths: tokens of an item's text.
         methods: of `training.bert.tuning.METHODS`.
         ranks: of low-rank additions, or the adapters' width.
+        adaptations: of `training.bert.masked.ADAPTATIONS`, what the encoder does before it reads labels.
     """
 
     learning_rate: tuple[float, float] = (2e-5, 3e-4)
@@ -53,9 +55,10 @@ class Tunings:
     lengths: tuple[int, ...] = (32, 64)
     methods: tuple[str, ...] = ("full", "lora")
     ranks: tuple[int, ...] = (4, 8)
+    adaptations: tuple[str, ...] = ("none",)
 
     def __post_init__(self) -> None:
-        for key, known in (("losses", LOSSES), ("methods", METHODS)):
+        for key, known in (("losses", LOSSES), ("methods", METHODS), ("adaptations", ADAPTATIONS)):
             for name in getattr(self, key):
                 if name not in known:
                     raise UnknownName(key, name, list(known))
@@ -74,6 +77,7 @@ class Tunings:
             "length": Choice(self.lengths),
             "method": Choice(self.methods),
             "rank": Choice(self.ranks),
+            "adaptation": Choice(self.adaptations),
         }
 
 

@@ -93,6 +93,7 @@ def test_a_trial_that_died_ends_as_one_that_did_not(whole: tuple[Path, list[tupl
     [
         ({"loss": "hinge"}, "loss: 'hinge' is not known; known: bce, focal, list"),
         ({"method": "prompt"}, "method: 'prompt' is not known; known: full"),
+        ({"adaptation": "prefix"}, "adaptation: 'prefix' is not known; known: none, masked"),
         ({"lenght": 8}, "lenght: unknown; known: learning_rate"),
         ({"epochs": 0}, "epochs: must be from 1 to 100, got 0"),
         ({"negatives_rate": 0.0}, "negatives_rate: must be above 0 and at most 1, got 0.0"),
@@ -112,6 +113,19 @@ def test_other_ways_of_tuning_are_trials_too(config: dict[str, Any], tmp_path: P
     reported = list(RANKERS({**FAST, "epochs": 1, **config}, text_data(), 0, tmp_path / "x", 0))
     assert [last for _, last in reported] == [True]
     assert np.isfinite(read(tmp_path / "x").arrays["scores.train"]).all()
+
+
+def test_the_encoder_may_read_the_items_first(whole: tuple[Path, list[tuple[dict[str, float], bool]]], tmp_path: Path) -> None:
+    """As a masked language model, once per fold and before any label: other models than without, and the same ones after a restart."""
+    config = {**FAST, "adaptation": "masked"}
+    straight = list(RANKERS(config, text_data(), 0, tmp_path / "straight", 0))
+    running = RANKERS(config, text_data(), 0, tmp_path / "died", 0)
+    first = next(running)
+    running.close()
+    assert [first, *RANKERS(config, text_data(), 0, tmp_path / "died", 1)] == straight
+    scores = [read(folder).arrays["scores.train"] for folder in (whole[0], tmp_path / "straight", tmp_path / "died")]
+    np.testing.assert_array_equal(scores[1], scores[2])
+    assert not (scores[0] == scores[1]).any()
 
 
 def test_texts_come_back_as_they_were_written(tmp_path: Path) -> None:
