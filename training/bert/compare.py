@@ -72,7 +72,7 @@ def trained(
     steps = steps_of(settings, len(pairs))
     tuned = tuning.apply(method, encoder, steps, seed=settings.seed)
     counted = tuning.count(tuned)
-    model = Heads(tuned, tasks)
+    model = Heads.seeded(tuned, tasks, settings.seed)
     faster = replace(
         settings, learning_rate=settings.learning_rate * tuning.RATES[method], head_rate=settings.head_rate / tuning.RATES[method]
     )
@@ -170,11 +170,11 @@ def readers(
         offsets = best_offsets(np.array(run["valid"]), known)
         named = decide(np.array(run["test"]), offsets)
         values = np.array([macro_f1(named[d], truth[d]) for d in draws])
-        quality = (macro_f1(named, truth), *_ends(values))
+        quality = (macro_f1(named, truth), *ends(values))
         gain = None
         if full is not None:
             theirs = np.array([macro_f1(full[d], truth[d]) for d in draws])
-            gain = (quality[0] - macro_f1(full, truth), *_ends(values - theirs))
+            gain = (quality[0] - macro_f1(full, truth), *ends(values - theirs))
         full = named if full is None else full
         rows.append(_row("clothing_reviews", "sentiment", method, "macro-F1", quality, gain, [run]))
     return rows
@@ -214,6 +214,7 @@ def three(values: Sequence[float]) -> tuple[float, float, float]:
     return a, b, c
 
 
-def _ends(draws: FloatArray) -> tuple[float, float]:
+def ends(draws: FloatArray) -> tuple[float, float]:
+    """The 95 % interval of bootstrap draws."""
     low, high = np.quantile(draws, (0.025, 0.975))
     return float(low), float(high)

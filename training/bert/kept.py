@@ -14,7 +14,9 @@ from training.artefacts import write_text
 from training.bert.data import Pairs
 from training.stage import key_of, source_files
 
-_CODE = tuple(f"training/bert/{name}.py" for name in ("data", "encoder", "fit", "fusion", "heads", "lists", "model", "segments", "tuning"))
+_CODE = tuple(
+    f"training/bert/{name}.py" for name in ("data", "encoder", "fit", "fusion", "heads", "lists", "masked", "model", "segments", "tuning")
+)
 """What decides a training's result beside its inputs: figures of other code are not used."""
 
 

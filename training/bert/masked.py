@@ -105,8 +105,10 @@ def adapt(
     mask = mask_token() if mask is None else mask
     masking = Masking(bare, special, mask=mask, vocabulary=encoder.config.vocab_size, seed=settings.seed)
     encoder.requires_grad_(requires_grad=True)
-    torch.manual_seed(settings.seed)
-    return fit(MaskedLM(encoder), bare, special, out, settings=settings, collator=masking, resume=resume, stop_at=stop_at, what=what)
+    with torch.random.fork_rng():
+        torch.manual_seed(settings.seed)
+        model = MaskedLM(encoder)
+    return fit(model, bare, special, out, settings=settings, collator=masking, resume=resume, stop_at=stop_at, what=what)
 
 
 def mask_token() -> int:

@@ -23,6 +23,13 @@ class Heads(nn.Module):
         self.encoder, self.tasks = encoder, tuple(tasks)
         self.heads = nn.ModuleDict({task.name: task.head(encoder.config.hidden_size) for task in tasks})
 
+    @classmethod
+    def seeded(cls, encoder: Any, tasks: Sequence[Task], seed: int) -> Heads:
+        """With heads whose first weights follow from the seed, whatever was drawn before."""
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return cls(encoder, tasks)
+
     def forward(
         self,
         input_ids: torch.Tensor,

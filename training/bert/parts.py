@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 
 from ranking.layout import Layout
 from ranking.text import SpecialTokens
-from training.bert import cold, compare, encoder, examples, fusing, transfer, variants
+from training.bert import cold, compare, encoder, examples, fusing, masked, transfer, variants
 from training.bert.fit import Settings
 from training.bert.heads import task
 from training.bert.kept import Kept
@@ -43,6 +43,7 @@ class Size:
         train: lists that rankers are trained on, and `test` lists they are measured on, `runs` times over for the first head.
         candidates: of a list.
         reviews: (train, validation, test) of the comparison of readers.
+        unlabelled: reviews read without their labels, labelled ones of each point, and seeds.
         pool: of transfer's lists of the target, and as many to measure on; `sizes` of them are labelled.
         seeds: of transfer's draws, on the shop and on real queries.
         epochs: of a ranker, and `reading` those of a reader.
@@ -55,6 +56,7 @@ class Size:
     runs: int
     candidates: int
     reviews: tuple[int, int, int]
+    unlabelled: tuple[int, tuple[int, ...], int]
     pool: int
     sizes: tuple[int, ...]
     seeds: tuple[int, int]
@@ -64,9 +66,9 @@ class Size:
     queries: int = 0
 
 
-FULL = Size(300, 300, 2, 10, (2000, 800, 1500), 200, transfer.SIZES, (3, 1), 3, 2, (300, 300, 8))
+FULL = Size(300, 300, 2, 10, (2000, 800, 1500), (6000, (200, 1000), 2), 200, transfer.SIZES, (3, 1), 3, 2, (300, 300, 8))
 """Planned, from the time of a step, for about 15 to 25 minutes a part on one core that multiplies bfloat16."""
-QUICK = Size(6, 6, 1, 4, (40, 20, 20), 6, (2, 4), (1, 1), 1, 1, (6, 6, 1), 8)
+QUICK = Size(6, 6, 1, 4, (40, 20, 20), (20, (10,), 1), 6, (2, 4), (1, 1), 1, 1, (6, 6, 1), 8)
 
 
 def parts(layout: Layout, *, quick: bool, reviews: Path | None, judgments: Path | None) -> Mapping[str, Part]:
@@ -91,6 +93,7 @@ def parts(layout: Layout, *, quick: bool, reviews: Path | None, judgments: Path 
         "sentiment": lambda: sentiment(layout),
         "rankers": lambda: rankers(made, special, size, judgments, kept),
         "readers": lambda: readers(made, special, size, reviews, kept),
+        "unlabelled": lambda: unlabelled(made, special, size, reviews, kept),
         "transfer": lambda: moved(made, scratch, special, size, judgments, kept),
         "fusion": lambda: fusion(made, special, size),
         "variants": lambda: forms(made, special, size, layout),
@@ -154,6 +157,38 @@ def readers(made: compare.Encoder, special: SpecialTokens, size: Size, reviews: 
     settings = Settings(epochs=size.reading, batch=16, layer_decay=0.85)
     rows = compare.readers(made, train, valid, test, special, methods=MAIN, settings=settings, kept=kept)
     return {"rows": [row.to_json() for row in rows]}, _gap(rows, "peft_sentiment")
+
+
+def unlabelled(made: compare.Encoder, special: SpecialTokens, size: Size, reviews: Path | None, kept: Kept) -> Found:
+    """What a masked language model of reviews without labels brings where few have one."""
+    if reviews is None:
+        raise NotBrought("its data are yours to bring: --reviews, the folder with reviews.csv.gz")
+    from training.bert.unlabelled import ADAPTED, curves
+    from training.sentiment.model import tokenised
+    from training.sentiment.reviews import read
+
+    count, sizes, seeds = size.unlabelled
+    found = read(reviews)
+    order = np.random.default_rng(0).permutation(len(found))
+    bounds = np.cumsum([count, max(sizes), size.reviews[2]])
+    texts, pool, test = (tokenised(found.take(rows)) for rows in np.split(order[: bounds[-1]], bounds[:-1]))
+    points = curves(
+        made,
+        texts,
+        pool,
+        test,
+        special,
+        sizes=sizes,
+        settings=Settings(epochs=size.reading, batch=16, layer_decay=0.85),
+        adapting=replace(masked.SETTINGS, epochs=size.reading),
+        seeds=seeds,
+        kept=kept,
+    )
+    figures: dict[str, float] = {}
+    for point in points:
+        if point.start == ADAPTED and point.gain is not None:
+            figures |= {f"unlabelled_{point.labelled}_gain": point.gain[0], f"unlabelled_{point.labelled}_gain_low": point.gain[1]}
+    return {"points": [point.to_json() for point in points]}, figures
 
 
 def moved(made: compare.Encoder, scratch: compare.Encoder, special: SpecialTokens, size: Size, judgments: Path | None, kept: Kept) -> Found:
@@ -234,7 +269,11 @@ def frames() -> SpecialTokens:
 
 
 def _gap(rows: list[compare.Tuned], key: str) -> dict[str, float]:
-    """The better of LoRA and AdaLoRA against full tuning, and the share of parameters it trains."""
-    best = max((row for row in rows if row.method in ("lora", "adalora")), key=lambda row: row.quality[0])
-    assert best.gain is not None  # only full tuning has none
-    return {f"{key}_gap": best.gain[0], f"{key}_gap_low": best.gain[1], f"{key}_share": best.trainable / best.total}
+    """LoRA and AdaLoRA against full tuning, each by itself: the better of both would be a choice made on test lists."""
+    found: dict[str, float] = {}
+    for row in rows:
+        if row.method in ("lora", "adalora"):
+            assert row.gain is not None  # only full tuning has none
+            one = {"gap": row.gain[0], "gap_low": row.gain[1], "share": row.trainable / row.total}
+            found |= {f"{key}_{row.method}_{name}": value for name, value in one.items()}
+    return found

@@ -57,7 +57,7 @@ def train(
     common = train_part.classes == 2
     taken = int((~common).sum() + np.ceil(settings.share * common.sum()))
     tuned = tuning.apply(method, encoder or encoders.load(), steps_of(settings, taken), seed=settings.seed)
-    model = Heads(tuned, [replace(task(name), weight=WEIGHTS[name]) for name in TASKS])
+    model = Heads.seeded(tuned, [replace(task(name), weight=WEIGHTS[name]) for name in TASKS], settings.seed)
     checkpoints = out / "checkpoints"
     ran = fit(model, tokenised(train_part), special(), checkpoints, settings=settings, common=common, resume=resume, what="sentiment")
     model.encoder = tuning.plain(model.encoder)

@@ -100,3 +100,16 @@ def test_scores_do_not_depend_on_the_batch() -> None:
             return model(**{k: batch[k] for k in ("input_ids", "attention_mask", "token_type_ids")})["logits"].numpy()
 
     np.testing.assert_allclose(scores(list(range(6))), np.concatenate([scores([i]) for i in range(6)]), atol=1e-5)
+
+
+def test_heads_start_by_their_seed() -> None:
+    """Equal seeds give equal heads whatever was drawn before, and what is drawn after is as if none had been made."""
+    encoder, tasks = tiny(), [task("sentiment"), task("stars")]
+    torch.manual_seed(7)
+    first = Heads.seeded(encoder, tasks, 0)
+    after = torch.rand(3)
+    again, other = Heads.seeded(encoder, tasks, 0), Heads.seeded(encoder, tasks, 1)
+    assert all(torch.equal(a, b) for a, b in zip(first.heads.parameters(), again.heads.parameters(), strict=True))
+    assert not torch.equal(first.heads["sentiment"].linear.weight, other.heads["sentiment"].linear.weight)
+    torch.manual_seed(7)
+    assert torch.equal(after, torch.rand(3))
