@@ -10,6 +10,9 @@ from pathlib import Path
 
 from ranking.layout import Layout
 
+MODELS = 2
+"""Encoders, tuned from different seeds, that read as one."""
+
 
 def folder(layout: Layout) -> Path:
     """Where the state directory has the model."""

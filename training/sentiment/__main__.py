@@ -15,7 +15,7 @@ import typer
 
 from ranking.layout import Layout
 from training.artefacts import write_json
-from training.sentiment import complaints_file, folder
+from training.sentiment import MODELS, complaints_file, folder
 
 app = typer.Typer(help="Sentiment of reviews.", no_args_is_help=True)
 File = Annotated[Path, typer.Argument(help="reviews.csv.gz, a CSV with its columns, or the folder it is in")]
@@ -26,6 +26,7 @@ def train_model(
     reviews: File,
     epochs: Annotated[float, typer.Option(help="passes over the reviews; each reads a third of the positive ones, in turns")] = 3.0,
     rows: Annotated[int, typer.Option(help="only so many reviews, drawn at random; 0: all")] = 0,
+    models: Annotated[int, typer.Option(min=1, help="encoders, tuned from different seeds, that read as one")] = MODELS,
     resume: Annotated[bool, typer.Option("--resume", help="go on from the last checkpoint")] = False,
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
@@ -39,7 +40,7 @@ def train_model(
     if rows:
         found = found.take(np.random.default_rng(seed).permutation(len(found))[:rows])
     settings = replace(SETTINGS, epochs=epochs, seed=seed, checkpoints=200)
-    told = train(found, model_folder(), settings=settings, resume=resume)
+    told = train(found, model_folder(), settings=settings, models=models, resume=resume)
     print(json.dumps({key: value for key, value in told.items() if key not in ("pr", "history")}))
 
 

@@ -1,14 +1,15 @@
-"""The sentiment model, on disk and reading: an encoder, three heads, offsets of the classes, and the model of words beside it.
+"""The sentiment model, on disk and reading: encoders with three heads each, offsets of the classes, and the model of words beside them.
 
-Files: `encoder/` (transformers' layout, safetensors), `heads.safetensors`, `sentiment.json`, `seen.npz`, and those of `words`. Nothing is
-pickled.
+Encoders that were tuned alike from different seeds read as one: the mean of their probabilities. Files: for each of them `bert-0/encoder/`
+(transformers' layout, safetensors) and `bert-0/heads.safetensors`; `sentiment.json`, `seen.npz`, and those of `words`. Nothing is pickled.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from training.tables.tokens import Tokens, tokenizer_file
 METHODS = ("bert", "words", "blend")
 TASKS = ("sentiment", "stars", "recommended")
 SEEN = "seen.npz"
+_BERT = "bert-{}"
 LENGTH = 128
 """Tokens of a review, framed: what the encoder was trained on. A longer one keeps its title and its first words."""
 
@@ -47,7 +49,8 @@ class Facts:
         blend: share of BERT in the log-probabilities of the blend with words.
         blend_offsets: the same offsets for the blend.
         words_offsets: and for words alone.
-        seed: of the split and the training.
+        seed: of the split and the first encoder's training.
+        models: encoders that read as one.
         length: `LENGTH` at training.
         training: how it was trained, and what validation and test said then.
     """
@@ -57,6 +60,7 @@ class Facts:
     blend_offsets: tuple[float, ...] = (0.0, 0.0, 0.0)
     words_offsets: tuple[float, ...] = (0.0, 0.0, 0.0)
     seed: int = 0
+    models: int = 1
     length: int = LENGTH
     training: dict[str, Any] = field(default_factory=dict)
 
@@ -117,7 +121,7 @@ class Seen:
 class Sentiment:
     """A trained model; `seen` is None for one that was stored before models kept it."""
 
-    model: Heads
+    models: tuple[Heads, ...]
     words: Words
     facts: Facts
     seen: Seen | None = None
@@ -133,8 +137,11 @@ class Sentiment:
                 raise UnknownName("method", name, list(METHODS))
         facts, found = self.facts, {}
         if set(methods) - {"words"}:
-            told = outputs(self.model, tokenised(reviews), special(), batch=batch)
-            found["bert"] = (log_softmax(told["sentiment"]), sigmoid(told["recommended"][:, 0].astype(np.float64)), facts.offsets)
+            pairs = tokenised(reviews)
+            told = [outputs(model, pairs, special(), batch=batch) for model in self.models]
+            classes = np.logaddexp.reduce([log_softmax(one["sentiment"]) for one in told], axis=0) - np.log(len(told))
+            yes = np.mean([sigmoid(one["recommended"][:, 0].astype(np.float64)) for one in told], axis=0)
+            found["bert"] = (classes, yes, facts.offsets)
         if set(methods) - {"bert"}:
             found["words"] = (*self.words.scores(reviews), facts.words_offsets)
         if "blend" in methods:
@@ -146,15 +153,16 @@ class Sentiment:
 
     def save(self, folder: Path) -> None:
         """Write into the folder, which is made."""
-        from safetensors.torch import save_file
-
         folder.mkdir(parents=True, exist_ok=True)
-        self.model.encoder.save_pretrained(folder / "encoder", safe_serialization=True)
-        save_file({k: v.contiguous() for k, v in self.model.heads.state_dict().items()}, str(folder / "heads.safetensors"))
+        for left in folder.glob(_BERT.format("*")):  # of a model that had more of them
+            shutil.rmtree(left)
+        for i, model in enumerate(self.models):
+            save_heads(model, folder / _BERT.format(i))
         self.words.save(folder)
         if self.seen is not None:
             np.savez_compressed(folder / SEEN, training=self.seen.training, validation=self.seen.validation)
-        (folder / "sentiment.json").write_text(json.dumps(asdict(self.facts), indent=1), encoding="utf-8")
+        facts = replace(self.facts, models=len(self.models))
+        (folder / "sentiment.json").write_text(json.dumps(asdict(facts), indent=1), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Sentiment:
@@ -163,15 +171,31 @@ class Sentiment:
         Raises:
             FileNotFoundError: there is no model; the message names the command that makes one.
         """
-        from safetensors.torch import load_file
-
-        if not (folder / "sentiment.json").is_file():
+        if not (folder / "sentiment.json").is_file() or not (folder / _BERT.format(0)).is_dir():
             raise FileNotFoundError(f"{folder}: no sentiment model; `python -m training.sentiment train FILE` makes it")
-        facts = json.loads((folder / "sentiment.json").read_text(encoding="utf-8"))
-        model = Heads(encoders.load(folder / "encoder"), [task(name) for name in TASKS])
-        model.heads.load_state_dict(load_file(str(folder / "heads.safetensors")))
-        known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}
-        return cls(model.eval(), Words.load(folder), Facts(**known), _seen(folder / SEEN))
+        read = json.loads((folder / "sentiment.json").read_text(encoding="utf-8"))
+        known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in read.items()}
+        facts = Facts(**known)
+        models = tuple(load_heads(folder / _BERT.format(i)) for i in range(facts.models))
+        return cls(models, Words.load(folder), facts, _seen(folder / SEEN))
+
+
+def save_heads(model: Heads, folder: Path) -> None:
+    """Write an encoder and its heads into a folder, which is made."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    model.encoder.save_pretrained(folder / "encoder", safe_serialization=True)
+    save_file({k: v.contiguous() for k, v in model.heads.state_dict().items()}, str(folder / "heads.safetensors"))
+
+
+def load_heads(folder: Path) -> Heads:
+    """Read what `save_heads` wrote."""
+    from safetensors.torch import load_file
+
+    model = Heads(encoders.load(folder / "encoder"), [task(name) for name in TASKS])
+    model.heads.load_state_dict(load_file(str(folder / "heads.safetensors")))
+    return model.eval()
 
 
 def _seen(path: Path) -> Seen | None:

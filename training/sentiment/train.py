@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,15 +14,16 @@ from numpy.typing import NDArray
 
 from ranking.metrics import macro_f1
 from ranking.types import FloatArray
+from training.artefacts import write_text
 from training.bert import encoder as encoders
 from training.bert import tuning
 from training.bert.fit import Settings, fit, steps_of
 from training.bert.heads import task
 from training.bert.model import Heads
-from training.sentiment import words
+from training.sentiment import MODELS, words
 from training.sentiment.decide import best_offsets, decide, stable_offsets
 from training.sentiment.judge import curves, figures
-from training.sentiment.model import TASKS, Facts, Seen, Sentiment, special, tokenised
+from training.sentiment.model import TASKS, Facts, Seen, Sentiment, load_heads, save_heads, special, tokenised
 from training.sentiment.reviews import Reviews
 from training.splits import stratified
 
@@ -35,7 +38,8 @@ def train(
     out: Path,
     *,
     settings: Settings = SETTINGS,
-    encoder: Any = None,
+    models: int = MODELS,
+    encoder: Callable[[], Any] = encoders.load,
     method: str = "full",
     resume: bool = False,
 ) -> dict[str, Any]:
@@ -44,27 +48,53 @@ def train(
     Args:
         reviews: all there are.
         out: the model's folder; checkpoints lie in `checkpoints` below it until the end.
-        settings: of the training; of the positive reviews an epoch reads `share`, in turns.
-        encoder: default: the pretrained one.
+        settings: of each training; of the positive reviews an epoch reads `share`, in turns.
+        models: encoders, tuned one after the other from `settings.seed` on; they read as one.
+        encoder: makes what is tuned; default: the pretrained one.
         method: of `tuning.METHODS`; what it adds must fold into the encoder.
-        resume: go on from a checkpoint.
+        resume: go on where an interrupted training was.
 
     Returns:
         Figures on the test part, by `judge.figures`, and how long it took.
     """
+    if models < 1:
+        raise ValueError(f"models: need at least one, got {models}")
     train_part, valid, test = parts(reviews, settings.seed)
     lexical = words.train(train_part, seed=settings.seed)
-    common = train_part.classes == 2
-    taken = int((~common).sum() + np.ceil(settings.share * common.sum()))
-    tuned = tuning.apply(method, encoder or encoders.load(), steps_of(settings, taken), seed=settings.seed)
-    model = Heads.seeded(tuned, [replace(task(name), weight=WEIGHTS[name]) for name in TASKS], settings.seed)
     checkpoints = out / "checkpoints"
-    ran = fit(model, tokenised(train_part), special(), checkpoints, settings=settings, common=common, resume=resume, what="sentiment")
-    model.encoder = tuning.plain(model.encoder)
-    made = Sentiment(model, lexical, Facts(seed=settings.seed), Seen.of(train_part, valid))
-    told = _kept(made, valid, test, out, {"reviews": len(reviews), "seconds": round(ran.seconds, 1), "steps": ran.steps}, ran.history)
+    if not resume:
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    tuned, runs = [], []
+    for i in range(models):
+        chosen = replace(settings, seed=settings.seed + i)
+        model, run = _tuned(train_part, checkpoints / str(i), chosen, encoder, method, f"sentiment {i + 1} of {models}")
+        tuned.append(model)
+        runs.append(run)
+    made = Sentiment(tuple(tuned), lexical, Facts(seed=settings.seed), Seen.of(train_part, valid))
+    seconds = round(sum(run["seconds"] for run in runs), 1)
+    run = {"reviews": len(reviews), "models": models, "seconds": seconds, "steps": sum(run["steps"] for run in runs)}
+    told = _kept(made, valid, test, out, run, runs[0]["history"])
     shutil.rmtree(checkpoints, ignore_errors=True)
     return told
+
+
+def _tuned(
+    reviews: Reviews, folder: Path, settings: Settings, encoder: Callable[[], Any], method: str, what: str
+) -> tuple[Heads, dict[str, Any]]:
+    """One encoder with its heads, from the newest checkpoint in the folder, or as it was left there when it was done; and how it ran."""
+    done, told = folder / "done", folder / "done" / "run.json"
+    if told.is_file():
+        return load_heads(done), dict(json.loads(told.read_text(encoding="utf-8")))
+    common = reviews.classes == 2
+    taken = int((~common).sum() + np.ceil(settings.share * common.sum()))
+    tuned = tuning.apply(method, encoder(), steps_of(settings, taken), seed=settings.seed)
+    model = Heads.seeded(tuned, [replace(task(name), weight=WEIGHTS[name]) for name in TASKS], settings.seed)
+    ran = fit(model, tokenised(reviews), special(), folder, settings=settings, common=common, resume=True, what=what)
+    model.encoder = tuning.plain(model.encoder)
+    run = {"seconds": ran.seconds, "steps": ran.steps, "history": ran.history}
+    save_heads(model, done)
+    write_text(told, json.dumps(run))  # last: without it the rest is not there
+    return model, run
 
 
 def settle(reviews: Reviews, out: Path) -> dict[str, Any]:
@@ -87,7 +117,7 @@ def settle(reviews: Reviews, out: Path) -> dict[str, Any]:
         raise ValueError(f"reviews: {len(reviews)}, the stored model was trained with {before.get('reviews')}")
     train_part, valid, test = parts(reviews, stored.facts.seed)
     made = replace(stored, seen=Seen.of(train_part, valid))
-    run = {key: before[key] for key in ("reviews", "seconds", "steps")}
+    run = {key: before[key] for key in ("reviews", "models", "seconds", "steps")}
     return _kept(made, valid, test, out, run, before["history"])
 
 

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,11 +14,18 @@ from ranking.errors import UnknownName
 from ranking.metrics import macro_f1
 from tests.training.sentiment.written import file, rows
 from training.bert import encoder
+from training.bert.fit import Fitted, fit
 from training.sentiment.decide import best_offsets, decide, stable_offsets
 from training.sentiment.judge import judge
 from training.sentiment.model import LENGTH, METHODS, SEEN, Sentiment, tokenised
 from training.sentiment.reviews import Reviews, read
 from training.sentiment.train import SETTINGS, parts, settle, train
+
+FAST = replace(SETTINGS, epochs=3, learning_rate=3e-3, frozen=0, share=0.5)
+
+
+def tiny() -> Any:
+    return encoder.untrained(num_hidden_layers=2, hidden_size=32, num_attention_heads=2, intermediate_size=64)
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +37,7 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model with a tiny encoder that read the reviews a few times."""
     out = tmp_path_factory.mktemp("state") / "model"
-    tiny = encoder.untrained(num_hidden_layers=2, hidden_size=32, num_attention_heads=2, intermediate_size=64)
-    settings = replace(SETTINGS, epochs=3, learning_rate=3e-3, frozen=0, share=0.5)
-    train(read(labelled), out, settings=settings, encoder=tiny)
+    train(read(labelled), out, settings=FAST, models=2, encoder=tiny)
     return out
 
 
@@ -76,6 +83,46 @@ def test_nothing_of_the_model_is_pickled_and_no_checkpoint_stays(trained: Path) 
     assert kinds == {".json", ".safetensors", ".npz"}
     told = json.loads((trained / "sentiment.json").read_text())
     assert {"bert", "words", "blend"} == set(told["training"]["test"])
+
+
+def test_the_encoders_read_as_one(trained: Path, labelled: Path) -> None:
+    """The probabilities are the mean of those of each encoder, which were tuned from different seeds."""
+    some, stored = read(labelled).take(np.arange(20)), Sentiment.load(trained)
+    both = stored.read(some, methods=("bert",))["bert"]
+    each = [replace(stored, models=(one,)).read(some, methods=("bert",))["bert"] for one in stored.models]
+    assert len(each) == 2
+    assert not np.allclose(each[0].scores, each[1].scores)
+    np.testing.assert_allclose(np.exp(both.scores), np.mean([np.exp(one.scores) for one in each], axis=0))
+    np.testing.assert_allclose(both.recommended, np.mean([one.recommended for one in each], axis=0))
+
+
+def test_an_interrupted_training_goes_on(trained: Path, labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped after its first encoder, and again within the second, it ends as one that was not; the first is not tuned again."""
+    tuned: list[int] = []
+
+    def stopped(after: int) -> Callable[..., Any]:
+        def run(*given: Any, settings: Any, **more: Any) -> Any:
+            tuned.append(settings.seed)
+            fit(*given, settings=replace(settings, checkpoints=4), stop_at=after if settings.seed else 0, **more)
+            if settings.seed:
+                raise KeyboardInterrupt
+            return Fitted(1, 0.0, 0.0, [], [])
+
+        return run
+
+    def go(*, resume: bool) -> None:
+        train(read(labelled), tmp_path / "model", settings=FAST, models=2, encoder=tiny, resume=resume)
+
+    monkeypatch.setattr("training.sentiment.train.fit", stopped(6))
+    with pytest.raises(KeyboardInterrupt):
+        go(resume=False)
+    monkeypatch.setattr("training.sentiment.train.fit", fit)
+    go(resume=True)
+    assert tuned == [0, 1]
+    some = read(labelled).take(np.arange(20))
+    ended, whole = (Sentiment.load(one).read(some)["bert"] for one in (tmp_path / "model", trained))
+    np.testing.assert_array_equal(ended.scores, whole.scores)
+    assert not (tmp_path / "model" / "checkpoints").exists()
 
 
 def test_judging_a_file_gives_the_figures_of_each_class(trained: Path, labelled: Path) -> None:
