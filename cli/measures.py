@@ -83,22 +83,23 @@ def bench_gateway(
     from dataclasses import replace
 
     from services.bench import gateway as bench
+    from services.bench.platform import QUICK, Platform, Times, catalogue
 
     with explained():
         state = layout()
         samples = prepared_samples(state.training / "frames" / "requests.json", all_of_them=True)
         clocked = ["--as-of", clock(state).isoformat()] if state.serving.exists() else []
-        platform = bench.Platform(
+        platform = Platform(
             state,
             gateway_address(state),
             triton_address(state),
             active_release(state),
             ["--feature-repo", str(ROOT / "feature_repo"), *clocked],
             users=sorted({s.user_id for s in samples}),
-            items=bench.catalogue(state),
+            items=catalogue(state),
             queries=sorted({s.query for s in samples} - {""}),
         )
-        result = bench.run(platform, bench.QUICK if quick else replace(bench.Times(), soak=soak))
+        result = bench.run(platform, QUICK if quick else replace(Times(), soak=soak))
     print(json.dumps(result))
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ranking.aggregates import tiers_among
 from ranking.features import (
     AFFINITY_HALF_LIFE,
     DAY_WINDOWS,
@@ -28,7 +29,6 @@ from ranking.features import (
     SHORT_WINDOW,
     WHOLE,
     WINDOW,
-    tiers_among,
 )
 from ranking.text import interest_text
 from ranking.types import TIERS, IntArray

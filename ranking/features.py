@@ -12,10 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any, Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Literal
 
 Dtype = Literal["float32", "int64", "string", "float32_list", "int64_list"]
 Scalar = float | int | str
@@ -35,7 +32,6 @@ SHORT_WINDOW = timedelta(days=7)
 WINDOW = timedelta(days=28)
 PROMO_RATE_PRIOR = 500.0  # impressions' worth of belief in the mean rate: half a purchase at the 0.1 % such rates have
 HEAD_SHARE = 0.2  # of the items ever sold, the share that are head
-INTEREST_HALF_LIFE_DAYS = 56.0  # after which an item of a user's history counts half in `interest`
 INTEREST_CATEGORIES = 3  # categories named in a user's interest text
 TASTE_WIDTH = 48  # components of a taste vector
 PRICE_STEP_PERCENT = 5  # a day's price is a change when it is more than so much off that of the day before on which the item sold
@@ -403,72 +399,6 @@ def stable_key(text: str) -> int:
     if not text:
         return 0
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
-
-
-def tiers(purchases: NDArray[np.float32]) -> NDArray[np.int8]:
-    """Popularity tiers of a whole catalogue, (n,) index into `ranking.types.TIERS`.
-
-    Head: fewer than `HEAD_SHARE` of the items ever sold sold more (so equals share a tier); tail: sold; new: never sold.
-
-    Args:
-        purchases: (n,) baskets with each item, of every item there is. O(n log n).
-    """
-    return tiers_among(purchases, np.sort(purchases[purchases > 0]))
-
-
-def tiers_among(purchases: NDArray[Any], sold: NDArray[Any]) -> NDArray[np.int8]:
-    """Tiers of some items, (n,), given the ascending purchases of every item ever sold, (s,): `tiers` without the sorting. O(n log s)."""
-    more = len(sold) - np.searchsorted(sold, purchases, side="right")  # items that sold more than this one
-    return np.where(purchases <= 0, 2, np.where(more < HEAD_SHARE * len(sold), 0, 1)).astype(np.int8)
-
-
-def smoothed_rate(successes: NDArray[np.float64], trials: NDArray[np.float64], mean: float) -> NDArray[np.float64]:
-    """Rates pulled towards `mean` by `PROMO_RATE_PRIOR` trials of it, so that one lucky sale of a new item is not a rate of 1."""
-    return (successes + PROMO_RATE_PRIOR * mean) / (trials + PROMO_RATE_PRIOR)
-
-
-def recency_weights(days: NDArray[Any]) -> NDArray[np.float64]:
-    """The α of `interest`, (h,): halved every `INTEREST_HALF_LIFE_DAYS`, of sum 1; empty for no history.
-
-    Args:
-        days: (h,) days since each item of the history, none negative.
-    """
-    faded = np.power(0.5, (days - np.min(days, initial=np.inf)) / INTEREST_HALF_LIFE_DAYS)  # from the latest: years must not vanish
-    return np.asarray(faded / faded.sum())
-
-
-def cosines(history: NDArray[Any], items: NDArray[Any]) -> NDArray[np.float64]:
-    """Similarities, (h, n), of (h, w) and (n, w) vectors; 0 where one of the two is all zeros, which is what nothing known means.
-
-    Raises:
-        ValueError: the vectors are not of one width.
-    """
-    if history.shape[1:] != items.shape[1:]:
-        raise ValueError(f"items: must be vectors of width {history.shape[1:]} as the history's, got {items.shape[1:]}")
-    lengths = np.outer(np.linalg.norm(history, axis=1), np.linalg.norm(items, axis=1))
-    return np.asarray(np.divide(history @ items.T, lengths, out=np.zeros(lengths.shape), where=lengths > 0))
-
-
-def interest(weights: NDArray[Any], similarities: NDArray[Any], ratings: NDArray[Any]) -> NDArray[np.float64]:
-    """How much a user cares for items by what they had before, (n,): p_ui = Σ_k α_k · similarity(history_k, i) · rating_k. O(h n).
-
-    Args:
-        weights: (h,) α, e.g. `recency_weights`.
-        similarities: (h, n) of each item of the history with each candidate, e.g. `cosines`.
-        ratings: (h,) what the user made of each: stars, or `history_counts`.
-
-    Returns:
-        0 for every candidate where there is no history.
-
-    Raises:
-        ValueError: an argument's shape does not go with the others.
-    """
-    if similarities.ndim != 2:
-        raise ValueError(f"similarities: must have two dimensions, got {similarities.ndim}")
-    for name, found in (("weights", weights), ("ratings", ratings)):
-        if found.shape != similarities.shape[:1]:
-            raise ValueError(f"{name}: must be of shape {similarities.shape[:1]}, one for each row of similarities, got {found.shape}")
-    return np.asarray((weights.astype(np.float64) * ratings) @ similarities)
 
 
 def schema_hash() -> str:

@@ -34,7 +34,7 @@ class Explain(StrEnum):
 
 
 class Tier(StrEnum):
-    """Popularity tier of an item, from the purchases known before the request (see `ranking.features.tiers`)."""
+    """Popularity tier of an item, from the purchases known before the request (see `ranking.aggregates.tiers`)."""
 
     HEAD = "head"
     TAIL = "tail"

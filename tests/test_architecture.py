@@ -17,6 +17,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("ranking", "training", "deploy", "services")
+PACKAGES = (*ROOMS, "cli")
 HEAVY = ("torch", "ray", "transformers", "imblearn", "sklearn", "lightgbm")
 
 # What the core may use of the standard library: values, types, arithmetic. No clock, no file, no socket, no process, no chance.
@@ -42,7 +43,7 @@ def test_every_arrow_points_the_right_way() -> None:
 def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the rooms, to plant forbidden imports in."""
     copy = tmp_path_factory.mktemp("house")
-    for room in (*ROOMS, "protos/gen"):
+    for room in (*PACKAGES, "protos/gen"):
         shutil.copytree(ROOT / room, copy / room, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / ".importlinter", copy)
     return copy
@@ -87,6 +88,54 @@ def test_a_forbidden_import_is_caught_even_inside_a_function(house: Path, room: 
         planted.unlink()
     assert f"{contract} BROKEN" in said, said
     assert f"{room}.planted ->" in said, said
+
+
+CIRCLE = """
+import graphlib, sys
+import grimp
+
+graph = grimp.build_graph(*sys.argv[1:], cache_dir=None)
+imports = {name: sorted(graph.find_modules_directly_imported_by(name) - {name}) for name in sorted(graph.modules)}  # some run themselves
+try:
+    graphlib.TopologicalSorter(imports).prepare()
+except graphlib.CycleError as error:
+    sys.exit("a circle: " + " -> ".join(reversed(error.args[1])))
+"""
+
+
+def circle(house: Path) -> str:
+    """One circle of modules that import each other, inside functions and for type checkers too; empty: there is none."""
+    env = os.environ | {"PYTHONPATH": str(house)}
+    command = [sys.executable, "-c", CIRCLE, *PACKAGES]
+    done = subprocess.run(command, cwd=house, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 or done.stderr.startswith("a circle: "), done.stderr
+    return done.stderr
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Every module can be read, and changed, after those it imports and without those that import it."""
+    assert not circle(ROOT)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["def late() -> None:\n    from services.second import answer\n", "if TYPE_CHECKING:\n    from services import second\n"],
+    ids=["inside a function", "for the type checker"],
+)
+def test_a_circle_is_named(house: Path, line: str) -> None:
+    """Two modules that know each other, however late, are found and told."""
+    planted = {"first": f"from typing import TYPE_CHECKING\n\n{line}", "second": "import services.first\n"}
+    for name, text in planted.items():
+        (house / "services" / f"{name}.py").write_text(text, "utf-8")
+    try:
+        said = circle(house)
+    finally:
+        for name in planted:
+            (house / "services" / f"{name}.py").unlink()
+    assert said.strip() in {
+        "a circle: services.first -> services.second -> services.first",
+        "a circle: services.second -> services.first -> services.second",
+    }
 
 
 def imported(path: Path) -> set[str]:

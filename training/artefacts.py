@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from training.blends.ensemble import EnsembleData, EvalLists, TrainRows
+from training.lists.arrays import EnsembleData, EvalLists, TrainRows
 
 _GIVEN = "given."  # before the name of the member whose scores they are
 

@@ -20,8 +20,9 @@ from ranking.layout import Layout
 from ranking.metrics import bootstrap_interval, paired_bootstrap_interval
 from ranking.types import FloatArray, Surface
 from training.artefacts import load_ensemble_data, load_lists
-from training.blends.ensemble import DEFAULT, TEXT, EvalLists, fit, ndcg, tail_share
+from training.blends.ensemble import DEFAULT, TEXT, fit, ndcg, tail_share
 from training.host import host
+from training.lists.arrays import EvalLists
 from training.release.evaluate import as_row
 from training.release.publish import code_revision
 

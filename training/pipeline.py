@@ -28,7 +28,8 @@ from ranking.text import pair_tensors
 from ranking.types import Surface
 from training import dataset, online, sources, tables
 from training.artefacts import load_ensemble_data, load_lists, save_ensemble_data, save_lists, write_json
-from training.blends.ensemble import EnsembleData, EvalLists, Fitted
+from training.blends.ensemble import Fitted
+from training.lists.arrays import EnsembleData, EvalLists
 from training.lists.requests import from_frame
 from training.profile import PROFILES, Profile
 from training.progress import Bar, console
@@ -195,8 +196,7 @@ def _scores(layout: Layout, frames: Staged, text: Staged, profile: Profile) -> S
             save_lists(out / f"{surface.value}_test.npz", evals[surface, "test"])
             save_texts(out / f"{surface.value}_texts.npz", text_data(loaded, surface, profile.bert_pairs, profile.seed))
 
-    code = source_files("training/blends/ensemble.py", "training/search/texts.py")
-    code += source_files(*(f"training/lists/{n}.py" for n in ("strangers", "ranker_texts")))
+    code = source_files("training/search/texts.py", *(f"training/lists/{n}.py" for n in ("arrays", "strangers", "ranker_texts")))
     code += source_files(*(f"training/members/{n}.py" for n in ("bert", "bm25", "bi_encoder")))
     return stage(layout.training / "scores", {"frames": frames.key, "bert": text.key}, build, code=code)
 

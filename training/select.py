@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from ranking.errors import LongtailError
 from ranking.fairness.policy import FairnessPolicy
 from ranking.features import MODEL_COLUMNS
-from training.blends.ensemble import EnsembleData, EvalLists, Fitted, fit, tail_share
+from training.blends.ensemble import Fitted, fit, tail_share
+from training.lists.arrays import EnsembleData, EvalLists
 from training.lists.retrieval import first_stage
 from training.members.registry import check_servable
 from training.progress import console

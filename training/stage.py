@@ -17,7 +17,7 @@ from typing import Any
 
 STAMP = "stage.json"
 ROOT = Path(__file__).parents[1]
-CORE = tuple((ROOT / "ranking" / f"{name}.py") for name in ("types", "features", "text", "assemble"))
+CORE = tuple((ROOT / "ranking" / f"{name}.py") for name in ("types", "features", "aggregates", "text", "assemble"))
 """Code of the core that feature values and training rows depend on: part of the key of every stage that makes them."""
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ranking.features import INTEREST_HALF_LIFE_DAYS, cosines, interest, recency_weights
+from ranking.interest import INTEREST_HALF_LIFE_DAYS, cosines, interest, recency_weights
 
 
 def test_it_is_the_sum_over_the_history() -> None:

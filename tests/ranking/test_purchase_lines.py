@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ranking.aggregates import tiers
 from ranking.behaviour import NOT_KNOWN, Lines, fading, item_statistics, item_windows, popularity, user_behaviour, week_of
 from ranking.features import (
     AFFINITY_HALF_LIFE,
@@ -23,7 +24,6 @@ from ranking.features import (
     USER_BEHAVIOUR,
     VIEWS,
     WHOLE,
-    tiers,
 )
 from ranking.types import TIERS
 

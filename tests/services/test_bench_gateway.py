@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 from longtail.ranking.v1 import ranking_service_pb2 as pb
 
-from services.bench import arrivals
+from ranking.layout import Layout
+from services.bench import arrivals, overload
 from services.bench import gateway as bench
 from services.bench.arrivals import Offered
 from services.bench.load import METHOD
+from services.bench.platform import QUICK, Platform
+from services.bench.stubbed import cpu_s, rss_mb, stub_gateway
 from services.client.throttle import Throttle
 from services.gateway.servicer import NAME
 from tests.services.gateway_fakes import Gateway, eventually, gateway, search
@@ -65,11 +68,11 @@ async def test_answers_that_are_not_whole_are_not_good(gw: Gateway) -> None:
     """A member that is gone costs an answer its worth; other degradations, as that no features can be read, do not."""
     gw.store.down = True
     payloads = repeat(search(3).SerializeToString())
-    whole = await arrivals.offer(gw.server.address, METHOD, payloads, rate=50.0, seconds=0.2, seed=0, fit=bench._whole)
+    whole = await arrivals.offer(gw.server.address, METHOD, payloads, rate=50.0, seconds=0.2, seed=0, fit=overload.whole)
     assert (len(whole.latencies_ms), whole.unfit) == (whole.offered, 0)
     assert pb.RankResponse.FromString(whole.answers[0]).degradations
     gw.models.gone.add("trees")
-    parts = await arrivals.offer(gw.server.address, METHOD, payloads, rate=50.0, seconds=0.2, seed=0, fit=bench._whole)
+    parts = await arrivals.offer(gw.server.address, METHOD, payloads, rate=50.0, seconds=0.2, seed=0, fit=overload.whole)
     assert (len(parts.latencies_ms), parts.unfit) == (0, parts.offered)
 
 
@@ -82,11 +85,11 @@ def test_good_answers_came_in_time() -> None:
 async def test_the_stub_is_a_gateway_of_its_own(home: Path) -> None:
     """It ranks with every member's scores at hand, and leaves nothing in the platform's state directory."""
     before = left_in(home)
-    platform = bench.Platform(bench.Layout(home), "", "", "r1", ["--metrics-address", "off"], users=["u"], items=["i1"], queries=["ice"])
-    async with bench._stub(platform) as (address, pid):
+    platform = Platform(Layout(home), "", "", "r1", ["--metrics-address", "off"], users=["u"], items=["i1"], queries=["ice"])
+    async with stub_gateway(platform) as (address, pid):
         offered = await arrivals.offer(address, METHOD, repeat(search(3).SerializeToString()), rate=20.0, seconds=0.2, seed=0)
-        assert bench._rss_mb(pid) > 0
-        assert bench._cpu_s(pid) > 0
+        assert rss_mb(pid) > 0
+        assert cpu_s(pid) > 0
     assert not offered.failures
     components = {d.component for d in pb.RankResponse.FromString(offered.answers[0]).degradations}
     assert not any(name.startswith("member:") for name in components)
@@ -95,6 +98,6 @@ async def test_the_stub_is_a_gateway_of_its_own(home: Path) -> None:
 
 def test_too_few_items_are_an_error() -> None:
     """The longest list needs a thousand."""
-    platform = bench.Platform(bench.Layout(Path(sys.prefix)), "", "", "", [], users=["u"], items=["i1"], queries=["ice"])
+    platform = Platform(Layout(Path(sys.prefix)), "", "", "", [], users=["u"], items=["i1"], queries=["ice"])
     with pytest.raises(ValueError, match="need 1000 items"):
-        bench.run(platform, bench.QUICK)
+        bench.run(platform, QUICK)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ranking.features import MODEL_COLUMNS
-from training.blends.ensemble import EnsembleData, EvalLists, TrainRows
+from training.lists.arrays import EnsembleData, EvalLists, TrainRows
 
 D = len(MODEL_COLUMNS)
 

@@ -13,7 +13,7 @@ import pytest
 from ranking.calibrate import sigmoid
 from ranking.fairness.policy import FairnessPolicy
 from ranking.features import MODEL_COLUMNS
-from training.blends.ensemble import EnsembleData, EvalLists, TrainRows
+from training.lists.arrays import EnsembleData, EvalLists, TrainRows
 from training.members.registry import UNSERVED
 from training.release.policies import shipped
 from training.select import _POPULARITY, BASELINES, NoWinner, Terms, baselines, owed, winner

@@ -19,7 +19,7 @@ from ranking.layout import Layout
 from ranking.metrics import Interval, bootstrap_interval, paired_bootstrap_interval
 from ranking.types import FloatArray, Surface
 from training.artefacts import load_ensemble_data, load_lists
-from training.blends.ensemble import EvalLists
+from training.lists.arrays import EvalLists
 from training.members.registry import GIVEN
 from training.relevance.ensemble import standardised
 from training.toolbox.bench import NotBrought

@@ -24,8 +24,10 @@ from training.blends.calibrators import CALIBRATORS, fit_platt
 from training.blends.folds import by_group
 from training.blends.weighing import BLENDS, Evidence
 from training.imbalance.resample import RESAMPLERS, UNMOVED, resample
+from training.lists.arrays import EnsembleData, EvalLists, TrainRows
 from training.members.contract import NO_LIST, Rows, Scorer
 from training.members.registry import LIGHTGBM, MEMBERS, check_names, reads_text, train
+from training.release.policies import floored
 
 TEXT = "bert"
 DEFAULT: dict[str, Any] = {
@@ -45,62 +47,6 @@ DEFAULT: dict[str, Any] = {
 TREES_ALONE: dict[str, Any] = DEFAULT | {f"text_weight_{tier}": 0.0 for tier in TIERS}
 """The same without the text member: what the text has to beat."""
 FOLDS = 3  # of households, for what is learnt from out-of-fold scores
-
-
-@dataclass(frozen=True, slots=True)
-class TrainRows:
-    """Training rows: all positives and a known share of the negatives, from training weeks only."""
-
-    features: NDArray[np.float32]  # (n, d)
-    labels: NDArray[np.int8]  # (n,)
-    negatives_rate: float  # share of the negatives kept
-    lists: NDArray[np.int64]  # (n,) list of each row
-    households: NDArray[np.int64] | None = None  # (n,) who asked; None: nobody asked twice
-
-    def take(self, rows: NDArray[Any]) -> TrainRows:
-        """Some of the rows, by mask or index."""
-        households = None if self.households is None else self.households[rows]
-        return TrainRows(self.features[rows], self.labels[rows], self.negatives_rate, self.lists[rows], households)
-
-
-@dataclass(frozen=True, slots=True)
-class EvalLists:
-    """Whole validation or test lists as a gateway would get them: never resampled."""
-
-    features: NDArray[np.float32]  # (N, d)
-    labels: NDArray[np.int8]  # (N,)
-    tiers: NDArray[np.int8]  # (N,) codes into TIERS
-    given: Mapping[str, NDArray[np.float64]]  # member that is no function of the features -> (N,) its scores, NaN without text
-    offsets: NDArray[np.int64]  # (L + 1,)
-    ideal_positives: NDArray[np.int64]  # (L,) positives of the list before retrieval cut it
-    households: NDArray[np.int64] | None = None  # (L,) who asked; None: nobody asked twice
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def lists(self, which: NDArray[Any]) -> EvalLists:
-        """The lists at `which`, (l,) indices."""
-        spans = [np.arange(self.offsets[i], self.offsets[i + 1]) for i in which]
-        rows = np.concatenate(spans) if spans else np.empty(0, np.int64)
-        lengths = [len(s) for s in spans]
-        return EvalLists(
-            self.features[rows],
-            self.labels[rows],
-            self.tiers[rows],
-            {name: scores[rows] for name, scores in self.given.items()},
-            np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-            self.ideal_positives[which],
-            None if self.households is None else self.households[which],
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class EnsembleData:
-    """What every trial of one surface shares."""
-
-    train: TrainRows
-    calibrate: EvalLists  # validation lists that calibrators are fitted on
-    select: EvalLists  # the other validation lists, on which configurations are compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,19 +192,13 @@ def objective(config: Mapping[str, Any], data: EnsembleData, seed: int, *, threa
     raw, mine = _member_scores(training, (data.calibrate, lists), threads, fits)
     spec = _spec(names, chosen, data, raw, seed, threads, fits)
     p = fuse(str(config["blend"]), mine, lists) if fusion else blend(spec, mine, lists.tiers).probabilities
-    order = _floored(float(config["floor"]), p, lists) if "floor" in config else p
+    order = floored(float(config["floor"]), p, lists) if "floor" in config else p
     return {
         "ndcg10": float(np.nanmean(ndcg(order, lists))),
         "ne": float("nan") if fusion else metrics.normalized_entropy(p, lists.labels),
         "predicted_over_actual": float("nan") if fusion else metrics.predicted_over_actual(p, lists.labels),
         "tail_share10": float(tail_share(order, lists).mean()),
     }
-
-
-def _floored(floor: float, p: NDArray[np.float64], lists: EvalLists) -> NDArray[np.float64]:
-    from training.release.policies import floored  # which knows these lists
-
-    return floored(floor, p, lists)
 
 
 def fuse(name: str, logits: NDArray[np.float64], lists: EvalLists) -> NDArray[np.float64]:

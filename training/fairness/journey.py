@@ -14,9 +14,10 @@ import numpy as np
 from ranking.layout import Layout
 from ranking.types import TIERS
 from training.artefacts import load_ensemble_data
-from training.blends.ensemble import DEFAULT, EvalLists, Fitted, fit
+from training.blends.ensemble import DEFAULT, Fitted, fit
 from training.dataset import Features, assemble_lists, point_in_time
 from training.fairness.lists import ScoredLists, ideal_dcg, load, save
+from training.lists.arrays import EvalLists
 from training.lists.impressions import ads_lists
 from training.lists.retrieval import retrieval_scores
 from training.lists.types import RankingLists, Split, cut

@@ -1,1 +1,1 @@
-"""Ranking lists from canonical tables: impressions and queries by week, retrieval cut, frames with features, sample requests."""
+"""Ranking lists from canonical tables: impressions and queries by week, retrieval cut, frames and arrays, sample requests."""

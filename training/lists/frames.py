@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from ranking.features import MAX_QUERY_TOKENS, stable_key
 from ranking.layout import Layout
 from ranking.types import Surface
-from training.blends.ensemble import EvalLists, TrainRows
 from training.dataset import Assembled, assemble_lists, point_in_time
+from training.lists.arrays import EvalLists, TrainRows
 from training.lists.impressions import ads_lists
 from training.lists.queries import search_lists
 from training.lists.retrieval import retrieve

@@ -1,6 +1,6 @@
 """Requests as a backend would send them, made from the prepared data: what the demo and `longtail rank` ask.
 
-Bids do not exist in the data: an advertiser is taken to pay 5 % of the item's mean price per click. Everything else is real.
+Everything but the bids (`bids.py`) is real.
 """
 
 from __future__ import annotations
@@ -17,14 +17,13 @@ from ranking.features import MODEL_COLUMNS
 from ranking.layout import Layout
 from ranking.text import query_text
 from ranking.types import Surface
+from training.lists.bids import bids
 from training.lists.retrieval import first_stage
 from training.tables.duck import connect, views
 
 if TYPE_CHECKING:
     from training.lists.frames import Frame  # brings torch, which asking a question does not need
 
-BID_SHARE = 0.05
-LEAST_BID_MICROS = 10_000
 _PRICE = MODEL_COLUMNS.index("price_28d")
 
 _PROMOTED = """
@@ -149,8 +148,3 @@ def for_user(
         columns=columns if ads else {},
         bid_micros=bids(np.array([r[4] for r in chosen])) if ads else [],
     )
-
-
-def bids(prices: Any) -> list[int]:
-    """(n,) bids in micros: 5 % of the price, at least a cent."""
-    return [max(LEAST_BID_MICROS, round(float(p) * BID_SHARE * 1e6)) for p in prices]

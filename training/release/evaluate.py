@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ranking import metrics
 from ranking.metrics import Interval, bootstrap_interval, interval_of_draws, paired_bootstrap_interval
 from ranking.types import TIERS
-from training.blends.ensemble import EvalLists
+from training.lists.arrays import EvalLists
 
 FEWEST_LISTS = 10  # a mean over fewer lists is not reported
 PLACES = (10, 50)  # a page, and what a later stage gets to choose a page from

@@ -20,8 +20,8 @@ from ranking.fairness.rerank import rerank
 from ranking.fairness.windows import with_rest
 from ranking.features import MODEL_COLUMNS
 from ranking.types import Surface
-from training.blends.ensemble import EvalLists
-from training.lists.requests import bids
+from training.lists.arrays import EvalLists
+from training.lists.bids import bids
 
 RESERVE_MICROS = 5_000  # half a cent per click: without a reserve the last ad of a list is free
 FLOOR = 0.2  # of the first places, for tail items; new ones get half of it

@@ -21,8 +21,8 @@ from ranking.features import stable_key
 from ranking.layout import Layout
 from ranking.types import Surface
 from training.artefacts import digest, load_ensemble_data
-from training.blends.ensemble import EnsembleData, EvalLists
 from training.host import host
+from training.lists.arrays import EnsembleData, EvalLists
 from training.search.choices import Choices
 from training.search.choose import ENSEMBLE
 from training.search.fits import FOLDER, Fits, Trial

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from training.artefacts import digest, write_json
-from training.blends.ensemble import DEFAULT, TREES_ALONE, EnsembleData
+from training.blends.ensemble import DEFAULT, TREES_ALONE
+from training.lists.arrays import EnsembleData
 from training.search import fits, logs
 from training.search.choices import Choices
 from training.search.choose import ENSEMBLE, SearchResult, choose

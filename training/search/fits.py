@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from training.blends.ensemble import EnsembleData, Scores, objective
+from training.blends.ensemble import Scores, objective
+from training.lists.arrays import EnsembleData
 from training.search.claim import alone
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.artefacts import digest
-from training.blends.ensemble import EnsembleData, EvalLists, member_names
+from training.blends.ensemble import member_names
+from training.lists.arrays import EnsembleData, EvalLists
 from training.members.registry import RANKER, VECTORS
 from training.search.claim import ASKED
 from training.search.ensemble import RESULT

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.blends.ensemble import EnsembleData, EvalLists
+from training.lists.arrays import EnsembleData, EvalLists
 from training.members.registry import RANKER, VECTORS
 from training.search.journal import write_durably
 

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from ranking.aggregates import smoothed_rate, tiers_among
 from ranking.features import (
     ITEM_PROFILE,
     ITEM_STATISTICS,
@@ -27,8 +28,6 @@ from ranking.features import (
     SHORT_WINDOW,
     WHOLE,
     WINDOW,
-    smoothed_rate,
-    tiers_among,
 )
 from ranking.types import TIERS
 from training.tables.duck import write

@@ -12,8 +12,9 @@ from pathlib import Path
 import duckdb
 import numpy as np
 
+from ranking.aggregates import smoothed_rate
 from ranking.behaviour import NOT_KNOWN
-from ranking.features import DAY_WINDOWS, ITEM_WINDOWS, PRICE_STEP_PERCENT, SHORT_WINDOW, smoothed_rate
+from ranking.features import DAY_WINDOWS, ITEM_WINDOWS, PRICE_STEP_PERCENT, SHORT_WINDOW
 from training.tables.snapshots import ItemRows, write_items
 from training.tables.sold import BEFORE_ALL, IntArray, Sold, ratio, us
 from training.tables.weekly import Weeks, mean_rate

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from ranking.features import MODEL_COLUMNS, stable_key
 from ranking.layout import Layout
-from training.blends.ensemble import EvalLists
 from training.dataset import Features, assemble_lists, point_in_time
+from training.lists.arrays import EvalLists
 from training.lists.impressions import ads_lists
 from training.lists.types import RankingLists, Split, sample_negatives
 from training.progress import Bar

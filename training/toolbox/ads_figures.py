@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ranking import metrics
 from ranking.metrics import interval_of_draws, list_draws, paired_bootstrap_interval
 from ranking.types import TIERS, FloatArray
-from training.blends.ensemble import EvalLists
+from training.lists.arrays import EvalLists
 from training.release.evaluate import Row, as_row, evaluate
 from training.toolbox.ads_data import Part
 from training.toolbox.outcome import GAIN

@@ -14,7 +14,8 @@ from ranking.features import MODEL_COLUMNS
 from ranking.layout import Layout
 from ranking.types import FloatArray, Surface
 from training.artefacts import load_ensemble_data, load_lists
-from training.blends.ensemble import EnsembleData, EvalLists, fit
+from training.blends.ensemble import fit
+from training.lists.arrays import EnsembleData, EvalLists
 from training.members.registry import GIVEN
 from training.progress import Bar
 from training.release.evaluate import evaluate, versus

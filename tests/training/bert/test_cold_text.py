@@ -10,7 +10,7 @@ from ranking.features import MODEL_COLUMNS
 from ranking.layout import Layout
 from training.artefacts import save_ensemble_data, save_lists
 from training.bert import bench, cold
-from training.blends.ensemble import EnsembleData, EvalLists, TrainRows
+from training.lists.arrays import EnsembleData, EvalLists, TrainRows
 from training.toolbox.bench import NotBrought
 
 LISTS, PER = 40, 12

@@ -9,7 +9,8 @@ from ranking.calibrate import sigmoid, undo_negative_sampling
 from tests.training.data import ensemble_data
 from training.artefacts import load_ensemble_data, save_ensemble_data
 from training.blends.calibrators import CALIBRATORS
-from training.blends.ensemble import DEFAULT, EnsembleData, fit, ndcg, objective
+from training.blends.ensemble import DEFAULT, fit, ndcg, objective
+from training.lists.arrays import EnsembleData
 from training.release.evaluate import evaluate
 
 CONFIG = {**DEFAULT, "rounds": 20, "negatives_rate": 0.5, "text_weight_head": 0.5, "text_weight_tail": 0.5, "text_weight_new": 0.5}

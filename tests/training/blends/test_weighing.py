@@ -15,9 +15,10 @@ from ranking.fuse import FUSIONS
 from ranking.types import TIERS
 from tests.training.data import ensemble_data
 from training.blends import ensemble, selection, stack
-from training.blends.ensemble import DEFAULT, EnsembleData, EvalLists, TrainRows, fit, fuse, ndcg, objective, out_of_fold
+from training.blends.ensemble import DEFAULT, fit, fuse, ndcg, objective, out_of_fold
 from training.blends.folds import by_group
 from training.blends.weighing import BLENDS
+from training.lists.arrays import EnsembleData, EvalLists, TrainRows
 from training.members.contract import Member, Rows
 
 CONFIG = {**DEFAULT, "members": "logistic+bert+bm25", "rounds": 5, "negatives_rate": 0.5}

@@ -13,7 +13,7 @@ from ranking import metrics
 from ranking.calibrate import sigmoid
 from ranking.metrics import ndcg_at_k, recall_at_k
 from tests.training.data import lists as made_lists
-from training.blends.ensemble import EvalLists
+from training.lists.arrays import EvalLists
 from training.release.evaluate import evaluate, versus
 
 

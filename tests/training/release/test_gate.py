@@ -14,7 +14,7 @@ import cli
 from ranking.calibrate import sigmoid
 from ranking.types import TIERS
 from training import pipeline
-from training.blends.ensemble import EvalLists
+from training.lists.arrays import EvalLists
 from training.release.evaluate import evaluate
 from training.release.gate import CalibrationRefused, Finding, Gate, Verdict, check, gated, refuse
 

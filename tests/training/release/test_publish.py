@@ -18,7 +18,8 @@ from ranking.types import Surface
 from ranking.variants import BF16, FP32, INT8, Parity
 from tests.deploy.releases import bert_model, text_batch
 from tests.training.data import ensemble_data
-from training.blends.ensemble import DEFAULT, EvalLists, fit
+from training.blends.ensemble import DEFAULT, fit
+from training.lists.arrays import EvalLists
 from training.members.registry import UNSERVED
 from training.release.draft import next_version
 from training.release.policies import shipped, tail_floor

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ranking.aggregates import smoothed_rate, tiers
 from ranking.features import (
     HEAD_SHARE,
     INTEREST_CATEGORIES,
@@ -22,9 +23,7 @@ from ranking.features import (
     SIDE_VIEWS,
     VIEWS,
     View,
-    smoothed_rate,
     stable_key,
-    tiers,
 )
 from ranking.text import interest_text
 from ranking.types import TIERS
