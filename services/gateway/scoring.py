@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -169,12 +169,7 @@ class Scoring:
         # What the cache knows needs no task of its own: of a warm list only the feature members are waited for.
         rows = {m.name: self._remembered(m, items, text) for m in members if m.kind == "text"}
         asked = [m for m in members if rows.get(m.name) is None]
-        answers = [
-            self._guarded(
-                m, len(items), self._features(m, matrix, deadline) if m.kind == "features" else self._text(loaded, m, items, text, deadline)
-            )
-            for m in asked
-        ]
+        answers = [self._guarded(loaded, m, matrix, items, text, deadline) for m in asked]
         told = [await answers[0]] if len(answers) == 1 else await asyncio.gather(*answers)
         return {name: row for name, row in rows.items() if row is not None} | {m.name: o for m, o in zip(asked, told, strict=True)}
 
@@ -190,14 +185,17 @@ class Scoring:
             for task in tasks.values():
                 task.cancel()
 
-    @staticmethod
-    async def _guarded(member: Member, n: int, answer: Awaitable[_Outcome]) -> _Outcome:
+    async def _guarded(
+        self, loaded: LoadedRelease, member: Member, matrix: Float32Array, items: ItemFeatures, text: str, deadline: float
+    ) -> _Outcome:
         began = time.monotonic()
         try:
-            return await answer
+            if member.kind == "features":
+                return await self._features(member, matrix, deadline)
+            return await self._text(loaded, member, items, text, deadline)
         except Exception:  # the boundary of one member: a fault in it must not take the others' scores along
             log.exception("member_failed", extra={"member": member.name})
-            return _Outcome(np.full(n, np.nan), Degradation(_component(member), "ERROR", _BUG), (time.monotonic() - began) * 1e3)
+            return _Outcome(np.full(len(items), np.nan), Degradation(_component(member), "ERROR", _BUG), (time.monotonic() - began) * 1e3)
 
     async def _features(self, member: Member, matrix: Float32Array, deadline: float) -> _Outcome:
         began = time.monotonic()

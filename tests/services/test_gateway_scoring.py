@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import time
 from pathlib import Path
@@ -223,3 +224,21 @@ async def test_numbers_that_are_none_count_as_absent(loaded: LoadedRelease) -> N
     assert [d.reason for d in found.degradations] == ["UNAVAILABLE"]
     await ask(scorer, loaded, distinct(4))
     assert models.rows("bert") == 8
+
+
+async def test_a_call_cancelled_before_its_members_began_leaves_nothing_behind(
+    loaded: LoadedRelease, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Cancelled between asking all members at once and the first of them starting: no coroutine is left that nobody waits for."""
+    matrix, spec = np.zeros((3, len(MODEL_COLUMNS)), np.float32), loaded.release.blends[Surface.SEARCH]
+    assert len(spec.members) > 1
+    models = FakeModels()
+    asked = scoring(models).score(loaded, spec, matrix=matrix, items=distinct(3), text="ice", deadline=time.monotonic() + 5.0)
+    call = asyncio.create_task(asked)
+    await asyncio.sleep(0)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    gc.collect()
+    assert models.calls == []
+    assert [str(w.message) for w in recwarn if "never awaited" in str(w.message)] == []
