@@ -58,7 +58,7 @@ def test_coverage_weighs_rare_words() -> None:
 
 
 def test_candidates_are_held_against_the_categories_of_the_whole_catalogues_answer() -> None:
-    """Asked for mugs, the catalogue answers with mugs and a cup among them, none with a lamp: of two candidates the cup is of its category."""
+    """Asked for mugs, the catalogue answers with mugs and a cup, not with a lamp: of two candidates the cup is of the answer's category."""
     mugs = [{"item_id": f"m{i}", "title": "mug", "category_path": "Home > Mugs"} for i in range(3)]
     others = [
         {"item_id": "cup", "title": "cup", "category_path": "Home > Mugs"},
