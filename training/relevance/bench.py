@@ -34,6 +34,7 @@ LEFT_OUT: dict[str, tuple[str, ...]] = {
                     "unwanted_cosine", "without_", "z_cosine", "rank_cosine", "z_maxsim", "rank_maxsim", "z_penalised", "rank_penalised",
                     "z_weakest", "rank_weakest", "z_last", "rank_last", "z_title_maxsim", "rank_title_maxsim", "near_", "smooth_"),
     "what is not wanted": ("unwanted_", "denied_", "negated", "without_", "penalised", "z_penalised", "rank_penalised", "smooth_penalised"),
+    "the catalogue's answer": ("retrieved_", "lift_"),
     "price and ratings": ("log_", "rating", "z_log_", "rank_log_", "z_rating", "rank_rating"),
 }  # fmt: skip
 """Groups of features by how their names begin: ridge without each shows what the group is worth."""

@@ -18,6 +18,8 @@ from ranking.features import HEAD_SHARE
 from ranking.types import FloatArray, IntArray
 from training.sources import esci
 
+_WITHIN = " > "  # between the parts of a category path
+
 
 @dataclass(frozen=True)
 class Catalogue:
@@ -54,6 +56,11 @@ class Catalogue:
     def rows(self) -> dict[str, int]:
         """Row of each product id."""
         return {asin: row for row, asin in enumerate(self.asins)}
+
+    @cached_property
+    def paths(self) -> tuple[tuple[str, ...], ...]:
+        """The categories of each product, widest first; none where unknown."""
+        return tuple(tuple(path.split(_WITHIN)) if path else () for path in self.categories)
 
     @cached_property
     def tiers(self) -> IntArray:

@@ -1,6 +1,7 @@
-"""What the words say of how well products suit a query: overlap by field, numbers, brand, colour, who it is for, negation.
+"""What the words say of how well products suit a query: overlap by field, numbers, brand, colour, who it is for, negation, and whether they
+are of the categories that the whole catalogue answers with.
 
-One vector of named features per (query, product); nothing is learnt here, and no product is compared with another.
+One vector of named features per (query, product); nothing is learnt here, and no candidate is compared with another.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from itertools import pairwise
 import numpy as np
 
 from ranking.types import FloatArray, IntArray
+from training.relevance import retrieved
 from training.relevance.catalogue import Catalogue
 from training.relevance.fields import Field
 from training.relevance.query import NEGATORS, Query
+from training.relevance.retrieved import Groups
 from training.relevance.words import is_number, measures, told, trigrams, words
 
 _COLOURS = (
@@ -71,6 +74,11 @@ class Lexicon:
         """Everything written of a product."""
         c = self.catalogue
         return Field(" ".join(parts) for parts in zip(c.titles, c.brands, c.categories, c.colours, c.descriptions, strict=True))
+
+    @cached_property
+    def groups(self) -> Groups:
+        """Categories and brands."""
+        return Groups.of(self.catalogue.paths, self.catalogue.brands)
 
     @cached_property
     def brands(self) -> dict[str, tuple[str, ...]]:
@@ -192,7 +200,12 @@ def standing(query: Query, rows: IntArray, lexicon: Lexicon) -> dict[str, FloatA
     }
 
 
-PARTS: tuple[Part, ...] = (overlap, numbers, brand_and_colour, negation, standing)
+def retrieval(query: Query, rows: IntArray, lexicon: Lexicon) -> dict[str, FloatArray]:
+    """Whether the product is of the categories and the brand that the catalogue's best matches are of."""
+    return retrieved.features(lexicon.head.bm25(query.wanted, np.arange(len(lexicon.catalogue))), rows, lexicon.groups)
+
+
+PARTS: tuple[Part, ...] = (overlap, numbers, brand_and_colour, negation, standing, retrieval)
 
 
 def features(query: Query, rows: IntArray, lexicon: Lexicon) -> dict[str, FloatArray]:

@@ -57,6 +57,22 @@ def test_coverage_weighs_rare_words() -> None:
     assert Field(("", "")).bm25(["red"], np.array([0, 1])).tolist() == [0, 0]
 
 
+def test_candidates_are_held_against_the_categories_of_the_whole_catalogues_answer() -> None:
+    """Asked for mugs, the catalogue answers with mugs and a cup, not with a lamp: of two candidates the cup is of the answer's category."""
+    mugs = [{"item_id": f"m{i}", "title": "mug", "category_path": "Home > Mugs"} for i in range(3)]
+    others = [
+        {"item_id": "cup", "title": "cup", "category_path": "Home > Mugs"},
+        {"item_id": "lamp", "title": "lamp", "category_path": "Home > Lamps"},
+    ]
+    catalogue = Catalogue.of([*mugs, *others])
+    found = lexical.features(parse("mug"), np.array([3, 4]), lexical.Lexicon(catalogue))
+    assert catalogue.paths[4] == ("Home", "Lamps")
+    weights = 1 / np.log2(2 + np.arange(5))
+    matching = weights[:4].sum() / weights.sum()  # the cup by its category's name; the lamp, the fifth, not at all
+    assert found["retrieved_level1"] == pytest.approx([matching, matching])
+    assert found["retrieved_level2"] == pytest.approx([matching, 0])
+
+
 def test_maxsim_is_the_mean_of_the_best_matches() -> None:
     """Two tokens match a title's tokens with cosines 1 and .6: the mean is .8 and the weakest of the query's own is its own."""
     query = np.array([[1, 0], [0, 1]], np.float32)
@@ -102,4 +118,5 @@ def test_a_list_of_one_product_has_features() -> None:
     catalogue = made("red mug")
     found = matrix(lists_of({"mug": [(0, 1.0)]}), Searchable(catalogue, shop.Letters()))
     unknown = {name for name in found.names if np.isnan(found.column(name)).any()}
-    assert unknown == {"log_price", "rating", "cosine_category"}
+    of_no_category = {name for name in found.names if name.startswith(("retrieved_level", "retrieved_brand", "lift_"))}
+    assert unknown == {"log_price", "rating", "cosine_category"} | of_no_category
