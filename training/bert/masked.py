@@ -128,6 +128,8 @@ def mask_token() -> int:
 def on_items(encoder: Any, items: Sequence[NDArray[np.int64]], special: SpecialTokens, out: Path, seed: int) -> None:
     """Adapt the encoder, in place, to items' texts, each read once an epoch however many lists it is in."""
     distinct = [*{text.tobytes(): text for text in items if len(text)}.values()]
+    if not distinct:
+        return
     nothing = [np.empty(0, np.int64)] * len(distinct)
     adapt(encoder, Pairs.alone(nothing, distinct, {}), special, out, settings=replace(SETTINGS, seed=seed), what="items' texts")
 

@@ -24,8 +24,11 @@ File = Annotated[Path, typer.Argument(help="reviews.csv.gz, a CSV with its colum
 @app.command("train")
 def train_model(
     reviews: File,
-    epochs: Annotated[float, typer.Option(help="passes over the reviews; each reads a third of the positive ones, in turns")] = 3.0,
-    rows: Annotated[int, typer.Option(help="only so many reviews, drawn at random; 0: all")] = 0,
+    epochs: Annotated[
+        float,
+        typer.Option(min=0.1, help="passes over the reviews; each reads a third of the positive ones, in turns"),
+    ] = 3.0,
+    rows: Annotated[int, typer.Option(min=0, help="only so many reviews, drawn at random; 0: all")] = 0,
     models: Annotated[int, typer.Option(min=1, help="encoders, tuned from different seeds, that read as one")] = MODELS,
     resume: Annotated[bool, typer.Option("--resume", help="go on from the last checkpoint")] = False,
     seed: Annotated[int, typer.Option()] = 0,

@@ -21,6 +21,7 @@ from ranking.errors import UnknownName
 from ranking.features import MAX_QUERY_TOKENS
 from ranking.text import SpecialTokens
 from ranking.types import FloatArray
+from training.artefacts import write_text
 from training.bert import encoder as encoders
 from training.bert.data import FRAME, Pairs
 from training.bert.fit import outputs
@@ -35,7 +36,7 @@ from training.tables.tokens import Tokens, tokenizer_file
 METHODS = ("bert", "words", "blend")
 TASKS = ("sentiment", "stars", "recommended")
 SEEN = "seen.npz"
-_BERT = "bert-{}"
+_BERT, _FACTS = "bert-{}", "sentiment.json"
 LENGTH = 128
 """Tokens of a review, framed: what the encoder was trained on. A longer one keeps its title and its first words."""
 
@@ -151,18 +152,25 @@ class Sentiment:
         read = {name: Read(scores, decide(scores, np.array(offsets)), yes) for name, (scores, yes, offsets) in found.items()}
         return {name: read[name] for name in methods}
 
-    def save(self, folder: Path) -> None:
-        """Write into the folder, which is made."""
+    def save(self, folder: Path, *, weights: bool = True) -> None:
+        """Write into the folder, which is made; a folder in which this was not done to its end holds no model.
+
+        Args:
+            folder: of the model.
+            weights: False: those that are there are this model's, and stay.
+        """
         folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob(_BERT.format("*")):  # of a model that had more of them
-            shutil.rmtree(left)
-        for i, model in enumerate(self.models):
-            save_heads(model, folder / _BERT.format(i))
-        self.words.save(folder)
+        if weights:
+            (folder / _FACTS).unlink(missing_ok=True)
+            for left in folder.glob(_BERT.format("*")):  # of a model that had more of them
+                shutil.rmtree(left)
+            for i, model in enumerate(self.models):
+                save_heads(model, folder / _BERT.format(i))
+            self.words.save(folder)
         if self.seen is not None:
             np.savez_compressed(folder / SEEN, training=self.seen.training, validation=self.seen.validation)
         facts = replace(self.facts, models=len(self.models))
-        (folder / "sentiment.json").write_text(json.dumps(asdict(facts), indent=1), encoding="utf-8")
+        write_text(folder / _FACTS, json.dumps(asdict(facts), indent=1))
 
     @classmethod
     def load(cls, folder: Path) -> Sentiment:
@@ -171,9 +179,9 @@ class Sentiment:
         Raises:
             FileNotFoundError: there is no model; the message names the command that makes one.
         """
-        if not (folder / "sentiment.json").is_file() or not (folder / _BERT.format(0)).is_dir():
+        if not (folder / _FACTS).is_file() or not (folder / _BERT.format(0)).is_dir():
             raise FileNotFoundError(f"{folder}: no sentiment model; `python -m training.sentiment train FILE` makes it")
-        read = json.loads((folder / "sentiment.json").read_text(encoding="utf-8"))
+        read = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
         known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in read.items()}
         facts = Facts(**known)
         models = tuple(load_heads(folder / _BERT.format(i)) for i in range(facts.models))

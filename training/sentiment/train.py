@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ from ranking.types import FloatArray
 from training.artefacts import write_text
 from training.bert import encoder as encoders
 from training.bert import tuning
+from training.bert.data import Pairs
 from training.bert.fit import Settings, fit, steps_of
 from training.bert.heads import task
+from training.bert.kept import digest
 from training.bert.model import Heads
 from training.sentiment import MODELS, words
 from training.sentiment.decide import best_offsets, decide, stable_offsets
@@ -52,7 +54,7 @@ def train(
         models: encoders, tuned one after the other from `settings.seed` on; they read as one.
         encoder: makes what is tuned; default: the pretrained one.
         method: of `tuning.METHODS`; what it adds must fold into the encoder.
-        resume: go on where an interrupted training was.
+        resume: go on where an interrupted training of the same reviews and settings was; it may have been of fewer or more encoders.
 
     Returns:
         Figures on the test part, by `judge.figures`, and how long it took.
@@ -61,13 +63,12 @@ def train(
         raise ValueError(f"models: need at least one, got {models}")
     train_part, valid, test = parts(reviews, settings.seed)
     lexical = words.train(train_part, seed=settings.seed)
-    checkpoints = out / "checkpoints"
-    if not resume:
-        shutil.rmtree(checkpoints, ignore_errors=True)
+    checkpoints, pairs = out / "checkpoints", tokenised(train_part)
+    _take_up(checkpoints, {"reviews": digest(pairs), "method": method} | asdict(replace(settings, checkpoints=0)), resume=resume)
     tuned, runs = [], []
     for i in range(models):
         chosen = replace(settings, seed=settings.seed + i)
-        model, run = _tuned(train_part, checkpoints / str(i), chosen, encoder, method, f"sentiment {i + 1} of {models}")
+        model, run = _tuned(pairs, checkpoints / str(i), chosen, encoder, method, f"sentiment {i + 1} of {models}")
         tuned.append(model)
         runs.append(run)
     made = Sentiment(tuple(tuned), lexical, Facts(seed=settings.seed), Seen.of(train_part, valid))
@@ -78,18 +79,30 @@ def train(
     return told
 
 
+def _take_up(checkpoints: Path, asked: dict[str, Any], *, resume: bool) -> None:
+    """Say in the folder what is trained, or see that it is what was: an encoder of another split would be judged on what it has read."""
+    said = checkpoints / "asked.json"
+    if resume and said.is_file():
+        before = json.loads(said.read_text(encoding="utf-8"))
+        if other := [name for name in asked if before.get(name) != asked[name]]:
+            raise ValueError(f"resume: the interrupted training had other {', '.join(other)}; ask for the same, or start anew without it")
+        return
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    write_text(said, json.dumps(asked))
+
+
 def _tuned(
-    reviews: Reviews, folder: Path, settings: Settings, encoder: Callable[[], Any], method: str, what: str
+    pairs: Pairs, folder: Path, settings: Settings, encoder: Callable[[], Any], method: str, what: str
 ) -> tuple[Heads, dict[str, Any]]:
     """One encoder with its heads, from the newest checkpoint in the folder, or as it was left there when it was done; and how it ran."""
     done, told = folder / "done", folder / "done" / "run.json"
     if told.is_file():
         return load_heads(done), dict(json.loads(told.read_text(encoding="utf-8")))
-    common = reviews.classes == 2
+    common = pairs.labels["sentiment"] == 2
     taken = int((~common).sum() + np.ceil(settings.share * common.sum()))
     tuned = tuning.apply(method, encoder(), steps_of(settings, taken), seed=settings.seed)
     model = Heads.seeded(tuned, [replace(task(name), weight=WEIGHTS[name]) for name in TASKS], settings.seed)
-    ran = fit(model, tokenised(reviews), special(), folder, settings=settings, common=common, resume=True, what=what)
+    ran = fit(model, pairs, special(), folder, settings=settings, common=common, resume=True, what=what)
     model.encoder = tuning.plain(model.encoder)
     run = {"seconds": ran.seconds, "steps": ran.steps, "history": ran.history}
     save_heads(model, done)
@@ -118,7 +131,7 @@ def settle(reviews: Reviews, out: Path) -> dict[str, Any]:
     train_part, valid, test = parts(reviews, stored.facts.seed)
     made = replace(stored, seen=Seen.of(train_part, valid))
     run = {key: before[key] for key in ("reviews", "models", "seconds", "steps")}
-    return _kept(made, valid, test, out, run, before["history"])
+    return _kept(made, valid, test, out, run, before["history"], weights=False)
 
 
 def parts(reviews: Reviews, seed: int) -> tuple[Reviews, Reviews, Reviews]:
@@ -128,7 +141,9 @@ def parts(reviews: Reviews, seed: int) -> tuple[Reviews, Reviews, Reviews]:
     return train_part, valid, test
 
 
-def _kept(made: Sentiment, valid: Reviews, test: Reviews, out: Path, run: dict[str, Any], history: Any) -> dict[str, Any]:
+def _kept(
+    made: Sentiment, valid: Reviews, test: Reviews, out: Path, run: dict[str, Any], history: Any, *, weights: bool = True
+) -> dict[str, Any]:
     """Find what validation decides, measure on the test reviews, and save."""
     made = replace(made, facts=fitted(made, valid))
     read = made.read(test)
@@ -137,7 +152,7 @@ def _kept(made: Sentiment, valid: Reviews, test: Reviews, out: Path, run: dict[s
         "pr": {name: curves(one, test) for name, one in read.items() if name in ("bert", "words")},
         "history": history,
     }
-    replace(made, facts=replace(made.facts, training=told)).save(out)
+    replace(made, facts=replace(made.facts, training=told)).save(out, weights=weights)
     return told
 
 

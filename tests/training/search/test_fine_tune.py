@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from tests.training.bert.tiny_bert import SPECIAL, pairs, tiny
 from tests.training.data import ensemble_data
 from training.bert.data import Pairs
+from training.bert.masked import ADAPTATIONS
 from training.members.registry import UNSERVED
 from training.search.choices import Choices
 from training.search.fine_tune import Rankers
@@ -126,6 +128,13 @@ def test_the_encoder_may_read_the_items_first(whole: tuple[Path, list[tuple[dict
     scores = [read(folder).arrays["scores.train"] for folder in (whole[0], tmp_path / "straight", tmp_path / "died")]
     np.testing.assert_array_equal(scores[1], scores[2])
     assert not (scores[0] == scores[1]).any()
+
+
+def test_items_without_a_word_leave_the_encoder_as_it_is(tmp_path: Path) -> None:
+    """There is nothing to read first, and that is no error."""
+    encoder, untouched = tiny(), tiny()
+    ADAPTATIONS["masked"](encoder, [np.empty(0, np.int64)] * 3, SPECIAL, tmp_path, 0)
+    assert all(torch.equal(a, b) for a, b in zip(encoder.parameters(), untouched.parameters(), strict=True))
 
 
 def test_texts_come_back_as_they_were_written(tmp_path: Path) -> None:

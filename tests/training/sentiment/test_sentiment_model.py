@@ -117,12 +117,33 @@ def test_an_interrupted_training_goes_on(trained: Path, labelled: Path, tmp_path
     with pytest.raises(KeyboardInterrupt):
         go(resume=False)
     monkeypatch.setattr("training.sentiment.train.fit", fit)
+    for other, name in ((replace(FAST, seed=1), "reviews, seed"), (replace(FAST, epochs=9), "epochs")):
+        with pytest.raises(ValueError, match=f"resume: the interrupted training had other {name}; ask for the same"):
+            train(read(labelled), tmp_path / "model", settings=other, models=2, encoder=tiny, resume=True)
     go(resume=True)
     assert tuned == [0, 1]
     some = read(labelled).take(np.arange(20))
     ended, whole = (Sentiment.load(one).read(some)["bert"] for one in (tmp_path / "model", trained))
     np.testing.assert_array_equal(ended.scores, whole.scores)
     assert not (tmp_path / "model" / "checkpoints").exists()
+
+
+def test_a_folder_that_was_not_written_to_its_end_holds_no_model(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed while it writes over another model, it leaves no mixture of both; finding thresholds anew leaves the weights alone."""
+    stored, folder = Sentiment.load(trained), Path(shutil.copytree(trained, tmp_path / "model"))
+    weights = [path.stat().st_mtime_ns for path in sorted(folder.rglob("*.safetensors"))]
+    replace(stored, facts=replace(stored.facts, offsets=(0.5, 0.25, 0.0))).save(folder, weights=False)
+    assert Sentiment.load(folder).facts.offsets == (0.5, 0.25, 0.0)
+    assert [path.stat().st_mtime_ns for path in sorted(folder.rglob("*.safetensors"))] == weights
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("training.sentiment.words.Words.save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        stored.save(folder)
+    with pytest.raises(FileNotFoundError, match="no sentiment model"):
+        Sentiment.load(folder)
 
 
 def test_judging_a_file_gives_the_figures_of_each_class(trained: Path, labelled: Path) -> None:
