@@ -110,9 +110,8 @@ async def test_a_worker_that_does_not_stop_is_killed(tmp_path: Path, monkeypatch
 
 async def test_a_parent_waits_for_the_workers_of_one_that_was_killed(tmp_path: Path) -> None:
     """While a worker of before lives on the address its successors are not begun; one on another address is nobody's business."""
-    for worker, address in ((1, "127.0.0.1:7"), (2, "127.0.0.1:8")):
-        command = [sys.executable, str(PROGRAM), str(tmp_path), str(worker), address]
-        await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE)
+    commands = [[sys.executable, str(PROGRAM), str(tmp_path), worker, at] for worker, at in (("1", "127.0.0.1:7"), ("2", "127.0.0.1:8"))]
+    running = [await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE) for command in commands]
     await eventually(lambda: (tmp_path / "run" / "gateway-1.json").exists() and (tmp_path / "run" / "gateway-2.json").exists())
     waiting = asyncio.create_task(parent._without_left(parent.Layout(tmp_path), Settings(home=tmp_path, address="127.0.0.1:7")))
     done, _ = await asyncio.wait([waiting], timeout=0.2)
@@ -121,7 +120,8 @@ async def test_a_parent_waits_for_the_workers_of_one_that_was_killed(tmp_path: P
     await waiting
     assert not gone(pids(tmp_path, 2)[0])
     os.kill(pids(tmp_path, 2)[0], signal.SIGTERM)
-    await eventually(lambda: gone(pids(tmp_path, 2)[0]))
+    await asyncio.gather(*(process.wait() for process in running))  # the loop is not closed over them
+    assert gone(pids(tmp_path, 2)[0])
 
 
 def test_a_worker_is_the_same_program_with_the_parents_port() -> None:
