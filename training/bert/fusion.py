@@ -17,6 +17,7 @@ from training.bert.heads import Task, listwise
 from training.bert.segments import compared, pooled
 
 MODALITIES = ("text", "features", "image")
+_PRODUCTS = 4  # with 32 the head learnt single pairs by heart, with none it needed three times the lists (docs/benchmarks/bert.md)
 
 
 class Fusion(nn.Module):
@@ -48,15 +49,20 @@ class Fusion(nn.Module):
             gated: gates per modality (Arevalo et al. 2017); False: concatenation.
             drop_images: share of the images that are taken for missing in a training step.
             use: modalities that take part.
+
+        Raises:
+            ValueError: too narrow a projection.
         """
         super().__init__()
+        if hidden <= _PRODUCTS:
+            raise ValueError(f"hidden: {hidden}, need more than {_PRODUCTS}")
         self.gated, self.drop_images, self.use = gated, drop_images, use
         self.scale = nn.Parameter(torch.tensor(5.0))
         self.bias = nn.Parameter(torch.tensor(-3.0))
         self.text = nn.Linear(2 * width, hidden)
         self.features = nn.Linear(features, hidden)
         self.image = nn.Linear(image, hidden)
-        self.query = nn.Linear(width, hidden)  # what the first text asks of an image
+        self.asked = nn.Linear(width, _PRODUCTS)  # what the first text asks of an image
         self.absent = nn.Parameter(torch.zeros(hidden))
         self.gates = nn.Linear(len(MODALITIES) * hidden + 1, len(MODALITIES))
         self.score = nn.Linear(len(MODALITIES) * hidden, 1, bias=False)
@@ -91,8 +97,10 @@ class Fusion(nn.Module):
         return similarity + self.score(joined) + self.bias  # type: ignore[no-any-return]
 
     def _seen(self, q: torch.Tensor, images: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
-        seen = torch.tanh(self.image(images.nan_to_num().to(q.dtype)) + self.query(q))
-        return torch.where(there[:, None], seen, self.absent)
+        """(n, hidden): what the image shows, the last few numbers times what is asked: an image suits one query and not another."""
+        seen = torch.tanh(self.image(images.nan_to_num().to(q.dtype)))
+        suits = seen[:, -_PRODUCTS:] * torch.tanh(self.asked(q))  # low-rank bilinear pooling (Kim et al. 2017)
+        return torch.where(there[:, None], torch.cat([seen[:, :-_PRODUCTS], suits], dim=1), self.absent)
 
 
 def fused(*, features: int, image: int, loss: Callable[..., torch.Tensor] = listwise, **options: Any) -> Task:

@@ -13,8 +13,8 @@ from ranking.types import FloatArray, IntArray
 from training.relevance.learners import LEARNERS, READERS, Features, Learnt
 from training.relevance.pool import z_scores
 
-CHOSEN = ("regression", "extra_trees", "ridge")
-"""Learners of the ensemble: of those there are, the three that are best alone and least alike (docs/benchmarks/relevance.md)."""
+CHOSEN = ("drawn", "drawn_standing", "ridge")
+"""Learners of the ensemble (docs/benchmarks/relevance.md)."""
 SEEDS = (0, 1, 2)
 SEEDLESS = ("ridge",)
 _SUFFIX = ".txt"

@@ -1,4 +1,4 @@
-"""What learns from judged features: boosted and extremely random trees, and ridge; each a file that runs no code when it is read.
+"""What learns from judged features: boosted trees, random ones, both at once, and ridge; each a file that runs no code when it is read.
 
 A learner's scores order one list; they are not comparable across lists or learners, which is why `ensemble` standardises them per list.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -42,22 +43,29 @@ Learner = Callable[[Features, FloatArray, IntArray, int], Learnt]
 
 @dataclass(frozen=True, slots=True)
 class Trees:
-    """A LightGBM booster."""
+    """A LightGBM booster.
+
+    Attributes:
+        booster: of it.
+        standing: it reads every column twice: as it is, and standardised within its list.
+    """
 
     booster: Any
+    standing: bool = False
 
     def scores(self, features: Features, offsets: IntArray) -> FloatArray:
-        return np.asarray(self.booster.predict(features, raw_score=True, num_threads=1), np.float64)
+        read = _with_standing(features, offsets) if self.standing else features
+        return np.asarray(self.booster.predict(read, raw_score=True, num_threads=1), np.float64)
 
     def to_text(self) -> str:
         return str(self.booster.model_to_string())
 
     @classmethod
-    def from_text(cls, text: str) -> Trees:
-        """From `to_text`."""
+    def from_text(cls, text: str, *, standing: bool = False) -> Trees:
+        """From `to_text`, of a learner that reads the same columns."""
         import lightgbm
 
-        return cls(lightgbm.Booster(model_str=text))
+        return cls(lightgbm.Booster(model_str=text), standing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +93,14 @@ def ridge(features: Features, gains: FloatArray, offsets: IntArray, seed: int) -
     return Linear(np.linalg.solve(x.T @ x + _RIDGE * np.eye(x.shape[1]), x.T @ y))
 
 
-def boosted(objective: str, **changed: Any) -> Learner:
-    """Boosted trees by LightGBM's objective: `regression` of gains, `binary` of Exact, `rank_xendcg` or `lambdarank` within lists."""
+def boosted(objective: str, *, standing: bool = False, **changed: Any) -> Learner:
+    """Boosted trees by LightGBM's objective: `regression` of gains, `binary` of Exact, `rank_xendcg` or `lambdarank` within lists.
+
+    Args:
+        objective: LightGBM's name.
+        standing: every column also standardised within its list.
+        changed: LightGBM's parameters that are other than here, and `rounds`.
+    """
 
     def learn(features: Features, gains: FloatArray, offsets: IntArray, seed: int) -> Trees:
         import lightgbm
@@ -114,12 +128,17 @@ def boosted(objective: str, **changed: Any) -> Learner:
             labels = np.searchsorted(_LEVELS, gains - 1e-9)
             options |= {"label_gain": _LABEL_GAINS, "lambdarank_truncation_level": 30}
         sizes = np.diff(offsets) if "rank" in objective else None
-        return Trees(lightgbm.train(options, lightgbm.Dataset(features, labels, group=sizes), rounds))
+        read = _with_standing(features, offsets) if standing else features
+        return Trees(lightgbm.train(options, lightgbm.Dataset(read, labels, group=sizes), rounds), standing)
 
     return learn
 
 
+_DRAWN: dict[str, Any] = {"extra_trees": True, "learning_rate": 0.02, "rounds": 500}
 LEARNERS: Mapping[str, Learner] = {
+    # boosted trees whose thresholds are drawn (Geurts et al. 2006): of a few thousand judgments the best ones are mostly noise
+    "drawn": boosted("regression", **_DRAWN),
+    "drawn_standing": boosted("regression", standing=True, **_DRAWN),
     "regression": boosted("regression"),
     "xendcg": boosted("rank_xendcg"),
     "lambdarank": boosted("lambdarank", num_leaves=7),
@@ -129,8 +148,17 @@ LEARNERS: Mapping[str, Learner] = {
     "ridge": ridge,
 }
 """Learners by name."""
-READERS: Mapping[str, Callable[[str], Learnt]] = {name: Linear.from_text if name == "ridge" else Trees.from_text for name in LEARNERS}
+READERS: Mapping[str, Callable[[str], Learnt]] = {
+    **dict.fromkeys(LEARNERS, Trees.from_text),
+    "drawn_standing": partial(Trees.from_text, standing=True),
+    "ridge": Linear.from_text,
+}
 """What reads each again."""
+
+
+def _with_standing(features: Features, offsets: IntArray) -> Features:
+    """(N, 2 d): the columns, and each in standard deviations from its list's mean."""
+    return np.column_stack([features, _standardised(features, offsets).astype(np.float32)])
 
 
 def _standardised(features: Features, offsets: IntArray) -> FloatArray:

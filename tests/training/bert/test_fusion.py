@@ -9,7 +9,7 @@ from training.bert import styles
 from training.bert.fusion import MODALITIES, Fusion
 from training.bert.heads import binary
 
-N, WIDTH, IMAGE = 400, 8, 6
+N, WIDTH, IMAGE = 800, 8, 6
 
 
 def made(seed: int, *, missing: float = 0.0) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
@@ -94,3 +94,34 @@ def test_styles_are_seen_more_often_than_told() -> None:
     assert lists.pairs.images is not None
     assert 0.15 < np.isnan(lists.pairs.images[:, 0]).mean() < 0.35
     assert np.add.reduceat(lists.pairs.labels["list"], lists.pairs.offsets[:-1]).tolist() == [1.0] * 60
+
+
+@pytest.mark.parametrize("gated", [True, False], ids=["gated", "concatenation"])
+def test_an_image_suits_one_query_and_not_another(gated: bool) -> None:
+    """Where right means that the image shows what was asked, neither of the two tells anything alone, and a fusion learns it from both."""
+    kinds = 4
+    rng = torch.Generator().manual_seed(5)
+    asked, shown = (torch.randint(0, kinds, (N,), generator=rng) for _ in range(2))
+    labels = (asked == shown).float()
+    query = torch.eye(WIDTH)[asked]
+    inputs = {
+        "states": torch.stack([query, torch.full_like(query, WIDTH**-0.5)], dim=1),
+        "attention_mask": torch.ones(N, 2),
+        "token_type_ids": torch.tensor([[0, 1]]).expand(N, 2),
+        "images": torch.eye(IMAGE)[shown],
+    }
+    torch.manual_seed(0)
+    head = Fusion(WIDTH, features=1, image=IMAGE, gated=gated).train()
+    optimiser = torch.optim.Adam(head.parameters(), lr=0.02)
+    for _ in range(120):
+        optimiser.zero_grad()
+        binary(head(**inputs), labels, torch.arange(N)).backward()
+        optimiser.step()
+    with torch.no_grad():
+        found = head.eval()(**inputs)[:, 0].numpy().astype(np.float64)
+    assert roc_auc(found, labels.numpy()) > 0.95
+
+
+def test_a_projection_too_narrow_for_products_is_refused() -> None:
+    with pytest.raises(ValueError, match="hidden: 4"):
+        Fusion(WIDTH, features=1, image=IMAGE, hidden=4)

@@ -12,7 +12,7 @@ from ranking.errors import UnknownName
 from ranking.layout import Layout
 from tests.training.relevance import shop
 from training import evaluate as judging
-from training.relevance import crossval, ensemble, evaluate, late, measure, rankers, train
+from training.relevance import crossval, ensemble, evaluate, late, learners, measure, rankers, train
 from training.relevance.features import Matrix, matrix
 from training.relevance.judged import Lists
 from training.relevance.searchable import Searchable
@@ -44,7 +44,7 @@ def loaded(state: Layout) -> tuple[Searchable, Lists, Matrix]:
 def test_what_is_read_again_scores_the_same_to_the_bit(state: Layout, loaded: tuple[Searchable, Lists, Matrix], tmp_path: Path) -> None:
     """Scores before saving and after loading are equal, for every learner."""
     _, lists, features = loaded
-    fitted = ensemble.fit(features.values, lists.gains, lists.offsets, seeds=(0,))
+    fitted = ensemble.fit(features.values, lists.gains, lists.offsets, names=tuple(learners.LEARNERS), seeds=(0,))
     made = rankers.Trained(features.names, fitted, late.fit(features, lists), {}, keys(lists.queries))
     made.save(tmp_path, settings={})
     again = rankers.Trained.load(tmp_path)
