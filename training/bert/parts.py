@@ -30,7 +30,7 @@ Found = tuple[dict[str, Any], dict[str, float]]
 Part = Callable[[], Found]
 SOURCE, TARGET = ("kitchen", "garden", "office", "sports", "clothing"), ("toys", "beauty", "electronics", "pets", "music")
 HEADS = ("list", "click", "click+satisfaction")
-MAIN = ("full", "lora", "adalora", "head")
+MAIN = ("full", "lora", "lora_everywhere", "adalora", "head")
 """Ways of tuning that are compared where all of them would take too long; the first head on the generated shop has all."""
 _SMALL: dict[str, Any] = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
 
@@ -66,7 +66,7 @@ class Size:
     queries: int = 0
 
 
-FULL = Size(300, 300, 2, 10, (2000, 800, 1500), (6000, (200, 1000), 2), 200, transfer.SIZES, (3, 1), 3, 2, (300, 300, 8))
+FULL = Size(300, 300, 2, 10, (2000, 800, 1500), (6000, (200, 1000), 2), 200, transfer.SIZES, (3, 1), 3, 2, (600, 300, 8))
 """Planned, from the time of a step, for about 15 to 25 minutes a part on one core that multiplies bfloat16."""
 QUICK = Size(6, 6, 1, 4, (40, 20, 20), (20, (10,), 1), 6, (2, 4), (1, 1), 1, 1, (6, 6, 1), 8)
 
@@ -271,10 +271,10 @@ def frames() -> SpecialTokens:
 
 
 def _gap(rows: list[compare.Tuned], key: str) -> dict[str, float]:
-    """LoRA and AdaLoRA against full tuning, each by itself: the better of both would be a choice made on test lists."""
+    """LoRA, narrow and wide, and AdaLoRA against full tuning, each by itself: the best of them would be a choice made on test lists."""
     found: dict[str, float] = {}
     for row in rows:
-        if row.method in ("lora", "adalora"):
+        if row.method in ("lora", "lora_everywhere", "adalora"):
             assert row.gain is not None  # only full tuning has none
             one = {"gap": row.gain[0], "gap_low": row.gain[1], "share": row.trainable / row.total}
             found |= {f"{key}_{row.method}_{name}": value for name, value in one.items()}

@@ -7,8 +7,9 @@ additions into the weights where the method allows it, so that what is exported 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -68,11 +69,11 @@ def adapters(encoder: Any, steps: int, *, bottleneck: int = 32) -> Any:
     return encoder
 
 
-def lora(encoder: Any, steps: int, *, rank: int = 8, alpha: int = 16) -> Any:
-    """Low-rank additions to queries, keys and values (Hu et al. 2022)."""
+def lora(encoder: Any, steps: int, *, rank: int = 8, alpha: int = 16, matrices: Sequence[str] = _ATTENTION) -> Any:
+    """Low-rank additions, to queries, keys and values (Hu et al. 2022) or to other `matrices` of a layer."""
     from peft import LoraConfig
 
-    return _peft(encoder, LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.05, target_modules=_ATTENTION))
+    return _peft(encoder, LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.05, target_modules=list(matrices)))
 
 
 def adalora(encoder: Any, steps: int, *, rank: int = 4, start: int = 8) -> Any:
@@ -112,13 +113,22 @@ def _peft(encoder: Any, config: Any) -> Any:
 METHODS: Mapping[str, Callable[..., Any]] = {
     "full": full,
     "lora": lora,
+    "lora_everywhere": partial(lora, matrices=_ALL_LINEAR),  # Dettmers et al. 2023
     "adalora": adalora,
     "ia3": ia3,
     "adapters": adapters,
     "head": head,
 }
 """Methods by name: ``(encoder, steps, **options) -> encoder``; `steps` of the whole run, for those that change on the way."""
-RATES: Mapping[str, float] = {"full": 1.0, "lora": 10.0, "adalora": 20.0, "ia3": 50.0, "adapters": 10.0, "head": 10.0}
+RATES: Mapping[str, float] = {
+    "full": 1.0,
+    "lora": 10.0,
+    "lora_everywhere": 10.0,
+    "adalora": 20.0,
+    "ia3": 50.0,
+    "adapters": 10.0,
+    "head": 10.0,
+}
 """Learning rates that suit the methods, over that of full tuning: what is small and new may move further."""
 
 

@@ -51,7 +51,7 @@ def _focal(outputs: torch.Tensor, labels: torch.Tensor, lists: torch.Tensor) -> 
 
 
 LOSSES: Mapping[str, Loss] = {"bce": binary, "focal": _focal, "list": listwise}
-_RANKED: Mapping[str, str] = {"lora": "rank", "adalora": "rank", "adapters": "bottleneck"}
+_RANKED: Mapping[str, str] = {"lora": "rank", "lora_everywhere": "rank", "adalora": "rank", "adapters": "bottleneck"}
 
 
 @dataclass(frozen=True, slots=True)

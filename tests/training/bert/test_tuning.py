@@ -52,7 +52,7 @@ def test_additions_are_a_small_part(name: str) -> None:
     assert added.share < 0.2  # of a tiny encoder; of MiniLM about a hundredth
 
 
-@pytest.mark.parametrize("name", ["lora", "adalora", "ia3", "full", "head"])
+@pytest.mark.parametrize("name", ["lora", "lora_everywhere", "adalora", "ia3", "full", "head"])
 def test_additions_fold_into_plain_weights(name: str, tmp_path: Path) -> None:
     """After training, the plain encoder has BERT's own parameters only and computes the same."""
     model = Heads(apply(name, tiny(), 6), [task("list")])
@@ -78,5 +78,5 @@ def test_adalora_moves_its_ranks_and_pays_for_factors_that_are_not_orthogonal(tm
 
 def test_an_unknown_method_is_answered_with_those_there_are() -> None:
     """The message names every method."""
-    with pytest.raises(UnknownName, match="tuning: 'magic' is not known; known: adalora, adapters, full, head, ia3, lora"):
+    with pytest.raises(UnknownName, match="tuning: 'magic' is not known; known: adalora, adapters, full, head, ia3, lora, lora_everywhere"):
         apply("magic", tiny(), 1)
