@@ -33,6 +33,7 @@ WANTED: Mapping[str, Mark] = {
     "transfer_50_over_scratch_low": (">", 0.0),
     "transfer_200_over_scratch_low": (">", 0.0),
     "fusion_gated_over_best_alone": (">=", 0.0),
+    "fusion_gated_worth_of_images": (">", 0.0),
 }
 
 

@@ -67,7 +67,7 @@ class Size:
 
 
 FULL = Size(300, 300, 2, 10, (2000, 800, 1500), (6000, (200, 1000), 2), 200, transfer.SIZES, (3, 1), 3, 2, (600, 300, 8))
-"""Planned, from the time of a step, for about 15 to 25 minutes a part on one core that multiplies bfloat16."""
+"""Planned, from the time of a step, for about 15 to 35 minutes a part on one core that multiplies bfloat16."""
 QUICK = Size(6, 6, 1, 4, (40, 20, 20), (20, (10,), 1), 6, (2, 4), (1, 1), 1, 1, (6, 6, 1), 8)
 
 
